@@ -1,0 +1,33 @@
+"""Certified robustness of neural networks by data-dependent randomized smoothing.
+
+A noise, a method, a certificate: a method (`methods.METHODS`) chooses the Gaussian noise of each image,
+`certify` proves the region in which the network smoothed with it keeps its answer.
+"""
+
+from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, RS, Ancer, Context, Fit, Method, Status
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+from rddrs_dist.smoothing import Streams
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSTAIN",
+    "DDRS",
+    "METHODS",
+    "RDDRS",
+    "RS",
+    "Ancer",
+    "Budget",
+    "Certificate",
+    "Context",
+    "DiagonalNoise",
+    "Fit",
+    "FullNoise",
+    "IsotropicNoise",
+    "Method",
+    "Noise",
+    "Status",
+    "Streams",
+    "certify",
+]

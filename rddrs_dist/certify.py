@@ -1,0 +1,147 @@
+"""Certification by Monte Carlo: one function for every noise."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+from torch import Tensor, nn
+
+from rddrs_dist.models import check_logits
+from rddrs_dist.noise import Noise
+from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.stats import (
+    clopper_pearson_lower,
+    normal_quantile_lower,
+    smallest_certifying_n,
+)
+
+ABSTAIN = -1
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Samples and confidence of a certificate.
+
+    Attributes:
+        n0: Samples that select the class.
+        n: Fresh samples that estimate its probability.
+        alpha: Probability with which a certificate may be wrong.
+    """
+
+    n0: int = 100
+    n: int = 100_000
+    alpha: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
+        if self.n0 < 1:
+            raise ValueError(f"n0 must be at least 1, got {self.n0}")
+        smallest = smallest_certifying_n(self.alpha)
+        if self.n < smallest:
+            raise ValueError(
+                f"n = {self.n} can never certify at alpha = {self.alpha}: "
+                f"the smallest n that can is {smallest}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """The smoothed classifier is constant on {x + delta : ||S^-1 delta|| < radius}.
+
+    True for each image with probability at least 1 - alpha over the samples drawn. Sizes are lower
+    bounds; where the classifier abstains they are 0 (log_volume: -inf).
+
+    Attributes:
+        prediction: (B,), the class, or ABSTAIN.
+        count: (B,), samples out of n in which the selected class was the answer.
+        budget: n0, n and alpha.
+        p_lower: (B,), lower confidence bound on the probability of the selected class.
+        radius: (B,), Phi^-1(p_lower), dimensionless: in units of the noise.
+        min_axis: (B,), smallest axis of the noise, in pixel units.
+        mean_axis: (B,), geometric mean of the axes.
+        max_axis: (B,), largest axis.
+        dimension: d, elements of an image.
+
+    References:
+        Cohen, Rosenfeld, Kolter 2019 (arXiv 1902.02918), theorem 1 and section 3.2.
+        Eiras et al. 2021 (arXiv 2107.04570), for the ellipsoid and its proxy radius.
+    """
+
+    prediction: Integers
+    count: Integers
+    budget: Budget
+    p_lower: Floats
+    radius: Floats
+    min_axis: Floats
+    mean_axis: Floats
+    max_axis: Floats
+    dimension: int
+
+    @property
+    def l2_radius(self) -> Floats:
+        """Radius of the largest ball inside the region, (B,)."""
+        return _product_below(self.radius, self.min_axis)
+
+    @property
+    def proxy_radius(self) -> Floats:
+        """Radius of the ball that has the region's volume, (B,)."""
+        return _product_below(self.radius, self.mean_axis)
+
+    @property
+    def log_volume(self) -> Floats:
+        """Natural logarithm of the region's volume, (B,); -inf for an abstention."""
+        d = self.dimension
+        unit_ball = d / 2 * math.log(math.pi) - gammaln(d / 2 + 1)
+        with np.errstate(divide="ignore"):
+            return unit_ball + d * np.log(self.proxy_radius)
+
+
+def _product_below(first: Floats, second: Floats) -> Floats:
+    """first * second, rounded downward."""
+    product = first * second
+    return np.where(product > 0, np.nextafter(product, 0), 0.0)
+
+
+def certify(
+    model: nn.Module, images: Tensor, noise: Noise, budget: Budget, streams: Streams
+) -> Certificate:
+    """Certifies each image under its noise.
+
+    The class is selected with n0 samples and its probability estimated with n fresh ones, both from
+    streams that no optimiser reads.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K); on the device of `images`.
+        images: (B, *event).
+        noise: Noise of each image; its scale must have been chosen without the streams' stages
+            SELECT and ESTIMATE.
+        budget: Samples and confidence.
+        streams: Random streams of the images.
+
+    Raises:
+        ValueError: If the network's output is not finite or not of shape (N, K).
+    """
+    check_logits(model, images)
+    selected = class_counts(model, images, noise, budget.n0, streams, Stage.SELECT).argmax(1)
+    counts = class_counts(model, images, noise, budget.n, streams, Stage.ESTIMATE)
+    count = counts.gather(1, selected[:, None])[:, 0].cpu().numpy()
+    p_lower = clopper_pearson_lower(count, budget.n, budget.alpha)
+    radius = normal_quantile_lower(p_lower)
+    return Certificate(
+        prediction=np.where(radius > 0, selected.cpu().numpy(), ABSTAIN),
+        count=count,
+        budget=budget,
+        p_lower=p_lower,
+        radius=radius,
+        min_axis=noise.min_axis.cpu().numpy(),
+        mean_axis=noise.mean_axis.cpu().numpy(),
+        max_axis=noise.max_axis.cpu().numpy(),
+        dimension=noise.dimension,
+    )

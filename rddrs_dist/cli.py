@@ -1,0 +1,176 @@
+"""The command line: `rddrs train | certify | curves`."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, subcommand
+
+from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Training
+
+COMPLETE, FAILED_SHARDS, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Draw certified-accuracy curves of one or more runs.
+
+    Attributes:
+        dirs: Folders written by `rddrs certify`.
+        out: Folder for figures, curves and tables; made if missing.
+        common: Draw only the images that all methods of a panel have certified.
+    """
+
+    dirs: Positional[tuple[Path, ...]]
+    out: Path
+    common: bool = False
+
+
+def train(training: Training) -> int:
+    """Trains a network and writes its checkpoint."""
+    from rddrs_dist import data, models
+    from rddrs_dist.train import accuracy, train_new
+
+    if training.out is None:
+        raise ValueError("--out is required")
+    sets = {
+        split: data.load(training.dataset, split, training.data_root, training.download)
+        for split in ("train", "test")
+    }
+    event_shape, classes = sets["train"].event_shape, sets["train"].classes
+    architecture = training.architecture or ("lenet" if event_shape[0] == 1 else "resnet20")
+    model = train_new(
+        architecture,
+        sets["train"],
+        sigma=training.sigma,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        seed=training.seed,
+        device=training.device,
+        report=lambda line: print(line, flush=True),
+    )
+    models.save(
+        training.out,
+        model,
+        architecture=architecture,
+        event_shape=event_shape,
+        classes=classes,
+        sigma=training.sigma,
+    )
+    clean, noisy = (accuracy(model, sets["test"], sigma=s) for s in (0.0, training.sigma))
+    print(f"test accuracy {clean:.2%} clean, {noisy:.2%} under noise of {training.sigma:g}")
+    print(f"wrote {training.out}")
+    return COMPLETE
+
+
+def certify(run: Run) -> int:
+    """Does a run and says how it ended."""
+    from rddrs_dist.run.driver import Stopped
+    from rddrs_dist.run.driver import certify as drive
+    from rddrs_dist.run.scheduler import NoActorError
+
+    try:
+        failed = drive(run)
+    except NoActorError as error:
+        return _complain(str(error), NO_ACTORS)
+    except (KeyboardInterrupt, Stopped) as stop:
+        print(
+            f"\nstopped; finished shards are in {run.out}: give the same command with --resume to go on",
+            file=sys.stderr,
+        )
+        return DRAINED if isinstance(stop, Stopped) else INTERRUPTED
+    if failed:
+        first = min(failed)
+        return _complain(
+            f"{len(failed)} shards were given up (first: shard {first}, {failed[first]}); the others "
+            f"are in {run.out}: give the same command with --resume to try these again",
+            FAILED_SHARDS,
+        )
+    print(f"complete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")
+    return COMPLETE
+
+
+def curves(options: Curves) -> int:
+    """Draws the figures, writes the tables and prints them."""
+    from rddrs_dist.results import plots, read_many, tables
+
+    frame = read_many(options.dirs, common=options.common)
+    written = plots.write(frame, options.out)
+    table = tables.summary(frame)
+    for name, text in (
+        ("table.md", tables.to_markdown(table)),
+        ("table.csv", table.to_csv(index=False)),
+    ):
+        (options.out / name).write_text(text)
+        written.append(options.out / name)
+    print(tables.to_text(table))
+    print("\nwrote " + ", ".join(str(path) for path in written))
+    return COMPLETE
+
+
+def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training]):
+    """The preset named right after a command, taken out of the arguments; None without one."""
+    if argv[:1] != [command] or len(argv) < 2 or argv[1].startswith("-"):
+        return None
+    name = argv.pop(1)
+    if name not in presets:
+        raise ValueError(f"unknown preset {name!r} of {command}: choose from {', '.join(presets)}")
+    return presets[name]
+
+
+def parse(argv: Sequence[str]) -> Training | Run | Curves:
+    """The configuration that command-line arguments stand for.
+
+    Raises:
+        ValueError: If a preset or a value is unknown.
+        SystemExit: For `--help`, or a flag that does not exist.
+    """
+    arguments = list(argv)
+    training = _default(arguments, "train", TRAINING_PRESETS) or Training()
+    run = _default(arguments, "certify", PRESETS) or Run()
+    commands = (
+        Annotated[Training, subcommand("train", default=training)]
+        | Annotated[Run, subcommand("certify", default=run)]
+        | Annotated[Curves, subcommand("curves")]
+    )
+    return tyro.cli(  # type: ignore[call-overload]
+        commands,
+        prog="rddrs",
+        description="Certified robustness by data-dependent randomized smoothing. "
+        "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
+        f"{', '.join(PRESETS)}.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+
+
+def _complain(text: str, code: int) -> int:
+    """Prints one line of error and passes an exit code on."""
+    print("rddrs: error: " + " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code.
+
+    0 complete; 2 wrong configuration, missing file or failed write; 3 shards were given up; 4 no
+    actor could be started; 130 and 143 stopped by Ctrl-C and SIGTERM. With RDDRS_DEBUG set, errors
+    come with their traceback.
+    """
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+        commands = {Training: train, Run: certify, Curves: curves}
+        return commands[type(options)](options)  # type: ignore[operator]
+    except (ValueError, OSError) as error:
+        if os.environ.get("RDDRS_DEBUG"):
+            raise
+        return _complain(str(error), WRONG)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

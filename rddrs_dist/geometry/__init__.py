@@ -1,0 +1,1 @@
+"""Geometry of symmetric positive definite (SPD) matrices: pure batched functions on tensors."""

@@ -1,0 +1,114 @@
+"""The affine-invariant (Fisher-Rao) metric on SPD matrices, <U, V>_P = tr(P^-1 U P^-1 V).
+
+Everything goes through a factor L of the point P = L L^T. In the frame it gives, the tangent vector V
+is L^-1 V L^-T, the metric is the Frobenius product and geodesics are matrix exponentials.
+
+References:
+    Pennec, Fillard, Ayache 2006, A Riemannian framework for tensor computing, section 3.
+    Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), section 3.2.
+"""
+
+import torch
+from torch import Tensor, linalg
+
+from rddrs_dist.geometry.symmetric import apply, check_square, expm, logm, sym
+
+
+def _whiten(factor: Tensor, tangent: Tensor) -> Tensor:
+    """L^-1 V L^-T for a lower triangular L (..., d, d) and a symmetric V (..., d, d)."""
+    left = linalg.solve_triangular(factor, tangent, upper=False)
+    return sym(linalg.solve_triangular(factor, left.mT, upper=False))
+
+
+def exp(point: Tensor, tangent: Tensor) -> Tensor:
+    """Riemannian exponential, Exp_P(V) = L expm(L^-1 V L^-T) L^T.
+
+    Args:
+        point: (..., d, d), SPD.
+        tangent: (..., d, d), symmetric.
+    """
+    factor = linalg.cholesky(point)
+    return factor @ expm(_whiten(factor, tangent)) @ factor.mT
+
+
+def log(point: Tensor, other: Tensor) -> Tensor:
+    """Riemannian logarithm, the V with Exp_P(V) = Q: L logm(L^-1 Q L^-T) L^T.
+
+    Args:
+        point: (..., d, d), SPD.
+        other: (..., d, d), SPD.
+    """
+    factor = linalg.cholesky(point)
+    return factor @ logm(_whiten(factor, other)) @ factor.mT
+
+
+def inner(point: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Inner product tr(P^-1 U P^-1 V) of two tangent vectors.
+
+    Args:
+        point: (..., d, d), SPD.
+        first: (..., d, d), symmetric.
+        second: (..., d, d), symmetric.
+
+    Returns:
+        (...,).
+    """
+    factor = linalg.cholesky(point)
+    return (_whiten(factor, first) * _whiten(factor, second)).sum((-2, -1))
+
+
+def distance(point: Tensor, other: Tensor) -> Tensor:
+    """Geodesic distance, the norm of the logarithms of the eigenvalues of P^-1 Q.
+
+    Args:
+        point: (..., d, d), SPD.
+        other: (..., d, d), SPD.
+
+    Returns:
+        (...,).
+    """
+    whitened = _whiten(linalg.cholesky(point), other)
+    return linalg.vector_norm(linalg.eigvalsh(whitened).log(), dim=-1)
+
+
+def egrad2rgrad(point: Tensor, gradient: Tensor) -> Tensor:
+    """Riemannian gradient P G P from the Euclidean gradient G.
+
+    Args:
+        point: (..., d, d), SPD.
+        gradient: (..., d, d), symmetric.
+    """
+    return sym(point @ gradient @ point)
+
+
+def whiten(factor: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient step's velocity M = L^T G L in the frame of P = L L^T: L M L^T = P G P.
+
+    Args:
+        factor: L, (..., d, d), any square factor of the point.
+        gradient: G, (..., d, d), the symmetric Euclidean gradient.
+    """
+    if gradient.shape != factor.shape:
+        raise ValueError(
+            f"gradient must have the factor's shape {tuple(factor.shape)}, "
+            f"got {tuple(gradient.shape)}"
+        )
+    return sym(factor.mT @ gradient @ factor)
+
+
+def step(factor: Tensor, velocity: Tensor, length: float) -> Tensor:
+    """A factor of Exp_P(length * L M L^T), the end of a geodesic from P = L L^T.
+
+    Exp_P(L M L^T) = L expm(M) L^T = A A^T with A = L expm(M / 2): no inverse and no logarithm is
+    needed. log det P moves by exactly length * tr(M).
+
+    Args:
+        factor: L, (..., d, d), any square factor of the point.
+        velocity: M, (..., d, d), symmetric: the tangent vector in the frame of the factor.
+        length: Step along the geodesic, dimensionless.
+
+    Returns:
+        A, (..., d, d), with A A^T the new point.
+    """
+    check_square("factor", factor)
+    return factor @ apply(lambda w: torch.exp(length / 2 * w), velocity)

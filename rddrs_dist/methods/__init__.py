@@ -1,0 +1,11 @@
+"""Methods that choose the noise of each image; a method never grades itself, `certify` does."""
+
+from rddrs_dist.methods.ancer import Ancer
+from rddrs_dist.methods.base import Context, Fit, Method, Status
+from rddrs_dist.methods.ddrs import DDRS
+from rddrs_dist.methods.rddrs import RDDRS
+from rddrs_dist.methods.rs import RS
+
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS)}
+
+__all__ = ["DDRS", "METHODS", "RDDRS", "RS", "Ancer", "Context", "Fit", "Method", "Status"]

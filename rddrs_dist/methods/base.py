@@ -1,0 +1,170 @@
+"""What a method is: hyper-parameters, and a fit that returns a noise and never grades itself."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rddrs_dist.noise import IsotropicNoise, Noise
+from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
+
+
+class Status(Enum):
+    """How a fit ended."""
+
+    CLOSED_FORM = "there was nothing to optimise"
+    MAX_STEPS = "the last planned step was taken"
+    DEADLINE = "time ran out; the noise reached by then was kept"
+    NONFINITE = "a step was not finite; the last finite noise was kept"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a fit needs besides the network and the images.
+
+    Attributes:
+        sigma: The standard deviation the network was trained with.
+        streams: Random streams of the images.
+        deadline: Value of `time.monotonic()` at which a fit returns what it has.
+        sigma_star: DDRS noise of the images, from which ANCER and RDDRS start.
+    """
+
+    sigma: float
+    streams: Streams
+    deadline: float = float("inf")
+    sigma_star: IsotropicNoise | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma < float("inf"):
+            raise ValueError(f"sigma must be positive and finite, got {self.sigma}")
+
+    def __getitem__(self, rows: slice) -> Self:
+        """The context of a part of the images."""
+        start = None if self.sigma_star is None else self.sigma_star[rows]
+        return replace(self, streams=self.streams[rows], sigma_star=start)
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+    def start(self) -> IsotropicNoise:
+        """The DDRS noise to start from.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.sigma_star is None:
+            raise ValueError(
+                "this method starts from the DDRS noise: fit Ddrs() first and pass "
+                "replace(context, sigma_star=fit.noise)"
+            )
+        return self.sigma_star
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The outcome of a fit.
+
+    Attributes:
+        noise: The noise chosen for each of B images.
+        status: B of them, how each image's fit ended.
+        steps: (B,) int64, steps taken; of the candidate that was chosen where there are several.
+        objective: (B,) float64, the method's own objective at the last step; NaN if it has none.
+    """
+
+    noise: Noise
+    status: Sequence[Status]
+    steps: NDArray[np.int64]
+    objective: NDArray[np.float64] = field(repr=False)
+
+
+class Method(ABC):
+    """A way to choose the noise of each image, without ever seeing a label.
+
+    A method is a frozen dataclass: its fields are its hyper-parameters, its configuration and its
+    command line.
+    """
+
+    name: ClassVar[str]
+    from_sigma_star: ClassVar[bool] = False
+
+    @abstractmethod
+    def _samples(self) -> int:
+        """Samples per image in one launch, which decides how many images share one."""
+
+    @abstractmethod
+    def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
+        """Fits images that share launches."""
+
+    def fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
+        """Chooses the noise of each image.
+
+        Args:
+            model: Maps (N, *event) to logits (N, K); differentiable in its input, in evaluation mode.
+            images: (B, *event).
+            context: sigma, streams and, for the methods that need it, sigma_star.
+
+        Raises:
+            ValueError: If the context lacks what the method starts from.
+        """
+        groups = Launches.of(images, self._samples()).groups(len(images))
+        fits = [self._fit(model, images[rows], context[rows]) for rows in groups]
+        return concatenate(fits)
+
+
+def concatenate(fits: Sequence[Fit]) -> Fit:
+    """One fit of all the images of several fits of one method."""
+    noises = [fit.noise for fit in fits]
+    return Fit(
+        type(noises[0]).concatenate(noises),
+        [status for fit in fits for status in fit.status],
+        np.concatenate([fit.steps for fit in fits]),
+        np.concatenate([fit.objective for fit in fits]),
+    )
+
+
+def best_of(
+    model: nn.Module, images: Tensor, candidates: Sequence[Fit], context: Context, n: int
+) -> Fit:
+    """The candidate with the largest proxy radius of each image.
+
+    All candidates see the same samples, and none of these is used again for certification. A tie goes
+    to the earlier candidate.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        images: (B, *event).
+        candidates: Fits of one method.
+        context: Carries the streams.
+        n: Samples per image and candidate.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    scores = [_score(model, images, fit.noise, context, n) for fit in candidates]
+    best = np.argmax(scores, axis=0)
+    rows = [slice(i, i + 1) for i in range(len(images))]
+    return concatenate([_row(candidates[k], row) for k, row in zip(best, rows, strict=True)])
+
+
+def _score(
+    model: nn.Module, images: Tensor, noise: Noise, context: Context, n: int
+) -> NDArray[np.float64]:
+    """Proxy radius that n comparison samples support, (B,)."""
+    counts = class_counts(model, images, noise, n, context.streams, Stage.COMPARE)
+    p_lower = clopper_pearson_lower(counts.amax(1).cpu().numpy(), n, alpha=0.001)
+    return normal_quantile_lower(p_lower) * noise.mean_axis.cpu().numpy()
+
+
+def _row(fit: Fit, row: slice) -> Fit:
+    """The fit of a part of the images."""
+    return Fit(fit.noise[row], fit.status[row], fit.steps[row], fit.objective[row])

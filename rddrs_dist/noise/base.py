@@ -1,0 +1,141 @@
+"""What every Gaussian noise offers, whatever the structure of its scale."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+# Sizes computed in float64 are lowered by this share, more than their rounding errors add up to.
+_MARGIN = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Noise(ABC):
+    """The noise eps = S z, z ~ N(0, I_d), of each of B images.
+
+    The scale S is held in the precision that samples are drawn in; every size is computed in float64
+    from exactly those numbers.
+
+    Attributes:
+        scale: S of each image; its shape is the structure's, with a leading axis of B images.
+        event_shape: Shape of one image, d elements.
+    """
+
+    scale: Tensor
+    event_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        expected = self._scale_shape()
+        if self.scale.ndim == 0 or tuple(self.scale.shape[1:]) != expected:
+            raise ValueError(
+                f"scale of {type(self).__name__} must have shape (B, *{expected}), "
+                f"got {tuple(self.scale.shape)}"
+            )
+        if not bool(torch.isfinite(self.scale).all()):
+            raise ValueError(f"scale of {type(self).__name__} must be finite, got NaN or infinity")
+
+    @abstractmethod
+    def _scale_shape(self) -> tuple[int, ...]:
+        """Shape of one image's scale."""
+
+    @abstractmethod
+    def colour(self, z: Tensor) -> Tensor:
+        """S z, the noise made from standard normal samples.
+
+        Args:
+            z: (B, n, *event).
+
+        Returns:
+            (B, n, *event).
+        """
+
+    @abstractmethod
+    def mahalanobis(self, delta: Tensor) -> Tensor:
+        """||S^-1 delta||, the radius at which a point lies.
+
+        Args:
+            delta: (B, *event), displacement from each image.
+
+        Returns:
+            (B,) float64.
+        """
+
+    @abstractmethod
+    def support(self, direction: Tensor) -> Tensor:
+        """||S^T w||, the support function of the unit ellipsoid {S u : ||u|| <= 1}.
+
+        Args:
+            direction: w, (B, *event).
+
+        Returns:
+            (B,) float64.
+        """
+
+    @abstractmethod
+    def covariance(self) -> Tensor:
+        """S S^T as a dense matrix, (B, d, d) float64; for tests and small d."""
+
+    @property
+    @abstractmethod
+    def axes(self) -> Tensor:
+        """Singular values of S, (B, d) float64, ascending: standard deviations along the axes."""
+
+    @property
+    def _axis_error(self) -> Tensor:
+        """Bound on the error of each of `axes`, (B,): none where they are read off the scale."""
+        return torch.zeros(len(self), dtype=torch.float64, device=self.scale.device)
+
+    def __len__(self) -> int:
+        return self.scale.shape[0]
+
+    def __getitem__(self, rows: slice) -> Self:
+        """The noise of a part of the images."""
+        return replace(self, scale=self.scale[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """One noise of all the images of several noises of one kind."""
+        return replace(parts[0], scale=torch.cat([part.scale for part in parts]))
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of elements of an image."""
+        return math.prod(self.event_shape)
+
+    @cached_property
+    def _axes_below(self) -> Tensor:
+        """Lower bounds of the axes, (B, d); 0 where rounding errors leave nothing."""
+        return (self.axes - self._axis_error.unsqueeze(1)).clamp_min(0)
+
+    @cached_property
+    def logdet(self) -> Tensor:
+        """log |det S|, (B,) float64; never above the true value by more than rounding of its sum."""
+        return self._axes_below.log().sum(-1)
+
+    @cached_property
+    def min_axis(self) -> Tensor:
+        """Smallest axis, (B,) float64; never above the true value."""
+        return self._axes_below[:, 0]
+
+    @cached_property
+    def max_axis(self) -> Tensor:
+        """Largest axis, (B,) float64."""
+        return self.axes[:, -1]
+
+    @cached_property
+    def mean_axis(self) -> Tensor:
+        """Geometric mean of the axes, exp(logdet / d), (B,) float64; never above the true value."""
+        return (self.logdet / self.dimension).exp() * (1 - _MARGIN)
+
+    def _flat64(self, images: Tensor) -> Tensor:
+        """(B, *event) as (B, d) float64."""
+        if tuple(images.shape) != (len(self), *self.event_shape):
+            raise ValueError(
+                f"wanted shape {(len(self), *self.event_shape)}, got {tuple(images.shape)}"
+            )
+        return images.flatten(1).double()

@@ -1,0 +1,55 @@
+"""Isotropic noise, S = sigma I."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from rddrs_dist.noise.base import Noise
+
+
+@dataclass(frozen=True, eq=False)
+class IsotropicNoise(Noise):
+    """Noise with one standard deviation per image.
+
+    Attributes:
+        scale: sigma, (B,), positive.
+        event_shape: Shape of one image.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not bool((self.scale > 0).all()):
+            raise ValueError(f"sigma must be positive, got {self.scale.min().item()}")
+
+    @classmethod
+    def constant(cls, sigma: float, images: Tensor) -> Self:
+        """The same sigma for every image of (B, *event)."""
+        scale = torch.full((len(images),), sigma, dtype=images.dtype, device=images.device)
+        return cls(scale, tuple(images.shape[1:]))
+
+    def _scale_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def colour(self, z: Tensor) -> Tensor:
+        """sigma z; see Noise.colour."""
+        return z * self.scale.view(-1, *[1] * (z.ndim - 1))
+
+    def mahalanobis(self, delta: Tensor) -> Tensor:
+        """||delta|| / sigma; see Noise.mahalanobis."""
+        return self._flat64(delta).norm(dim=1) / self.scale.double()
+
+    def support(self, direction: Tensor) -> Tensor:
+        """sigma ||w||; see Noise.support."""
+        return self._flat64(direction).norm(dim=1) * self.scale.double()
+
+    def covariance(self) -> Tensor:
+        """sigma^2 I; see Noise.covariance."""
+        return torch.diag_embed(self.axes**2)
+
+    @cached_property
+    def axes(self) -> Tensor:
+        """sigma, d times; see Noise.axes."""
+        return self.scale.double()[:, None].expand(-1, self.dimension)

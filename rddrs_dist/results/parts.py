@@ -1,0 +1,148 @@
+"""Files of a run's folder: their names, whole reading and atomic writing.
+
+The folder holds `part-<shard>.parquet` files; everything else in it starts with `_` or `.`,
+which pyarrow, pandas, Spark and DuckDB skip, so the folder itself is a Parquet data set.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rddrs_dist.results.schema import SCHEMA, SCHEMA_VERSION, read_metadata
+
+CONFIG = "_config.json"
+MANIFEST = "_manifest.json"
+SUCCESS = "_SUCCESS"
+LOCK = ".lock"
+TEMPORARY = "_tmp-"
+CORRUPT = "_corrupt-"
+_PART = re.compile(r"part-(\d{5,})\.parquet")
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+def part_name(shard: int) -> str:
+    """Returns the file name of a shard's part."""
+    return f"part-{shard:05d}.parquet"
+
+
+def part_paths(folder: Path) -> dict[int, Path]:
+    """Returns the part files of a folder by shard, in order of their shards."""
+    found = ((_PART.fullmatch(path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(match.group(1)), path) for match, path in found if match))
+
+
+def read_part(path: Path) -> pa.Table:
+    """Reads one part whole and checks its pages, its columns and its schema version.
+
+    Args:
+        path: A file that `encode` made.
+
+    Returns:
+        The table, with the file's metadata in its schema.
+
+    Raises:
+        ValueError: If the part cannot be read or was written with another schema.
+    """
+    try:
+        # ParquetFile, since read_table would turn a folder named sigma=0.5 into a column.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            part = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} must be a whole Parquet part, got {reason(error)}; continue the run with "
+            "--resume to make it again"
+        ) from error
+    version = read_metadata(part.schema).get("schema_version")
+    if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
+        raise ValueError(
+            f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
+            f"{version} with {len(part.schema)} columns; read it with the code that wrote it"
+        )
+    return part
+
+
+def encode(part: pa.Table) -> bytes:
+    """Returns the bytes of a part, with a checksum in every page."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(part, sink, write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file so that it exists whole or not at all, also after a power cut.
+
+    Args:
+        path: Where the content goes; an earlier file there is replaced in one step.
+        content: All of the file.
+
+    Raises:
+        OSError: If it could not be written, in one line; no temporary file is left and an
+            earlier file is untouched.
+    """
+    temporary = path.with_name(TEMPORARY + path.name)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise OSError(
+            error.errno,
+            f"{path} was not written: {reason(error)}; make room or mend the folder, then "
+            "continue with --resume",
+        ) from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def replace_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes indented JSON with sorted keys, whole or not at all; see `replace`."""
+    replace(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Returns name, number of rows, size in bytes and sha256 of a part, for the manifest."""
+    content = path.read_bytes()
+    return {
+        "name": path.name,
+        "rows": pq.read_metadata(pa.BufferReader(content)).num_rows,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def reason(error: BaseException) -> str:
+    """Returns the gist of an error on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _remove(temporary: Path) -> None:
+    """Removes a temporary file; where even that fails, the next start removes it."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable; some network file systems have no such call and need none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)

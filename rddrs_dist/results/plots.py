@@ -1,0 +1,232 @@
+"""Figures of certified accuracy against radius; the one module that imports matplotlib."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rddrs_dist.results.caption import TAIL, caption
+from rddrs_dist.results.curves import Curve, curves, in_order, lines, to_frame
+from rddrs_dist.results.metrics import METRICS
+from rddrs_dist.results.tables import floor_to
+
+LABELS = {"rs": "RS", "ddrs": "DDRS", "ancer": "ANCER", "rddrs": "RDDRS", "rddrs_tr": "RDDRS-TR"}
+AXES = {"proxy": r"Proxy radius $R$", "l2": r"$\ell_2$ radius"}
+_SLACK = 1.5  # a tail that is at most this much longer is shown whole
+# Okabe and Ito's colours tell apart with any colour vision, and the dashes without any.
+_STYLES: dict[str, tuple[str, Any]] = {
+    "rs": ("#4d4d4d", (0, (1, 1.1))),
+    "ddrs": ("#0072b2", (0, (5, 1.6))),
+    "ancer": ("#009e73", (0, (5, 1.4, 1, 1.4))),
+    "rddrs": ("#d55e00", "solid"),
+    "rddrs_tr": ("#aa3f8f", (0, (9, 1.6))),
+}
+_OTHERS = (("#a6761d", "solid"), ("#56b4e9", "solid"), ("#8c6bb1", (0, (3, 1, 1, 1, 1, 1))))
+_RC: dict[Any, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "svg.hashsalt": "rddrs_dist",  # element names do not change from one run to the next
+    "svg.fonttype": "path",
+}
+_PANELS = {1: (4.7, 2.8), 2: (2.9, 2.3)}  # inches, by number of columns
+_PANEL = (2.35, 2.1)
+_MARGIN = 0.55
+_LEGEND_ENTRY = 1.0  # inches
+_CAPTION_SIZE = 8.0
+_CAPTION_LINE = 0.145  # inches
+_CAPTION_CHARACTERS = 19.0  # per inch
+_SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", ", n =": ", $n$ ="}
+
+
+def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
+    """Writes the figure of each metric as PNG, SVG and CSV: curves-proxy.* and curves-l2.*.
+
+    Args:
+        frame: Rows as `read` or `read_many` returns them, with their `attrs`.
+        folder: Where the files go; created where it does not exist.
+
+    Returns:
+        The paths written. The same rows give the same bytes.
+
+    Raises:
+        ValueError: If there is no row or the folder is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"figures go to a folder, got the file {folder}; pass another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for metric in METRICS:
+        stem = folder / f"curves-{metric}"
+        figure = draw(frame, [metric])
+        written += [stem.with_suffix(end) for end in (".png", ".svg", ".csv")]
+        with matplotlib.rc_context(_RC):
+            figure.savefig(written[-3], dpi=200, metadata={"Software": None})
+            figure.savefig(written[-2], metadata={"Date": None, "Creator": None})
+        to_frame(curves(frame, metric)).to_csv(written[-1], index=False, lineterminator="\n")
+    return written
+
+
+def draw(frame: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+    """Draws one row of panels per metric, one panel per sigma and one line per method.
+
+    Args:
+        frame: Rows as `read` or `read_many` returns them, with their `attrs`.
+        metrics: Names in `metrics.METRICS`, from top to bottom.
+
+    Returns:
+        The figure, with legend above and caption below the panels.
+
+    Raises:
+        ValueError: If there is no row or a metric is not known.
+    """
+    if not len(frame):
+        raise ValueError("a figure wants at least one row, got none; read a run with rows")
+    rows = {metric: _by_sigma(curves(frame, metric)) for metric in metrics}
+    columns = len({sigma for sigma, _ in lines(frame)})
+    with matplotlib.rc_context(_RC):
+        panel_width, panel_height = _PANELS.get(columns, _PANEL)
+        size = (panel_width * columns + _MARGIN, panel_height * len(rows) + _MARGIN)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(rows), columns, sharey=True, squeeze=False)
+        cuts = [
+            cut
+            for line, panels in zip(axes, rows.values(), strict=True)
+            for ax, panel in zip(line, panels, strict=True)
+            if (cut := _panel(ax, panel))
+        ]
+        _label(axes, list(rows))
+        _legend(figure, in_order(set(frame["method"].tolist())))
+        _caption(figure, caption(frame, cuts))
+    return figure
+
+
+def _by_sigma(drawn: list[Curve]) -> list[list[Curve]]:
+    """Groups curves into panels."""
+    sigmas = sorted({one.sigma for one in drawn})
+    return [[one for one in drawn if one.sigma == sigma] for sigma in sigmas]
+
+
+def _panel(ax: Axes, panel: list[Curve]) -> str:
+    """Draws the curves of one panel and returns what its axis leaves out, if anything."""
+    for one in panel:
+        color, dashes = style(one.method)
+        front = 3.0 if one.method.startswith("rddrs") else 2.0
+        ax.fill_between(
+            one.radii, one.lower, one.accuracy, step="pre", color=color, alpha=0.13, linewidth=0
+        )
+        ax.plot(
+            one.radii,
+            one.accuracy,
+            drawstyle="steps-pre",
+            color=color,
+            linestyle=dashes,
+            linewidth=1.4,
+            zorder=front,
+        )
+    ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6), title=rf"$\sigma = {panel[0].sigma:g}$")
+    ax.grid(color="#e4e4e4", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return _cut(ax, panel)
+
+
+def style(method: str) -> tuple[str, Any]:
+    """Returns colour and dashes of a method, the same in every figure."""
+    if method in _STYLES:
+        return _STYLES[method]
+    return _OTHERS[sum(method.encode()) % len(_OTHERS)]
+
+
+def _cut(ax: Axes, panel: list[Curve]) -> str:
+    """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
+    longest = max(panel, key=lambda one: one.radii[-1])
+    largest = float(longest.radii[-1])
+    dense = max(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
+    if dense == 0 or largest <= _SLACK * dense:
+        ax.set_xlim(0, 1.03 * max(largest, 1e-6))
+        return ""
+    ax.set_xlim(0, dense)
+    reach = f"{floor_to(largest, 1):,}".removesuffix(".0")
+    beside = max(float(np.interp(0.72 * dense, one.radii, one.accuracy)) for one in panel)
+    ax.text(
+        *(dense, beside + 0.03),
+        f"to {reach} $\\rightarrow$",
+        ha="right",
+        fontsize=_CAPTION_SIZE,
+        color=style(longest.method)[0],
+    )
+    return f"{_name(longest.method)} up to {reach} at σ = {longest.sigma:g}"
+
+
+def _label(axes: np.ndarray, metrics: list[str]) -> None:
+    """Writes the axis labels: radius under every row, accuracy at the left."""
+    for line, metric in zip(axes, metrics, strict=True):
+        line[0].set_ylabel("Certified accuracy")
+        for ax in line:
+            ax.set_xlabel(AXES.get(metric, metric))
+    for line in axes[1:]:
+        for ax in line:
+            ax.set_title("")
+
+
+def _legend(figure: Figure, methods: list[str]) -> None:
+    """Puts one legend above all panels."""
+    handles = [
+        Line2D([], [], color=style(name)[0], linestyle=style(name)[1], linewidth=1.6)
+        for name in methods
+    ]
+    figure.legend(
+        handles,
+        [_name(method) for method in methods],
+        loc="outside upper center",
+        ncols=min(len(methods), int(figure.get_figwidth() / _LEGEND_ENTRY)),
+        frameon=False,
+        handlelength=2.3,
+        columnspacing=1.2,
+    )
+
+
+def _caption(figure: Figure, text: str) -> None:
+    """Adds the caption under the panels and makes the figure taller by its lines."""
+    width, height = figure.get_size_inches()
+    wrapped = textwrap.wrap(
+        text, int(_CAPTION_CHARACTERS * width), break_on_hyphens=False, break_long_words=False
+    )
+    shown = "\n".join(wrapped)
+    for plain, mathtext in _SYMBOLS.items():
+        shown = shown.replace(plain, mathtext)
+    room = _CAPTION_LINE * len(wrapped) + 0.12
+    figure.set_size_inches(width, height + room)
+    bottom = room / (height + room)
+    figure.set_layout_engine("constrained", rect=(0, bottom, 1, 1 - bottom), w_pad=0.05)
+    figure.text(
+        0.5,
+        0.06 / (height + room),
+        shown,
+        ha="center",
+        va="bottom",
+        fontsize=_CAPTION_SIZE,
+        color="#333333",
+        linespacing=1.15,
+    )
+
+
+def _name(method: str) -> str:
+    """Returns the printed name of a method."""
+    return LABELS.get(method, method)

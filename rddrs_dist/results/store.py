@@ -1,0 +1,161 @@
+"""The only writer of a run's folder: whole parts or none, one driver, safe to resume."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import filelock
+
+from rddrs_dist.results import parts
+from rddrs_dist.results.claim import claim
+from rddrs_dist.results.schema import SCHEMA_VERSION, canonical_json, read_metadata, table
+
+_log = logging.getLogger(__name__)
+
+
+class Store:
+    """Writes the parts of one run; make it with `Store.open` and use it as a context manager."""
+
+    def __init__(
+        self, out: Path, metadata: Mapping[str, str], lock: filelock.BaseFileLock
+    ) -> None:
+        """Keeps what `open` has claimed; call `open` instead."""
+        self.out = out
+        self.metadata = dict(metadata)
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        out: str | Path,
+        *,
+        run_id: str,
+        config: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        resume: bool = False,
+    ) -> Self:
+        """Claims a folder for one run and writes its configuration before anything else.
+
+        Args:
+            out: Folder of the run; created where it does not exist.
+            run_id: Name of the configuration; a folder holds one run only.
+            config: The whole configuration, as plain JSON values.
+            metadata: Texts stored in every part, such as weights_sha256 and code_version.
+            resume: Whether a folder that already holds this run may be continued.
+
+        Returns:
+            The store, which holds the folder's lock until it is closed.
+
+        Raises:
+            ValueError: If the folder cannot be written, belongs to something else or to
+                another run, is in use, or holds this run and `resume` is False.
+        """
+        text = canonical_json(config)
+        lock = claim(Path(out), run_id=run_id, config=json.loads(text), resume=resume)
+        return cls(Path(out), {**metadata, "run_id": run_id, "config": text}, lock)
+
+    def __enter__(self) -> Self:
+        """Returns the store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the store."""
+        self.close()
+
+    def close(self) -> None:
+        """Lets another driver have the folder."""
+        self._lock.release()
+
+    def finished(self) -> frozenset[int]:
+        """Returns the shards whose part is whole and of this run.
+
+        A part that cannot be read or that another run wrote is renamed to `_corrupt-...`, so
+        that it is neither read nor lost, and its shard counts as unfinished.
+        """
+        for leftover in self.out.glob(parts.TEMPORARY + "*"):
+            leftover.unlink()
+        found = parts.part_paths(self.out)
+        return frozenset(shard for shard, path in found.items() if self._keep(shard, path))
+
+    def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Writes the part of one shard so that it exists whole or not at all.
+
+        Args:
+            shard: Number of the shard, as in every row.
+            rows: The rows of the shard; see `schema.table`.
+
+        Returns:
+            The part's path.
+
+        Raises:
+            ValueError: If the rows do not fit the schema or name another shard.
+            OSError: If the part could not be written; what was there before is untouched.
+        """
+        content = parts.encode(table(rows, self.metadata))
+        others = sorted({row["shard"] for row in rows} - {shard})
+        if others or shard < 0:
+            raise ValueError(
+                f"rows of part {shard} must all have shard {shard} (0 or more), got {others}; "
+                "write each shard by itself"
+            )
+        self._retract()
+        path = self.out / parts.part_name(shard)
+        parts.replace(path, content)
+        return path
+
+    def complete(self, summary: Mapping[str, Any]) -> None:
+        """Writes the manifest of all parts and then marks the run as complete.
+
+        Args:
+            summary: What the driver wants to tell of the run, as plain JSON values.
+
+        Raises:
+            OSError: If either could not be written; the run then is not marked as complete.
+        """
+        own = {key: text for key, text in self.metadata.items() if key not in ("run_id", "config")}
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.metadata["run_id"],
+            "config": json.loads(self.metadata["config"]),
+            "metadata": own,
+            "summary": json.loads(canonical_json(summary)),
+            "parts": [parts.describe(path) for path in parts.part_paths(self.out).values()],
+        }
+        parts.replace_json(self.out / parts.MANIFEST, manifest)
+        parts.replace(self.out / parts.SUCCESS, b"")
+
+    def _keep(self, shard: int, path: Path) -> bool:
+        """Tells whether a part is whole and ours, and sets it aside where it is not."""
+        fault = self._fault(shard, path)
+        if not fault:
+            return True
+        aside = path.with_name(parts.CORRUPT + path.name)
+        _log.warning("set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault)
+        self._retract()
+        os.replace(path, aside)
+        return False
+
+    def _fault(self, shard: int, path: Path) -> str:
+        """Says what is wrong with a part, or nothing where it is good."""
+        try:
+            part = parts.read_part(path)
+        except ValueError as error:
+            return str(error)
+        run_id = read_metadata(part.schema).get("run_id")
+        if run_id != self.metadata["run_id"]:
+            return f"it is of run {run_id}, not of run {self.metadata['run_id']}"
+        shards = part["shard"].unique().to_pylist()
+        return "" if shards == [shard] else f"its rows are of shards {shards}, not of {shard}"
+
+    def _retract(self) -> None:
+        """Removes the mark of completeness, since the parts are about to change."""
+        (self.out / parts.SUCCESS).unlink(missing_ok=True)

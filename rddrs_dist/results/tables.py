@@ -1,0 +1,135 @@
+"""Tables at chosen radii; what they print is floored, so no number promises too much."""
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_FLOOR, Decimal
+
+import numpy as np
+import pandas as pd
+
+from rddrs_dist.results.curves import certified_accuracy, lines, select
+from rddrs_dist.results.metrics import METRICS, average_certified_radius, certified
+from rddrs_dist.results.schema import ABSTAIN
+
+RADII: dict[str, tuple[float, ...]] = {
+    "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+    "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
+}
+TITLES = {"proxy": "Proxy radius", "l2": "l2 radius"}
+_KEYS = ("sigma", "method", "images", "abstentions")
+_SECONDS = ("fit_seconds", "certify_seconds")
+
+
+def summary(frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] = RADII) -> pd.DataFrame:
+    """Summarises a run: one row per sigma and method, at full precision.
+
+    Args:
+        frame: Rows as `read` or `read_many` returns them.
+        radii: For each metric, the radii at which certified accuracy is wanted.
+
+    Returns:
+        A frame with columns sigma, method, images, abstentions (a count), for each metric
+        `<metric>_acr` and `<metric>@<radius>` (fractions), and the medians fit_seconds and
+        certify_seconds per image.
+
+    Raises:
+        ValueError: If a metric is not known or a radius is negative.
+    """
+    return pd.DataFrame(
+        [
+            {"sigma": sigma, "method": method}
+            | _line(select(frame, method=method, sigma=sigma), radii)
+            for sigma, method in lines(frame)
+        ]
+    )
+
+
+def floor_to(value: float, digits: int) -> float:
+    """Rounds down to a number of decimal digits, and never up.
+
+    Args:
+        value: Any float; infinities and NaN are returned as they are.
+        digits: Digits behind the point, 0 or more.
+
+    Returns:
+        The largest number of that many digits that is at most `value`, as its shortest
+        decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29.
+    """
+    value = float(value)
+    if not math.isfinite(value):
+        return value
+    return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """Renders a summary as aligned text for a terminal, one block per metric."""
+    blocks = []
+    for title, header, body in _blocks(table):
+        widths = [max(map(len, cells)) for cells in zip(header, *body, strict=True)]
+        printed = ["  ".join(map(str.rjust, cells, widths)) for cells in (header, *body)]
+        blocks.append("\n".join([title, *printed]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """Renders a summary as Markdown tables, one per metric."""
+    blocks = []
+    for title, header, body in _blocks(table):
+        printed = map(_markdown_line, [header, ["---:"] * len(header), *body])
+        blocks.append("\n".join([f"**{title}**", "", *printed]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(rows: pd.DataFrame, radii: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Summarises the rows of one sigma and method."""
+    line: dict[str, float] = {
+        "images": len(rows),
+        "abstentions": int(np.sum(rows["prediction"].to_numpy() == ABSTAIN)),
+    }
+    for metric, wanted in radii.items():
+        line[f"{metric}_acr"] = average_certified_radius(rows, metric)
+        values = certified_accuracy(certified(rows, metric), np.asarray(wanted))
+        line |= {
+            f"{metric}@{radius:g}": value for radius, value in zip(wanted, values, strict=True)
+        }
+    return line | {name: float(np.median(rows[name].to_numpy())) for name in _SECONDS}
+
+
+def _blocks(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Splits a summary into one (title, header, lines) of texts per metric."""
+    blocks = []
+    for metric in METRICS:
+        sizes = [
+            name for name in table.columns if name.startswith((f"{metric}@", f"{metric}_acr"))
+        ]
+        if sizes:
+            names = [*_KEYS, *sizes, *_SECONDS]
+            header = [_heading(name) for name in names]
+            body = [[_cell(name, row[name]) for name in names] for row in table.to_dict("records")]
+            title = f"{TITLES.get(metric, metric)}: certified accuracy in %, floored"
+            blocks.append((title, header, body))
+    return blocks
+
+
+def _heading(name: str) -> str:
+    """Shortens a column's name for print."""
+    if "@" in name:
+        return "@" + name.split("@")[1]
+    short = {"abstentions": "abstained", "fit_seconds": "fit s", "certify_seconds": "certify s"}
+    return "ACR" if name.endswith("_acr") else short.get(name, name)
+
+
+def _cell(name: str, value: float | str) -> str:
+    """Prints a value with the digits of its column, floored."""
+    if isinstance(value, str):
+        return value
+    if "@" in name:  # floored as a fraction, since 100 * 0.29 is below 29
+        return f"{100 * floor_to(value, 3):.1f}"
+    if name in ("images", "abstentions"):
+        return str(int(value))
+    return f"{value:g}" if name == "sigma" else f"{floor_to(value, 3):.3f}"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    """Joins cells into one line of a Markdown table."""
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,121 @@
+"""Workers as Ray actors: the one module of the package that imports ray."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+import ray
+from ray import exceptions
+from ray.actor import ActorHandle
+
+from rddrs_dist.run.config import Run
+from rddrs_dist.run.scheduler import Event
+from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.worker import Row, Task, Worker
+
+# Errors that tell of the actor or its machine, not of the shard it had.
+_LOST = (
+    exceptions.RayActorError,
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.OutOfMemoryError,
+    exceptions.ObjectLostError,
+    exceptions.RuntimeEnvSetupError,
+)
+
+
+@ray.remote(max_restarts=0, max_task_retries=0)
+class _Actor:
+    """A worker in a process of its own. Ray never restarts it: the scheduler does."""
+
+    def __init__(self, task: Task, checkpoint: bytes, threads: int) -> None:
+        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+        self._worker = Worker(task, checkpoint, threads, cuda=bool(gpus))
+
+    def ready(self) -> None:
+        """Returns once the network is loaded."""
+
+    def certify(self, shard: Shard) -> list[Row]:
+        return self._worker.certify(shard)
+
+
+class RayExecutor:
+    """Hosts workers on the Ray cluster this process is connected to; see scheduler.Executor."""
+
+    def __init__(self, run: Run, task: Task, checkpoint: bytes) -> None:
+        """Ships the checkpoint once for all actors."""
+        self._options = {"num_cpus": run.cpus_per_actor, "num_gpus": run.gpus_per_actor}
+        self._arguments = (task, ray.put(checkpoint), run.cpus_per_actor)
+        self._actors: dict[int, ActorHandle] = {}
+        self._calls: dict[ray.ObjectRef, int] = {}
+        self._next = 0
+
+    def start(self) -> int:
+        """Starts an actor; see Executor.start."""
+        name, self._next = self._next, self._next + 1
+        self._actors[name] = _Actor.options(**self._options).remote(*self._arguments)
+        self._calls[self._actors[name].ready.remote()] = name
+        return name
+
+    def submit(self, actor: int, shard: Shard) -> None:
+        """Gives a shard to an idle actor; see Executor.submit."""
+        self._calls[self._actors[actor].certify.remote(shard)] = actor
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        """Events of the next seconds; see Executor.wait."""
+        calls = list(self._calls)
+        ready, _ = ray.wait(calls, num_returns=1, timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+        return [self._event(call) for call in ready]
+
+    def discard(self, actor: int) -> None:
+        """Kills an actor; see Executor.discard."""
+        ray.kill(self._actors.pop(actor))
+        self._calls = {call: owner for call, owner in self._calls.items() if owner != actor}
+
+    def _event(self, call: ray.ObjectRef) -> Event:
+        """What came of a call."""
+        actor = self._calls.pop(call)
+        try:
+            return Event(actor, result=ray.get(call))
+        except _LOST as error:
+            return Event(actor, error=_line(error), lost=True)
+        except exceptions.RayTaskError as error:
+            return Event(actor, error=_line(error.cause or error))
+
+
+def _line(error: BaseException) -> str:
+    """The last line of an error's text, where Ray puts what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
+
+
+def resources(run: Run) -> str:
+    """What the run asks for and what there is, in one line."""
+    there = ray.cluster_resources()
+    asked = f"{run.cpus_per_actor} CPU and {run.gpus_per_actor:g} GPU per actor"
+    return f"asked for {asked}, the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+
+
+@contextlib.contextmanager
+def connected(run: Run) -> Iterator[None]:
+    """Connects to the cluster the run names, or starts one on this machine for its duration."""
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if run.address is not None or "RAY_ADDRESS" in os.environ:
+        try:
+            ray.init(address=run.address, **quiet)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"no Ray cluster at {run.address}: start one with `ray start --head`, or leave "
+                "--address out for a local one"
+            ) from error
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        cpus = max(run.actors * run.cpus_per_actor, os.cpu_count() or 1)
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()

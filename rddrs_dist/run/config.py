@@ -1,0 +1,202 @@
+"""Configuration of a run, its presets and its identity."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from rddrs_dist.certify import Budget
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
+from rddrs_dist.results.schema import canonical_json
+
+# One field per method, named after it: the command line and the identity follow from METHODS.
+Settings = make_dataclass(
+    "Settings",
+    [(name, method, field(default=method())) for name, method in METHODS.items()],
+    frozen=True,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Certify images of a data set with several methods, on local Ray actors or a cluster.
+
+    Attributes:
+        dataset: Data set: digits, mnist, cifar10 or parquet.
+        checkpoint: Trained network: a file written by `rddrs train`, or a state dict of a LeNet.
+        out: Folder for the results; made if missing.
+        sigma: Standard deviation of the noise, in pixel units; by default the one in the checkpoint.
+        methods: Methods to run, in this order.
+        indices: Test images: start:stop:step, single numbers, or several of these with commas; by
+            default all.
+        n0: Samples per image that select the class.
+        n: Samples per image that estimate its probability.
+        alpha: Probability with which a certificate may be wrong.
+        seed: Seed of all random streams.
+        shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the end;
+            a GPU wants as many as its memory holds.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        download: Download the data set if it is not there.
+        resume: Continue the run in `out`.
+        actors: Worker processes, each with its own copy of the network.
+        cpus_per_actor: CPU cores, and torch threads, of each actor.
+        gpus_per_actor: GPUs of each actor; a fraction lets actors share one.
+        address: Ray cluster to join ("auto" finds a running one); by default a local one is started.
+        start_timeout: Seconds to wait for the first actor before giving up.
+        max_attempts: Times that a shard is tried before it is given up.
+        settings: Hyper-parameters of each method.
+    """
+
+    dataset: Literal["digits", "mnist", "cifar10", "parquet"] | str = "digits"
+    checkpoint: Path | None = None
+    out: Path | None = None
+    sigma: float | None = None
+    methods: tuple[str, ...] = tuple(METHODS)
+    indices: str | None = None
+    n0: int = 100
+    n: int = 100_000
+    alpha: float = 0.001
+    seed: int = 0
+    shard_size: int = 4
+    data_root: Path | None = None
+    download: bool = False
+    resume: bool = False
+    actors: int = 2
+    cpus_per_actor: int = 1
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+    start_timeout: float = 120.0
+    max_attempts: int = 3
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=Settings)  # type: ignore[valid-type]
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"--methods must name each method once, got {list(self.methods)}")
+        if self.sigma is not None and not 0 < self.sigma < float("inf"):
+            raise ValueError(f"--sigma must be positive and finite, got {self.sigma}")
+        for name in ("actors", "shard_size", "cpus_per_actor", "max_attempts"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
+        if self.gpus_per_actor < 0 or self.start_timeout <= 0 or self.seed < 0:
+            raise ValueError(
+                "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
+                f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
+            )
+        _ = self.budget
+
+    @property
+    def budget(self) -> Budget:
+        """Samples and confidence."""
+        return Budget(self.n0, self.n, self.alpha)
+
+    def method(self, name: str) -> Method:
+        """The method of that name with its hyper-parameters."""
+        return getattr(self.settings, name)
+
+    @property
+    def fitted(self) -> tuple[Method, ...]:
+        """The methods of the run; with DDRS in front where another one starts from its sigma_star."""
+        chosen = [self.method(name) for name in self.methods if name != DDRS.name]
+        needs_ddrs = DDRS.name in self.methods or any(m.from_sigma_star for m in chosen)
+        return (self.method(DDRS.name),) * needs_ddrs + tuple(chosen)
+
+    def identity(self, sigma: float, images: int, data: str, weights: str) -> dict[str, Any]:
+        """What decides the rows, as plain JSON values; nothing about who computes them.
+
+        Args:
+            sigma: Standard deviation of the noise.
+            images: Images in the data set.
+            data: Its sha256.
+            weights: The checkpoint's sha256.
+        """
+        return {
+            "dataset": self.dataset,
+            "data_sha256": data,
+            "weights_sha256": weights,
+            "sigma": sigma,
+            "methods": list(self.methods),
+            "settings": {m.name: _plain(asdict(m)) for m in self.fitted},  # type: ignore[call-overload]
+            "indices": self.indices or f"0:{images}",
+            "n0": self.n0,
+            "n": self.n,
+            "alpha": self.alpha,
+            "seed": self.seed,
+            "shard_size": self.shard_size,
+            "device": "cuda" if self.gpus_per_actor > 0 else "cpu",
+            "threads": self.cpus_per_actor,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, so that it compares equal after a round trip."""
+    return json.loads(json.dumps(value))
+
+
+def run_id(identity: dict[str, Any]) -> str:
+    """Hash of the canonical JSON of a run's identity."""
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train a network with Gaussian noise on its images.
+
+    Attributes:
+        dataset: Data set: digits, mnist, cifar10 or parquet.
+        out: Checkpoint to write, a .safetensors file.
+        sigma: Standard deviation of the noise added to each batch, in pixel units.
+        architecture: lenet or resnet20; by default what suits the images.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        learning_rate: Step length of Adam.
+        seed: Seed of the weights, the order and the noise.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        download: Download the data set if it is not there.
+        device: Where to train: cpu or cuda.
+    """
+
+    dataset: Literal["digits", "mnist", "cifar10", "parquet"] | str = "digits"
+    out: Path | None = None
+    sigma: float = 0.25
+    architecture: str | None = None
+    epochs: int = 10
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    seed: int = 0
+    data_root: Path | None = None
+    download: bool = False
+    device: str = "cpu"
+
+
+_QUICK = Path("runs/quickstart")
+
+TRAINING_PRESETS: dict[str, Training] = {
+    "quickstart": Training(out=_QUICK / "lenet-0.25.safetensors", epochs=40),
+    "paper-mnist": Training(dataset="mnist", out=Path("runs/paper-mnist/lenet-0.25.safetensors")),
+}
+
+PRESETS: dict[str, Run] = {
+    "quickstart": Run(
+        checkpoint=_QUICK / "lenet-0.25.safetensors",
+        out=_QUICK / "certify",
+        indices="0:240:6",
+        n=10_000,
+        settings=Settings(
+            ddrs=DDRS(steps=300, candidate_every=100, learning_rate=1e-3),
+            ancer=Ancer(learning_rates=(0.04,)),
+            rddrs=RDDRS(step_lengths=(1.0,), steps=50, gradient_samples=1000),
+        ),
+    ),
+    "paper-mnist": Run(
+        dataset="mnist",
+        checkpoint=Path("runs/paper-mnist/lenet-0.25.safetensors"),
+        out=Path("runs/paper-mnist/certify"),
+    ),
+}

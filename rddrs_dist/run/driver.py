@@ -1,0 +1,171 @@
+"""The driver: reads what a run needs, has its shards done and writes their rows."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from rddrs_dist import data, models
+from rddrs_dist.results.store import Store
+from rddrs_dist.run.cluster import RayExecutor, connected, resources
+from rddrs_dist.run.config import Run, run_id
+from rddrs_dist.run.progress import Progress
+from rddrs_dist.run.scheduler import NoActorError, Scheduler
+from rddrs_dist.run.shards import Shard, split
+from rddrs_dist.run.worker import Row, Task
+
+# The network is tried on a few images before anything is computed with it.
+_TRIED_IMAGES = 8
+
+
+class Stopped(Exception):
+    """The run was asked to stop; what was done is on disk."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Everything a run reads, checked.
+
+    Attributes:
+        images: The data set.
+        indices: The images to certify.
+        checkpoint: Bytes of the checkpoint.
+        sigma: Standard deviation of the noise.
+        identity: What decides the rows.
+    """
+
+    images: data.ImageSet
+    indices: Sequence[int]
+    checkpoint: bytes
+    sigma: float
+    identity: dict[str, Any]
+
+
+def read_inputs(run: Run) -> Inputs:
+    """Reads and checks the data set and the checkpoint of a run.
+
+    Raises:
+        ValueError: If something does not fit; the message says what to do.
+        FileNotFoundError: If the data or the checkpoint is absent.
+    """
+    if run.checkpoint is None or run.out is None:
+        missing = "--checkpoint" if run.checkpoint is None else "--out"
+        raise ValueError(f"{missing} is required")
+    images = data.load(run.dataset, "test", run.data_root, run.download)
+    indices = data.parse_indices(run.indices or f"0:{len(images)}", len(images))
+    content = models.read(run.checkpoint)
+    checkpoint = models.load(run.checkpoint)
+    _check_fit(run, images, checkpoint)
+    sigma = run.sigma if run.sigma is not None else checkpoint.sigma
+    if not sigma:
+        raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
+    identity = run.identity(sigma, len(images), images.sha256, checkpoint.sha256)
+    return Inputs(images, indices, content, sigma, identity)
+
+
+def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -> None:
+    """Refuses a network that was not made for these images."""
+    wants = (checkpoint.event_shape, checkpoint.classes)
+    if wants != (images.event_shape, images.classes):
+        raise ValueError(
+            f"{run.checkpoint} takes images of shape {wants[0]} in {wants[1]} classes, but "
+            f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
+            "use a network trained on this data set"
+        )
+    models.check_logits(checkpoint.model, torch.from_numpy(images.images[:_TRIED_IMAGES]))
+
+
+def certify(run: Run) -> dict[int, str]:
+    """Does a whole run, or what is left of it.
+
+    Returns:
+        Number and reason of each shard that was given up; empty where the run is complete.
+
+    Raises:
+        ValueError: If the configuration is wrong.
+        FileNotFoundError: If the data or the checkpoint is absent.
+        OSError: If results cannot be written.
+        NoActorError: If the cluster offers no actor.
+        Stopped: If the run was asked to stop.
+    """
+    inputs = read_inputs(run)
+    name = run_id(inputs.identity)
+    metadata = {
+        "code_version": version("rddrs_dist"),
+        "torch_version": torch.__version__,
+        "precision": "float32",
+        "pixel_range": "[0, 1]",
+        "weights_sha256": inputs.identity["weights_sha256"],
+        "data_sha256": inputs.identity["data_sha256"],
+    }
+    with Store.open(
+        run.out, run_id=name, config=inputs.identity, metadata=metadata, resume=run.resume
+    ) as store:
+        shards = split(inputs.images, inputs.indices, run.shard_size)
+        finished = store.finished()
+        todo = [shard for shard in shards if shard.number not in finished]
+        failed = _work(run, inputs, store, todo) if todo else {}
+        if not failed:
+            store.complete({"images": len(inputs.indices), "shards": len(shards)})
+    return failed
+
+
+def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
+    """Has shards done and writes their rows; the numbers and reasons of those given up."""
+    task = Task(run.fitted, run.methods, inputs.sigma, run.budget, run.seed)
+    left = sum(len(shard.indices) for shard in todo)
+    progress = Progress(len(inputs.indices), len(inputs.indices) - left)
+
+    def on_result(shard: Shard, rows: list[Row]) -> None:
+        store.write(shard.number, [_judged(row, inputs) for row in rows])
+        progress.advance(len(shard.indices))
+
+    def on_tick(state: Scheduler) -> None:
+        progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
+
+    with connected(run), _stoppable():
+        scheduler = Scheduler(
+            executor=RayExecutor(run, task, inputs.checkpoint),
+            shards=todo,
+            actors=run.actors,
+            on_result=on_result,
+            on_tick=on_tick,
+            clock=time.monotonic,
+            start_timeout=run.start_timeout,
+            max_attempts=run.max_attempts,
+        )
+        try:
+            return scheduler.run()
+        except NoActorError as error:
+            raise NoActorError(f"{error}: {resources(run)}") from error
+        finally:
+            progress.close()
+
+
+def _judged(row: Row, inputs: Inputs) -> Row:
+    """A row with label and verdict, which no worker ever sees."""
+    label = int(inputs.images.labels[row["index"]])
+    return {**row, "label": label, "correct": row["prediction"] == label}
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turns SIGTERM into Stopped; entered after ray.init, which sets a handler of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise Stopped
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,36 @@
+"""Shards: the units of work of a run, and of what is written and redone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rddrs_dist.data import ImageSet
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Some images of a run; no label goes with them.
+
+    Attributes:
+        number: Number of the shard, from 0.
+        indices: Index of each image in the data set.
+        images: (B, *event) float32.
+    """
+
+    number: int
+    indices: tuple[int, ...]
+    images: NDArray[np.float32]
+
+    def __str__(self) -> str:
+        first, last = self.indices[0], self.indices[-1]
+        images = f"image {first}" if len(self.indices) == 1 else f"images {first} to {last}"
+        return f"shard {self.number} ({images})"
+
+
+def split(images: ImageSet, indices: Sequence[int], size: int) -> list[Shard]:
+    """Cuts the chosen images into shards of `size`, the last one possibly smaller."""
+    starts = range(0, len(indices), size)
+    parts = [tuple(indices[start : start + size]) for start in starts]
+    return [Shard(k, part, images.images[list(part)]) for k, part in enumerate(parts)]

@@ -1,0 +1,132 @@
+"""The worker: fits and certifies one shard after another with one copy of the network."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from rddrs_dist.certify import Budget, Certificate, Floats, certify
+from rddrs_dist.methods import DDRS, Context, Fit, Method
+from rddrs_dist.models import load
+from rddrs_dist.run.shards import Shard
+from rddrs_dist.smoothing import Streams
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker does with each shard.
+
+    Attributes:
+        methods: Methods to fit, DDRS before those that start from it.
+        report: Names of those whose rows are wanted.
+        sigma: Standard deviation the network was trained with.
+        budget: Samples and confidence.
+        seed: Seed of the run.
+    """
+
+    methods: Sequence[Method]
+    report: Sequence[str]
+    sigma: float
+    budget: Budget
+    seed: int
+
+
+@dataclass
+class _Timing:
+    """Seconds that a block took."""
+
+    seconds: float = 0.0
+
+
+class Worker:
+    """A network on a device, ready to do shards."""
+
+    def __init__(self, task: Task, checkpoint: bytes, threads: int, cuda: bool = False) -> None:
+        """Loads the network.
+
+        Args:
+            task: What to do with each shard.
+            checkpoint: Bytes of the checkpoint: workers need no file.
+            threads: CPU threads of torch.
+            cuda: Whether a GPU was assigned to this worker.
+        """
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if cuda and torch.cuda.is_available() else "cpu")
+        if self.device.type == "cuda":
+            # Certificates speak of the network in float32, not in its TF32 shadow.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+        self.task = task
+        # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
+        self.model = load(checkpoint).model.to(self.device, memory_format=torch.channels_last)
+
+    def certify(self, shard: Shard) -> list[Row]:
+        """The rows of a shard, one per method and image, without label and verdict."""
+        images = torch.from_numpy(shard.images.copy()).to(self.device)
+        context = Context(self.task.sigma, Streams.of(self.task.seed, shard.indices))
+        rows: list[Row] = []
+        ball = None
+        for method in self.task.methods:
+            with self._timed() as fitting:
+                fit = method.fit(self.model, images, context)
+            if method.name == DDRS.name:
+                context = replace(context, sigma_star=fit.noise)
+            if method.name not in self.task.report:
+                continue
+            with self._timed() as certifying:
+                certificate = certify(
+                    self.model, images, fit.noise, self.task.budget, context.streams
+                )
+            if method.name == DDRS.name:
+                ball = certificate.l2_radius
+            rows += self._rows(shard, method, fit, certificate, ball)
+            for row in rows[-len(images) :]:
+                row["fit_seconds"] = fitting.seconds / len(images)
+                row["certify_seconds"] = certifying.seconds / len(images)
+        return rows
+
+    @contextmanager
+    def _timed(self) -> Iterator[_Timing]:
+        """Measures the seconds of a block, the device's work included."""
+        timing, start = _Timing(), time.perf_counter()
+        yield timing
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        timing.seconds = time.perf_counter() - start
+
+    def _rows(
+        self,
+        shard: Shard,
+        method: Method,
+        fit: Fit,
+        certificate: Certificate,
+        ball: Floats | None,
+    ) -> Iterator[Row]:
+        """One row per image of the shard, without its times; `ball` is the DDRS l2 radius."""
+        sizes = ("l2_radius", "proxy_radius", "log_volume", "min_axis", "mean_axis", "max_axis")
+        columns = {name: getattr(certificate, name) for name in ("p_lower", "radius", *sizes)}
+        for i, index in enumerate(shard.indices):
+            yield {
+                "index": index,
+                "method": method.name,
+                "sigma": self.task.sigma,
+                "prediction": int(certificate.prediction[i]),
+                "count": int(certificate.count[i]),
+                "n": certificate.budget.n,
+                "n0": certificate.budget.n0,
+                "alpha": certificate.budget.alpha,
+                **{name: float(values[i]) for name, values in columns.items()},
+                "contains_ddrs_ball": None
+                if ball is None
+                else bool(certificate.l2_radius[i] >= ball[i]),
+                "fit_status": fit.status[i].name.lower(),
+                "fit_steps": int(fit.steps[i]),
+                "fit_objective": float(fit.objective[i]),
+                "seed": self.task.seed,
+                "shard": shard.number,
+            }

@@ -1,0 +1,91 @@
+"""The soft margin Phi^-1(p_1) - Phi^-1(p_2) under noise, and its gradients.
+
+p is the mean softmax over samples; p_1 and p_2 are its two largest entries. Labels play no part.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from rddrs_dist.noise import FullNoise
+from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.seeds import Stage, Streams
+
+
+def top_two(p: Tensor, clamp: float) -> tuple[Tensor, Tensor]:
+    """The two largest probabilities, kept away from 0 and 1, and their classes.
+
+    Args:
+        p: (B, K).
+        clamp: Probabilities are clamped to [clamp, 1 - clamp].
+
+    Returns:
+        Probabilities (B, 2) and classes (B, 2), the largest first.
+    """
+    values, classes = p.topk(2, dim=-1)
+    return values.clamp(clamp, 1 - clamp), classes
+
+
+def normal_density(x: Tensor) -> Tensor:
+    """phi(x), the standard normal density."""
+    return torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+
+
+def soft_gap(model: nn.Module, images: Tensor, eps: Tensor, clamp: float) -> Tensor:
+    """Phi^-1(p_1) - Phi^-1(p_2), differentiable in the noise.
+
+    The gradient is zero in a probability that is clamped.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        images: (B, *event).
+        eps: Noise samples (B, n, *event).
+        clamp: Probabilities are clamped to [clamp, 1 - clamp].
+
+    Returns:
+        (B,).
+    """
+    logits = model((images.unsqueeze(1) + eps).flatten(0, 1))
+    p = logits.softmax(-1).unflatten(0, (len(images), -1)).mean(1)  # (B, K)
+    quantiles = torch.special.ndtri(top_two(p, clamp)[0])
+    return quantiles[:, 0] - quantiles[:, 1]
+
+
+def gap_gradient(
+    model: nn.Module,
+    images: Tensor,
+    noise: FullNoise,
+    weights: Tensor,
+    n: int,
+    streams: Streams,
+    step: int,
+) -> Tensor:
+    """Monte-Carlo gradient of sum_k weights_k p_k with respect to a symmetric scale.
+
+    E = sym( mean_j grad_y( sum_k weights_k F_k )(x + S z_j) z_j^T ): one forward and one backward pass for
+    all classes together, because only the combination is needed.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        images: (B, *event).
+        noise: Scale of each image, symmetric.
+        weights: (B, K), the cotangent of the mean softmax.
+        n: Samples per image.
+        streams: Random streams of the images; the fit stage is drawn from.
+        step: Step whose samples are drawn.
+
+    Returns:
+        E, (B, d, d).
+
+    References:
+        Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), proposition 2.
+    """
+    total = images.new_zeros(len(images), noise.dimension, noise.dimension)
+    for block, size in enumerate(Launches.of(images, n).blocks):
+        z = streams.normal(Stage.FIT, step, block, size, images)
+        samples = (images.unsqueeze(1) + noise.colour(z)).requires_grad_()
+        p = model(samples.flatten(0, 1)).softmax(-1).unflatten(0, (-1, size))  # (B, n, K)
+        (gradient,) = torch.autograd.grad((p * weights.unsqueeze(1)).sum(), samples)
+        total.baddbmm_(gradient.flatten(2).mT, z.flatten(2))  # (B, d, n) @ (B, n, d)
+    return (total + total.mT) / (2 * n)

@@ -1,0 +1,91 @@
+"""Random streams that depend on what is computed, never on who computes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Stage(IntEnum):
+    """What samples are drawn for; the streams of two stages never meet.
+
+    The guarantee rests on ESTIMATE being independent of everything that chose the noise and the class.
+    """
+
+    FIT = 0
+    COMPARE = 1
+    SELECT = 2
+    ESTIMATE = 3
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Independent standard normal streams of B images.
+
+    A draw is keyed by (run seed, image index, stage, step, block): it can be made again in any order, by
+    any worker and in any company of images. On a CPU the bits come from SFC64 behind numpy's
+    SeedSequence, because torch's own CPU generator keeps only 32 bits of a seed, too few to keep
+    millions of keys apart; on other devices from torch's Philox, seeded with 64 bits of the same hash.
+
+    Attributes:
+        seed: Seed of the run, non-negative.
+        indices: Index of each image in its data set, non-negative.
+    """
+
+    seed: int
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or any(index < 0 for index in self.indices):
+            raise ValueError(
+                f"seed and indices must be non-negative, got seed {self.seed} "
+                f"and smallest index {min(self.indices, default=0)}"
+            )
+
+    @classmethod
+    def of(cls, seed: int, indices: Sequence[int]) -> Self:
+        """Streams of the images with these indices."""
+        return cls(seed, tuple(int(index) for index in indices))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> Self:
+        """Streams of a part of the images."""
+        return replace(self, indices=self.indices[rows])
+
+    def normal(self, stage: Stage, step: int, block: int, n: int, images: Tensor) -> Tensor:
+        """Standard normal samples, the same for the same key and n.
+
+        Args:
+            stage: What they are for.
+            step: Iteration of an optimiser, 0 outside one.
+            block: Number of the block among those of one step.
+            n: Samples per image.
+            images: (B, *event), whose shape, device and dtype the samples take.
+
+        Returns:
+            (B, n, *event).
+        """
+        if len(images) != len(self):
+            raise ValueError(f"wanted {len(self)} images, one per stream, got {len(images)}")
+        draws = [
+            _draw((self.seed, index, int(stage), step, block), (n, *images.shape[1:]), images)
+            for index in self.indices
+        ]
+        return torch.stack(draws)
+
+
+def _draw(key: tuple[int, ...], shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """One image's samples on the device of `like`."""
+    sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
+    if like.device.type == "cpu":
+        bits = np.random.Generator(np.random.SFC64(sequence))
+        return torch.from_numpy(bits.standard_normal(shape, dtype=np.float32)).to(like.dtype)
+    generator = torch.Generator(like.device)
+    generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)

@@ -1,0 +1,18 @@
+"""Fixtures that every test module may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder with MNIST, CIFAR-10 and the authors' networks, or skip the test."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("RDDRS_SHARED") or beside)
+    if not (folder / "data" / "MNIST").is_dir() or not (folder / "reference").is_dir():
+        pytest.skip(f"no data sets and networks in {folder}: name their folder in RDDRS_SHARED")
+    return folder

@@ -1,0 +1,56 @@
+"""Makes synthetic rows of a run for the tests of results/."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def row(index: int = 0, method: str = "rs", **changes: Any) -> dict[str, Any]:
+    """Returns one whole row: a right prediction with radius 1 under isotropic noise."""
+    values: dict[str, Any] = {
+        "index": index,
+        "label": 3,
+        "method": method,
+        "sigma": 0.5,
+        "prediction": 3,
+        "correct": True,
+        "count": 980,
+        "n": 1000,
+        "n0": 100,
+        "alpha": 0.001,
+        "p_lower": 0.96,
+        "radius": 2.0,
+        "l2_radius": 1.0,
+        "proxy_radius": 1.0,
+        "log_volume": -3.5,
+        "min_axis": 0.5,
+        "mean_axis": 0.5,
+        "max_axis": 0.5,
+        "contains_ddrs_ball": None,
+        "fit_status": "converged",
+        "fit_steps": 0,
+        "fit_objective": math.nan,
+        "fit_seconds": 0.25,
+        "certify_seconds": 1.5,
+        "seed": 0,
+        "shard": 0,
+    }
+    return values | changes
+
+
+def abstention(index: int, method: str = "rs", **changes: Any) -> dict[str, Any]:
+    """Returns the row of an image on which the smoothed classifier abstained."""
+    sizes = {"radius": 0.0, "l2_radius": 0.0, "proxy_radius": 0.0, "log_volume": -math.inf}
+    return row(index, method, prediction=-1, correct=False, p_lower=0.4, **sizes) | changes
+
+
+def sized(sizes: np.ndarray | list[float], method: str = "rs", **changes: Any) -> list[dict]:
+    """Returns one row per size, with half of it as l2 radius; negative sizes are wrong rows."""
+    made = []
+    for index, size in enumerate(map(float, sizes)):
+        change = {"proxy_radius": size, "l2_radius": size / 2} | changes
+        if size < 0:
+            change |= {"correct": False, "prediction": 5, "proxy_radius": 1.0, "l2_radius": 0.5}
+        made.append(row(index, method, **change))
+    return made

@@ -1,0 +1,48 @@
+"""Sizes that count as certified, and their mean."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from rows import abstention, row
+
+from rddrs_dist.results.metrics import METRICS, average_certified_radius, certified
+from rddrs_dist.results.schema import table
+
+ROWS = [
+    row(0, proxy_radius=2.0, l2_radius=0.5),
+    row(1, proxy_radius=3.0, l2_radius=0.25, correct=False, prediction=4),
+    abstention(2),
+    row(3, proxy_radius=0.0, l2_radius=0.0),
+]
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return table(ROWS, {}).to_pandas()
+
+
+def test_wrong_rows_and_abstentions_are_below_every_radius(frame):
+    assert certified(frame, "proxy").tolist() == [2.0, -1.0, -1.0, 0.0]
+    assert certified(frame, "l2").tolist() == [0.5, -1.0, -1.0, 0.0]
+
+
+def test_an_abstention_never_counts_even_where_its_row_says_correct(frame):
+    frame["correct"] = True
+    assert certified(frame, "proxy").tolist() == [2.0, 3.0, -1.0, 0.0]
+
+
+def test_the_mean_counts_wrong_rows_as_zero(frame):
+    assert average_certified_radius(frame, "proxy") == 2.0 / 4
+    assert average_certified_radius(frame, "l2") == 0.5 / 4
+
+
+def test_a_metric_is_one_function_from_the_table(frame, monkeypatch):
+    monkeypatch.setitem(METRICS, "widest", lambda rows: rows["max_axis"].to_numpy(np.float64))
+    assert certified(frame, "widest").tolist() == [0.5, -1.0, -1.0, 0.5]
+
+
+def test_an_unknown_metric_and_an_empty_frame_are_refused(frame):
+    with pytest.raises(ValueError, match="one of proxy, l2, got 'volume'"):
+        certified(frame, "volume")
+    with pytest.raises(ValueError, match="at least one row"):
+        average_certified_radius(frame.iloc[:0], "proxy")

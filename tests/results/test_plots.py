@@ -1,0 +1,160 @@
+"""The figure: what it draws, what it says, and that it is the same every time."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from rows import sized
+
+from rddrs_dist.results import plots
+from rddrs_dist.results.caption import caption
+from rddrs_dist.results.schema import table
+
+
+def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) -> pd.DataFrame:
+    """Makes runs in which rs ends at once and every other method has a lognormal tail."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for sigma in sigmas:
+        for method in methods:
+            spread = 0.0 if method == "rs" else tail
+            sizes = 3 * sigma * rng.lognormal(spread, spread, images)
+            rows += sized(np.where(rng.random(images) < 0.1, -1, sizes), method, sigma=sigma)
+    frame = table(rows, {}).to_pandas()
+    frame.attrs.update(dataset="digits", complete=True)
+    return frame
+
+
+def test_the_science_does_not_import_matplotlib():
+    modules = "curves, metrics, reading, schema, store, tables"
+    code = (
+        f"import sys; from rddrs_dist.results import {modules}; print('matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_plots_needs_no_pyplot():
+    code = "import sys, rddrs_dist.results.plots; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
+    frame = example()
+    first, second = plots.write(frame, tmp_path / "a"), plots.write(frame, tmp_path / "b")
+    names = [
+        f"curves-{metric}{end}" for metric in ("proxy", "l2") for end in (".png", ".svg", ".csv")
+    ]
+    assert [path.name for path in first] == names
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert first[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
+    frame = example(sigmas=(0.5,), methods=("rddrs",))
+    path = plots.write(frame, tmp_path)[2]
+    with path.open(newline="") as file:
+        made = list(csv.DictReader(file))
+    assert list(made[0]) == ["metric", "sigma", "method", "images", "radius", "accuracy", "lower"]
+    right = frame["proxy_radius"][frame["correct"]]
+    assert float(made[-2]["radius"]) == right.max()
+    assert float(made[0]["accuracy"]) == len(right) / 40
+
+
+def test_one_panel_per_sigma_one_row_per_metric_one_line_and_band_per_method():
+    figure = plots.draw(example(methods=("rddrs", "rs", "ancer")))
+    assert len(figure.axes) == 4
+    for ax in figure.axes:
+        assert len(ax.lines) == 3 and len(ax.collections) == 3
+        assert all(line.get_drawstyle() == "steps-pre" for line in ax.lines)
+    assert [ax.get_xlabel() for ax in figure.axes[1:3]] == [
+        r"Proxy radius $R$",
+        r"$\ell_2$ radius",
+    ]
+    assert [ax.get_ylabel() for ax in figure.axes[:2]] == ["Certified accuracy", ""]
+    assert "0.25" in figure.axes[0].get_title() and "0.5" in figure.axes[1].get_title()
+
+
+def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
+    both, alone = plots.draw(example()), plots.draw(example(methods=("rddrs",)))
+    assert [text.get_text() for text in both.legends[0].get_texts()] == ["RS", "RDDRS"]
+    assert both.axes[0].lines[1].get_color() == alone.axes[0].lines[0].get_color()
+    styles = [plots.style(name) for name in ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")]
+    assert (
+        len({to_hex(color) for color, _ in styles}) == len({str(dash) for _, dash in styles}) == 5
+    )
+    assert plots.style("my_method") == plots.style("my_method")
+
+
+def test_a_heavy_tail_is_cut_and_the_caption_says_so():
+    frame = example(sigmas=(0.5,), images=200, tail=1.5)
+    figure = plots.draw(frame, ["proxy"])
+    largest = frame["proxy_radius"].where(frame["correct"]).max()
+    limit = figure.axes[0].get_xlim()[1]
+    outside = (frame["proxy_radius"].where(frame["correct"]) > limit) & (
+        frame["method"] == "rddrs"
+    )
+    assert limit < largest / 1.5 and 0 < outside.sum() / 200 <= 0.05
+    told = figure.texts[0].get_text()
+    assert "Axes end where every curve is below 5%" in told and "RDDRS up to" in told
+    number = float(told.split("RDDRS up to ")[1].split()[0].replace(",", ""))
+    assert largest - 0.1 < number <= largest
+
+
+def test_a_light_tail_is_shown_whole():
+    frame = example(sigmas=(0.5,), tail=0.05)
+    figure = plots.draw(frame, ["proxy"])
+    assert figure.axes[0].get_xlim()[1] > frame["proxy_radius"].max()
+    assert "Axes end" not in figure.texts[0].get_text()
+
+
+def test_the_caption_tells_data_noise_budget_images_and_band():
+    told = caption(example())
+    for part in (
+        "Data set: digits",
+        "σ = 0.25, 0.5",
+        "n₀ = 100",
+        "n = 1,000",
+        "α = 0.001",
+        "40 images",
+        "pointwise one-sided 95% Clopper–Pearson lower bound",
+    ):
+        assert part in told
+    assert "not complete" not in told
+
+
+def test_the_caption_admits_what_is_missing():
+    frame = example().drop(index=[0, 1])
+    frame.attrs.update(complete=False, common=True)
+    told = caption(frame)
+    assert "Run not complete." in told and "Only images that every method has." in told
+    assert "38 to 40 images per curve" in told
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_figure_of_very_few_images_draws(images, tmp_path):
+    assert plots.write(example(sigmas=(0.25,), images=images), tmp_path)
+
+
+def test_a_run_that_certified_nothing_draws(tmp_path):
+    frame = table(sized([-1.0, -1.0]), {}).to_pandas()
+    assert plots.write(frame, tmp_path)
+
+
+def test_no_rows_and_a_file_in_the_way_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one row"):
+        plots.draw(example().iloc[:0])
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="got the file"):
+        plots.write(example(), tmp_path / "file")
+
+
+def test_a_dollar_sign_in_a_name_does_not_break_the_caption(tmp_path):
+    frame = example(sigmas=(0.25,))
+    frame.attrs["dataset"] = "cheap$ and $cheerful_"
+    assert plots.write(frame, tmp_path)

@@ -1,0 +1,140 @@
+"""Training learns, repeats itself from its seed, and leaves the rest of the process alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rddrs_dist.data import ImageSet, load
+from rddrs_dist.train import accuracy, train, train_new
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return load("digits", "train")
+
+
+@pytest.fixture(scope="module")
+def few(digits) -> ImageSet:
+    return ImageSet("digits", "train", digits.images[:230], digits.labels[:230], 10)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_training_learns_the_digits(digits):
+    model = train_new("lenet", digits, sigma=0.25, epochs=10, batch_size=20)
+    test = load("digits")
+    assert accuracy(model, test) > 0.93
+    assert accuracy(model, test, sigma=0.25) > 0.88
+    assert not model.training
+
+
+def test_noise_in_training_helps_under_noise(digits):
+    test = load("digits")
+    clean, noisy = (
+        train_new("lenet", digits, sigma=sigma, epochs=10, batch_size=20) for sigma in (0.0, 0.5)
+    )
+    assert accuracy(noisy, test, sigma=0.5) > accuracy(clean, test, sigma=0.5) + 0.03
+
+
+def test_a_seed_gives_the_same_weights_whatever_was_drawn_before(few):
+    torch.rand(3)
+    first = weights(train_new("lenet", few, sigma=0.25, epochs=2, seed=4))
+    torch.rand(5)
+    before = torch.get_rng_state()
+    assert torch.equal(weights(train_new("lenet", few, sigma=0.25, epochs=2, seed=4)), first)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = weights(train_new("lenet", few, sigma=0.25, epochs=2, seed=5))
+    assert not torch.equal(other, first)
+
+
+def test_noise_is_fresh_in_every_epoch_and_batch(few):
+    class Recorder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+            self.seen: list[torch.Tensor] = []
+
+        def forward(self, images):
+            self.seen.append(images.detach())
+            return self.linear(images.flatten(1))
+
+    zeros = ImageSet("zeros", "train", np.zeros_like(few.images), few.labels, 10)
+    model = Recorder()
+    train(model, zeros, sigma=0.5, epochs=2, batch_size=100)
+    assert [len(batch) for batch in model.seen] == [100, 100, 30] * 2
+    noise = torch.cat(model.seen).flatten(1)
+    assert abs(noise.std().item() - 0.5) < 0.01
+    assert len(torch.unique(noise[:, 0])) == len(noise)
+
+
+def test_every_image_is_seen_once_per_epoch(few):
+    seen: list[torch.Tensor] = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.register_forward_pre_hook(lambda _, x: seen.append(x[0].flatten(1).double().sum(dim=1)))
+    train(model, few, sigma=0.0, epochs=1)
+    wanted = torch.from_numpy(few.images).flatten(1).double().sum(dim=1)
+    assert torch.equal(torch.cat(seen).sort().values, wanted.sort().values)
+    assert not torch.equal(torch.cat(seen), wanted)
+
+
+def test_one_line_is_reported_per_epoch(few):
+    lines: list[str] = []
+    train_new("lenet", few, sigma=0.25, epochs=3, report=lines.append)
+    assert len(lines) == 3
+    assert lines[0].startswith("epoch 1/3  loss 2.")
+    assert "images/s" in lines[1] and lines[2].endswith("ETA 0:00")
+
+
+def test_a_frozen_network_can_be_trained_on(few):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)
+    before = weights(model)
+    train(model, few, sigma=0.0, epochs=1)
+    assert not torch.equal(weights(model), before)
+
+
+def test_accuracy_counts_the_right_images(digits):
+    class Constant(nn.Module):
+        def forward(self, images):
+            return torch.eye(10)[3].expand(len(images), 10)
+
+    wanted = float(np.mean(digits.labels == 3))
+    assert accuracy(Constant(), digits) == accuracy(Constant(), digits, sigma=1.0) == wanted
+
+
+def test_accuracy_under_noise_repeats_itself(digits):
+    model = train_new("lenet", digits, sigma=0.25, epochs=1)
+    first = accuracy(model, digits, sigma=0.5, seed=1)
+    assert accuracy(model, digits, sigma=0.5, seed=1) == first
+    assert accuracy(model, digits, sigma=0.5, seed=2) != first
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sigma": -0.1}, "sigma must be finite and at least 0"),
+        ({"sigma": float("nan")}, "sigma must be finite"),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": float("inf")}, "learning_rate must be positive and finite"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used on this machine"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message, few):
+    with pytest.raises(ValueError, match=message):
+        train_new("lenet", few, **{"sigma": 0.25, **settings})
+
+
+def test_a_loss_that_explodes_is_reported(few):
+    with pytest.raises(ValueError, match=r"loss became .* in epoch .* smaller learning rate"):
+        train_new("lenet", few, sigma=0.25, epochs=30, learning_rate=1e30)
+
+
+def test_a_negative_sigma_is_refused_in_testing(few):
+    with pytest.raises(ValueError, match="sigma must be finite"):
+        accuracy(nn.Identity(), few, sigma=-1.0)
