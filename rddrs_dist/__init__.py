@@ -1,7 +1,7 @@
 """Certified robustness of neural networks by data-dependent randomized smoothing.
 
-A noise, a method, a certificate: a method (`methods.METHODS`) chooses the Gaussian noise of each image,
-`certify` proves the region in which the network smoothed with it keeps its answer.
+A noise, a method, a certificate: a method (`methods.METHODS`) chooses the Gaussian noise of each
+image, `certify` proves the region in which the network smoothed with it keeps its answer.
 """
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify

@@ -114,8 +114,8 @@ def certify(
 ) -> Certificate:
     """Certifies each image under its noise.
 
-    The class is selected with n0 samples and its probability estimated with n fresh ones, both from
-    streams that no optimiser reads.
+    The class is selected with n0 samples and its probability estimated with n fresh ones, both
+    from streams that no optimiser reads.
 
     Args:
         model: Maps (N, *event) to logits (N, K); on the device of `images`.

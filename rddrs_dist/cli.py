@@ -80,15 +80,16 @@ def certify(run: Run) -> int:
         return _complain(str(error), NO_ACTORS)
     except (KeyboardInterrupt, Stopped) as stop:
         print(
-            f"\nstopped; finished shards are in {run.out}: give the same command with --resume to go on",
+            f"\nstopped; finished shards are in {run.out}: give the same command with --resume "
+            "to go on",
             file=sys.stderr,
         )
         return DRAINED if isinstance(stop, Stopped) else INTERRUPTED
     if failed:
         first = min(failed)
         return _complain(
-            f"{len(failed)} shards were given up (first: shard {first}, {failed[first]}); the others "
-            f"are in {run.out}: give the same command with --resume to try these again",
+            f"{len(failed)} shards were given up (first: shard {first}, {failed[first]}); the "
+            f"others are in {run.out}: give the same command with --resume to try these again",
             FAILED_SHARDS,
         )
     print(f"complete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")

@@ -33,8 +33,8 @@ class LeNet(nn.Module):
 
     @staticmethod
     def _stage(inputs: int, outputs: int) -> nn.Sequential:
-        # The published order is ReLU, then pooling. Both are monotone, so they commute exactly, and
-        # ReLU is cheaper on a quarter of the numbers.
+        # The published order is ReLU, then pooling. Both are monotone, so they commute exactly,
+        # and ReLU is cheaper on a quarter of the numbers.
         return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ _MARGIN = 1e-12
 def clopper_pearson_lower(count: ArrayLike, n: int, alpha: float) -> NDArray[np.float64]:
     """One-sided lower confidence bound on a probability, exact and never rounded up.
 
-    The bound is at most the largest p with P(Binomial(n, p) >= count) <= alpha, so that it exceeds the
-    true probability with probability at most alpha.
+    The bound is at most the largest p with P(Binomial(n, p) >= count) <= alpha, so that it exceeds
+    the true probability with probability at most alpha.
 
     Args:
         count: Integer successes among n trials, any shape.

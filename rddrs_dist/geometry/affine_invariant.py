@@ -1,7 +1,7 @@
 """The affine-invariant (Fisher-Rao) metric on SPD matrices, <U, V>_P = tr(P^-1 U P^-1 V).
 
-Everything goes through a factor L of the point P = L L^T. In the frame it gives, the tangent vector V
-is L^-1 V L^-T, the metric is the Frobenius product and geodesics are matrix exponentials.
+Everything goes through a factor L of the point P = L L^T. In the frame it gives, the tangent
+vector V is L^-1 V L^-T, the metric is the Frobenius product and geodesics are matrix exponentials.
 
 References:
     Pennec, Fillard, Ayache 2006, A Riemannian framework for tensor computing, section 3.

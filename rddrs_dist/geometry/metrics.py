@@ -1,14 +1,14 @@
 """Gradient steps under other metrics on SPD matrices, through geomstats.
 
-This is the one module that imports geomstats, and it does so on first use: with its pytorch backend
-that import would set torch's default dtype to float64 for the whole process. The numpy backend, used
-here, leaves torch alone.
+This is the one module that imports geomstats, and it does so on first use: with its pytorch
+backend that import would set torch's default dtype to float64 for the whole process. The numpy
+backend, used here, leaves torch alone.
 """
 
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ Metric = Literal["affine-invariant", "log-euclidean", "bures-wasserstein"]
 
 
 @cache
-def space(metric: Metric, dimension: int):
+def space(metric: Metric, dimension: int) -> Any:
     """The SPD manifold of geomstats with one of its metrics."""
     os.environ["GEOMSTATS_BACKEND"] = "numpy"
     from geomstats.geometry import spd_matrices as spd
@@ -73,8 +73,8 @@ def step(metric: Metric, point: Tensor, gradient: Tensor, length: float) -> Tens
         length: Step along the geodesic, dimensionless.
 
     Returns:
-        (B, d, d), the new point; not finite where the step leaves the manifold (Bures-Wasserstein is
-        not complete).
+        (B, d, d), the new point; not finite where the step leaves the manifold (Bures-Wasserstein
+        is not complete).
 
     Raises:
         ValueError: If the metric is unknown or a shape is wrong.

@@ -23,13 +23,13 @@ def ascend(
 ) -> list[Fit]:
     """Moves B images uphill together; each ends on its own.
 
-    An image whose step is not finite keeps its last finite state and moves no more; all stop at the
-    deadline.
+    An image whose step is not finite keeps its last finite state and moves no more; all stop at
+    the deadline.
 
     Args:
         start: Tensors with a leading axis of B images.
-        move: From a state and the number of the step (from 1) to the next state and the objective (B,)
-            of the one it was given.
+        move: From a state and the number of the step (from 1) to the next state and the objective
+            (B,) of the one it was given.
         noise: The noise of a state.
         context: Carries the deadline.
         steps: Steps to take.

@@ -110,7 +110,8 @@ class Method(ABC):
         """Chooses the noise of each image.
 
         Args:
-            model: Maps (N, *event) to logits (N, K); differentiable in its input, in evaluation mode.
+            model: Maps (N, *event) to logits (N, K); differentiable in its input, in evaluation
+                mode.
             images: (B, *event).
             context: sigma, streams and, for the methods that need it, sigma_star.
 
@@ -138,8 +139,8 @@ def best_of(
 ) -> Fit:
     """The candidate with the largest proxy radius of each image.
 
-    All candidates see the same samples, and none of these is used again for certification. A tie goes
-    to the earlier candidate.
+    All candidates see the same samples, and none of these is used again for certification. A tie
+    goes to the earlier candidate.
 
     Args:
         model: Maps (N, *event) to logits (N, K).

@@ -13,8 +13,8 @@ from rddrs_dist.noise import IsotropicNoise
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.margin import soft_gap
 
-# The lower end of sigma, relative to where it starts: the published ascent has none, and a sigma that
-# crossed zero would be no noise at all.
+# The lower end of sigma, relative to where it starts: the published ascent has none, and a sigma
+# that crossed zero would be no noise at all.
 _FLOOR = 0.01
 
 

@@ -47,8 +47,8 @@ class _Scale(NamedTuple):
 class RDDRS(Method):
     """S = C, SPD, from Riemannian gradient ascent on R P + kappa K R.
 
-    R = Phi^-1(p_1) - Phi^-1(p_2), P the geometric mean of the eigenvalues of C and K the smallest. After
-    each step the eigenvalues are at least sigma_star.
+    R = Phi^-1(p_1) - Phi^-1(p_2), P the geometric mean of the eigenvalues of C and K the smallest.
+    After each step the eigenvalues are at least sigma_star.
 
     Attributes:
         step_lengths: One candidate per step length gamma; the best is kept for each image.
@@ -59,11 +59,12 @@ class RDDRS(Method):
         clamp: Probabilities are clamped to [clamp, 1 - clamp].
         compare_samples: Samples per image that compare the candidates.
         metric: Metric on SPD matrices; others than the affine-invariant go through geomstats.
-        exp_map: How the affine-invariant exponential is computed: by our factored form, or by geomstats.
+        exp_map: How the affine-invariant exponential is computed: by our factored form, or by
+            geomstats.
 
     References:
-        Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), sections 3 and 4; its slips are put right
-        as docs/method.md lists.
+        Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), sections 3 and 4; its slips are put
+        right as docs/method.md lists.
     """
 
     name: ClassVar[str] = "rddrs"
@@ -125,8 +126,8 @@ class RDDRS(Method):
     def _assemble(self, scale: _Scale, slope: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
         """L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T.
 
-        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of L = U diag(l)^(1/2), C^-1 is
-        the identity and u the first axis, so that neither needs to be computed.
+        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of L = U diag(l)^(1/2),
+        C^-1 is the identity and u the first axis, so that neither needs to be computed.
         """
         mean, smallest = scale.axes.log().mean(1).exp(), scale.axes[:, 0]
         weight = mean + self.kappa * smallest

@@ -18,8 +18,8 @@ _MARGIN = 1e-12
 class Noise(ABC):
     """The noise eps = S z, z ~ N(0, I_d), of each of B images.
 
-    The scale S is held in the precision that samples are drawn in; every size is computed in float64
-    from exactly those numbers.
+    The scale S is held in the precision that samples are drawn in; every size is computed in
+    float64 from exactly those numbers.
 
     Attributes:
         scale: S of each image; its shape is the structure's, with a leading axis of B images.
@@ -80,10 +80,14 @@ class Noise(ABC):
     def covariance(self) -> Tensor:
         """S S^T as a dense matrix, (B, d, d) float64; for tests and small d."""
 
-    @property
     @abstractmethod
+    def _axes(self) -> Tensor:
+        """See `axes`."""
+
+    @cached_property
     def axes(self) -> Tensor:
         """Singular values of S, (B, d) float64, ascending: standard deviations along the axes."""
+        return self._axes()
 
     @property
     def _axis_error(self) -> Tensor:
@@ -114,7 +118,7 @@ class Noise(ABC):
 
     @cached_property
     def logdet(self) -> Tensor:
-        """log |det S|, (B,) float64; never above the true value by more than rounding of its sum."""
+        """log |det S|, (B,) float64, from lower bounds of the axes."""
         return self._axes_below.log().sum(-1)
 
     @cached_property
@@ -129,7 +133,7 @@ class Noise(ABC):
 
     @cached_property
     def mean_axis(self) -> Tensor:
-        """Geometric mean of the axes, exp(logdet / d), (B,) float64; never above the true value."""
+        """exp(logdet / d), the geometric mean of the axes, (B,) float64; never above the truth."""
         return (self.logdet / self.dimension).exp() * (1 - _MARGIN)
 
     def _flat64(self, images: Tensor) -> Tensor:

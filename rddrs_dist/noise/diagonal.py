@@ -1,7 +1,6 @@
 """Diagonal noise, S = diag(theta)."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,7 +43,6 @@ class DiagonalNoise(Noise):
         """diag(theta^2); see Noise.covariance."""
         return torch.diag_embed(self._flat64(self.scale) ** 2)
 
-    @cached_property
-    def axes(self) -> Tensor:
+    def _axes(self) -> Tensor:
         """theta, sorted; see Noise.axes."""
         return self._flat64(self.scale).sort(dim=1).values

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, linalg
@@ -42,8 +41,7 @@ class FullNoise(Noise):
         scale = self.scale.double()
         return scale @ scale.mT
 
-    @cached_property
-    def axes(self) -> Tensor:
+    def _axes(self) -> Tensor:
         """Singular values of S; see Noise.axes."""
         return linalg.svdvals(self.scale.double()).flip(-1)
 

@@ -1,7 +1,6 @@
 """Isotropic noise, S = sigma I."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -49,7 +48,6 @@ class IsotropicNoise(Noise):
         """sigma^2 I; see Noise.covariance."""
         return torch.diag_embed(self.axes**2)
 
-    @cached_property
-    def axes(self) -> Tensor:
+    def _axes(self) -> Tensor:
         """sigma, d times; see Noise.axes."""
         return self.scale.double()[:, None].expand(-1, self.dimension)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from rddrs_dist.results.curves import ALPHA_CURVE
 
-TAIL = 0.05  # a panel's axis ends where every curve is below this accuracy
+TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis may leave out
 
 
 def caption(frame: pd.DataFrame, cuts: Sequence[str] = ()) -> str:
@@ -18,15 +18,14 @@ def caption(frame: pd.DataFrame, cuts: Sequence[str] = ()) -> str:
         cuts: One phrase per panel whose axis ends before the longest curve.
     """
     dataset = frame.attrs.get("dataset") or "unnamed data"
-    sentences = [
-        f"Data set: {dataset}; σ = {_values(frame, 'sigma')}; n₀ = {_values(frame, 'n0')}, "
-        f"n = {_values(frame, 'n')}, α = {_values(frame, 'alpha')}; {_image_counts(frame)}.",
-        f"Shaded: pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over "
-        "images.",
-    ]
+    budget = f"n₀ = {_values(frame, 'n0')}, n = {_values(frame, 'n')}"
+    noise = f"σ = {_values(frame, 'sigma')}; {budget}, α = {_values(frame, 'alpha')}"
+    band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
+    sentences = [f"Data set: {dataset}; {noise}; {_image_counts(frame)}.", f"Shaded: {band}."]
     if cuts:
         sentences.append(
-            f"Axes end where every curve is below {TAIL:.0%}; not shown: {', '.join(cuts)}."
+            f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
+            "images of every other method."
         )
     if frame.attrs.get("common"):
         sentences.append("Only images that every method has.")

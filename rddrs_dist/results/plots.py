@@ -19,6 +19,7 @@ from rddrs_dist.results.tables import floor_to
 
 LABELS = {"rs": "RS", "ddrs": "DDRS", "ancer": "ANCER", "rddrs": "RDDRS", "rddrs_tr": "RDDRS-TR"}
 AXES = {"proxy": r"Proxy radius $R$", "l2": r"$\ell_2$ radius"}
+_SPREAD = 10.0  # the axis is at most this much longer than the second longest method needs
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
 # Okabe and Ito's colours tell apart with any colour vision, and the dashes without any.
 _STYLES: dict[str, tuple[str, Any]] = {
@@ -50,6 +51,7 @@ _LEGEND_ENTRY = 1.0  # inches
 _CAPTION_SIZE = 8.0
 _CAPTION_LINE = 0.145  # inches
 _CAPTION_CHARACTERS = 19.0  # per inch
+_EQUALS = "\u00a0=\u00a0"  # no line ends beside an equals sign
 _SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", ", n =": ", $n$ ="}
 
 
@@ -100,9 +102,8 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> Figure
     rows = {metric: _by_sigma(curves(frame, metric)) for metric in metrics}
     columns = len({sigma for sigma, _ in lines(frame)})
     with matplotlib.rc_context(_RC):
-        panel_width, panel_height = _PANELS.get(columns, _PANEL)
-        size = (panel_width * columns + _MARGIN, panel_height * len(rows) + _MARGIN)
-        figure = Figure(figsize=size, layout="constrained")
+        size = np.array(_PANELS.get(columns, _PANEL)) * (columns, len(rows)) + _MARGIN
+        figure = Figure(figsize=tuple(size), layout="constrained")
         axes = figure.subplots(len(rows), columns, sharey=True, squeeze=False)
         cuts = [
             cut
@@ -130,15 +131,8 @@ def _panel(ax: Axes, panel: list[Curve]) -> str:
         ax.fill_between(
             one.radii, one.lower, one.accuracy, step="pre", color=color, alpha=0.13, linewidth=0
         )
-        ax.plot(
-            one.radii,
-            one.accuracy,
-            drawstyle="steps-pre",
-            color=color,
-            linestyle=dashes,
-            linewidth=1.4,
-            zorder=front,
-        )
+        (line,) = ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", zorder=front)
+        line.set(color=color, linestyle=dashes, linewidth=1.4)
     ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6), title=rf"$\sigma = {panel[0].sigma:g}$")
     ax.grid(color="#e4e4e4", linewidth=0.5)
     ax.set_axisbelow(True)
@@ -155,23 +149,38 @@ def style(method: str) -> tuple[str, Any]:
 
 def _cut(ax: Axes, panel: list[Curve]) -> str:
     """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
-    longest = max(panel, key=lambda one: one.radii[-1])
-    largest = float(longest.radii[-1])
-    dense = max(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
-    if dense == 0 or largest <= _SLACK * dense:
+    end, largest = _axis_end(panel), max(float(one.radii[-2]) for one in panel)
+    if end == 0 or largest <= _SLACK * end:
         ax.set_xlim(0, 1.03 * max(largest, 1e-6))
         return ""
-    ax.set_xlim(0, dense)
-    reach = f"{floor_to(largest, 1):,}".removesuffix(".0")
-    beside = max(float(np.interp(0.72 * dense, one.radii, one.accuracy)) for one in panel)
+    beyond, reached, one = max(
+        ((_beyond(one, end), float(one.radii[-2]), one) for one in panel), key=lambda own: own[:2]
+    )
+    ax.set_xlim(0, end)
+    reach = f"{floor_to(reached, 0 if reached >= 100 else 1):,}".removesuffix(".0")
+    beside = max(_beyond(own, 0.72 * end) for own in panel)
     ax.text(
-        *(dense, beside + 0.03),
+        *(end, beside + 0.03),
         f"to {reach} $\\rightarrow$",
         ha="right",
         fontsize=_CAPTION_SIZE,
-        color=style(longest.method)[0],
+        color=style(one.method)[0],
     )
-    return f"{_name(longest.method)} up to {reach} at σ = {longest.sigma:g}"
+    share = f"{beyond:.1%} of its images, up to {reach}"
+    return f"{_name(one.method)} at σ = {one.sigma:g} ({share})"
+
+
+def _beyond(one: Curve, radius: float) -> float:
+    """Returns the fraction of images that are certified farther than a radius."""
+    behind = one.accuracy[np.searchsorted(one.radii, radius, side="right") :]
+    return float(behind[0]) if len(behind) else 0.0
+
+
+def _axis_end(panel: list[Curve]) -> float:
+    """Chooses the radius at which all curves, or all but one that runs far off, are thin."""
+    thin = sorted(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
+    reached = [radius for radius in thin if radius > 0] or [0.0]
+    return min(reached[-1], _SPREAD * reached[-2]) if len(reached) > 1 else reached[-1]
 
 
 def _label(axes: np.ndarray, metrics: list[str]) -> None:
@@ -180,9 +189,8 @@ def _label(axes: np.ndarray, metrics: list[str]) -> None:
         line[0].set_ylabel("Certified accuracy")
         for ax in line:
             ax.set_xlabel(AXES.get(metric, metric))
-    for line in axes[1:]:
-        for ax in line:
-            ax.set_title("")
+    for ax in axes[1:].flat:
+        ax.set_title("")
 
 
 def _legend(figure: Figure, methods: list[str]) -> None:
@@ -206,9 +214,12 @@ def _caption(figure: Figure, text: str) -> None:
     """Adds the caption under the panels and makes the figure taller by its lines."""
     width, height = figure.get_size_inches()
     wrapped = textwrap.wrap(
-        text, int(_CAPTION_CHARACTERS * width), break_on_hyphens=False, break_long_words=False
+        text.replace(" = ", _EQUALS),
+        int(_CAPTION_CHARACTERS * width),
+        break_on_hyphens=False,
+        break_long_words=False,
     )
-    shown = "\n".join(wrapped)
+    shown = "\n".join(wrapped).replace(_EQUALS, " = ")
     for plain, mathtext in _SYMBOLS.items():
         shown = shown.replace(plain, mathtext)
     room = _CAPTION_LINE * len(wrapped) + 0.12

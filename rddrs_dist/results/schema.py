@@ -102,9 +102,9 @@ def read_metadata(schema: pa.Schema) -> dict[str, str]:
 
 def _prefixed(metadata: Mapping[str, str]) -> dict[str, str]:
     """Adds the schema version and the prefix, and refuses values that are not text."""
-    for key, value in metadata.items():
-        if not isinstance(value, str):
-            raise ValueError(f"metadata {key!r} must be a string, got {value!r}; convert it first")
+    wrong = {key: value for key, value in metadata.items() if not isinstance(value, str)}
+    if wrong:
+        raise ValueError(f"metadata must be strings, got {wrong}; convert them first")
     everything = {"schema_version": str(SCHEMA_VERSION), **metadata}
     return {PREFIX + key: value for key, value in everything.items()}
 

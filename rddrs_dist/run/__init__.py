@@ -1,1 +1,1 @@
-"""A run: its configuration, its shards, the worker that does them and the cluster that hosts workers."""
+"""A run: its configuration, its shards, the worker that does them and the cluster."""

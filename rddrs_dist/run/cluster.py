@@ -4,10 +4,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ray
 from ray import exceptions
-from ray.actor import ActorHandle
 
 from rddrs_dist.run.config import Run
 from rddrs_dist.run.scheduler import Event
@@ -47,7 +47,7 @@ class RayExecutor:
         """Ships the checkpoint once for all actors."""
         self._options = {"num_cpus": run.cpus_per_actor, "num_gpus": run.gpus_per_actor}
         self._arguments = (task, ray.put(checkpoint), run.cpus_per_actor)
-        self._actors: dict[int, ActorHandle] = {}
+        self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
 
@@ -95,8 +95,10 @@ def _line(error: BaseException) -> str:
 def resources(run: Run) -> str:
     """What the run asks for and what there is, in one line."""
     there = ray.cluster_resources()
-    asked = f"{run.cpus_per_actor} CPU and {run.gpus_per_actor:g} GPU per actor"
-    return f"asked for {asked}, the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+    return (
+        f"asked for {run.cpus_per_actor} CPU and {run.gpus_per_actor:g} GPU per actor, "
+        f"the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+    )
 
 
 @contextlib.contextmanager

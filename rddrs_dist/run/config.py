@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,8 @@ class Run:
         dataset: Data set: digits, mnist, cifar10 or parquet.
         checkpoint: Trained network: a file written by `rddrs train`, or a state dict of a LeNet.
         out: Folder for the results; made if missing.
-        sigma: Standard deviation of the noise, in pixel units; by default the one in the checkpoint.
+        sigma: Standard deviation of the noise, in pixel units; by default the one in the
+            checkpoint.
         methods: Methods to run, in this order.
         indices: Test images: start:stop:step, single numbers, or several of these with commas; by
             default all.
@@ -36,15 +37,16 @@ class Run:
         n: Samples per image that estimate its probability.
         alpha: Probability with which a certificate may be wrong.
         seed: Seed of all random streams.
-        shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the end;
-            a GPU wants as many as its memory holds.
+        shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the
+            end; a GPU wants as many as its memory holds.
         data_root: Folder of the data; RDDRS_DATA is read where this is not given.
         download: Download the data set if it is not there.
         resume: Continue the run in `out`.
         actors: Worker processes, each with its own copy of the network.
         cpus_per_actor: CPU cores, and torch threads, of each actor.
         gpus_per_actor: GPUs of each actor; a fraction lets actors share one.
-        address: Ray cluster to join ("auto" finds a running one); by default a local one is started.
+        address: Ray cluster to join ("auto" finds a running one); by default a local one is
+            started.
         start_timeout: Seconds to wait for the first actor before giving up.
         max_attempts: Times that a shard is tried before it is given up.
         settings: Hyper-parameters of each method.
@@ -70,7 +72,9 @@ class Run:
     address: str | None = None
     start_timeout: float = 120.0
     max_attempts: int = 3
-    settings: Annotated[Settings, arg(name="")] = field(default_factory=Settings)  # type: ignore[valid-type]
+    settings: Annotated[Settings, arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
+        default_factory=Settings
+    )
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -102,7 +106,7 @@ class Run:
 
     @property
     def fitted(self) -> tuple[Method, ...]:
-        """The methods of the run; with DDRS in front where another one starts from its sigma_star."""
+        """The methods of the run, DDRS in front if it or its sigma_star is wanted."""
         chosen = [self.method(name) for name in self.methods if name != DDRS.name]
         needs_ddrs = DDRS.name in self.methods or any(m.from_sigma_star for m in chosen)
         return (self.method(DDRS.name),) * needs_ddrs + tuple(chosen)
@@ -122,7 +126,7 @@ class Run:
             "weights_sha256": weights,
             "sigma": sigma,
             "methods": list(self.methods),
-            "settings": {m.name: _plain(asdict(m)) for m in self.fitted},  # type: ignore[call-overload]
+            "settings": {m.name: _plain(vars(m)) for m in self.fitted},
             "indices": self.indices or f"0:{images}",
             "n0": self.n0,
             "n": self.n,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class Inputs:
         indices: The images to certify.
         checkpoint: Bytes of the checkpoint.
         sigma: Standard deviation of the noise.
+        out: Folder for the results.
         identity: What decides the rows.
     """
 
@@ -44,6 +46,7 @@ class Inputs:
     indices: Sequence[int]
     checkpoint: bytes
     sigma: float
+    out: Path
     identity: dict[str, Any]
 
 
@@ -66,7 +69,7 @@ def read_inputs(run: Run) -> Inputs:
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
     identity = run.identity(sigma, len(images), images.sha256, checkpoint.sha256)
-    return Inputs(images, indices, content, sigma, identity)
+    return Inputs(images, indices, content, sigma, run.out, identity)
 
 
 def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -> None:
@@ -105,7 +108,7 @@ def certify(run: Run) -> dict[int, str]:
         "data_sha256": inputs.identity["data_sha256"],
     }
     with Store.open(
-        run.out, run_id=name, config=inputs.identity, metadata=metadata, resume=run.resume
+        inputs.out, run_id=name, config=inputs.identity, metadata=metadata, resume=run.resume
     ) as store:
         shards = split(inputs.images, inputs.indices, run.shard_size)
         finished = store.finished()

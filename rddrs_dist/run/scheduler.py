@@ -1,12 +1,12 @@
 """Gives shards to actors until all are done; knows nothing of Ray.
 
-One call is in flight per actor. An actor that is lost is replaced and its shard goes to the back of the
-queue; a shard that fails too often is given up, and the others go on.
+One call is in flight per actor. An actor that is lost is replaced and its shard goes to the back
+of the queue; a shard that fails too often is given up, and the others go on.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ class Event:
         lost: Whether the actor itself is gone.
     """
 
-    actor: Hashable
+    actor: int
     result: Any = None
     error: str | None = None
     lost: bool = False
@@ -35,11 +35,11 @@ class Event:
 class Executor(Protocol):
     """Hosts actors. Each has at most one call in flight, the first being its start."""
 
-    def start(self) -> Hashable:
+    def start(self) -> int:
         """Starts an actor; an event tells when it is ready."""
         ...
 
-    def submit(self, actor: Hashable, shard: Shard) -> None:
+    def submit(self, actor: int, shard: Shard) -> None:
         """Gives a shard to an idle actor."""
         ...
 
@@ -47,7 +47,7 @@ class Executor(Protocol):
         """Events of the next `timeout` seconds, at once when there are some."""
         ...
 
-    def discard(self, actor: Hashable) -> None:
+    def discard(self, actor: int) -> None:
         """Kills an actor and forgets its call."""
         ...
 
@@ -80,9 +80,9 @@ class Scheduler:
     start_timeout: float = 120.0
     max_attempts: int = 3
     queue: deque[Shard] = field(init=False)
-    starting: set[Hashable] = field(init=False, default_factory=set)
-    idle: list[Hashable] = field(init=False, default_factory=list)
-    busy: dict[Hashable, Shard] = field(init=False, default_factory=dict)
+    starting: set[int] = field(init=False, default_factory=set)
+    idle: list[int] = field(init=False, default_factory=list)
+    busy: dict[int, Shard] = field(init=False, default_factory=dict)
     attempts: dict[int, int] = field(init=False, default_factory=dict)
     failed: dict[int, str] = field(init=False, default_factory=dict)
     done: int = field(init=False, default=0)

@@ -63,7 +63,8 @@ class Worker:
             torch.backends.cudnn.allow_tf32 = False
         self.task = task
         # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
-        self.model = load(checkpoint).model.to(self.device, memory_format=torch.channels_last)
+        model = load(checkpoint).model.to(self.device)
+        self.model = model.to(memory_format=torch.channels_last)
 
     def certify(self, shard: Shard) -> list[Row]:
         """The rows of a shard, one per method and image, without label and verdict."""

@@ -1,4 +1,4 @@
-"""A network under Gaussian noise: random streams, class counts, soft margins and their gradients."""
+"""A network under Gaussian noise: random streams, class counts, margins and gradients."""
 
 from rddrs_dist.smoothing.seeds import Stage, Streams
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Elements of network input per launch. On a CPU a launch whose activations stay in the cache is about
-# 1.5 times as fast as one of a thousand MNIST images; a GPU wants tens of thousands of samples.
+# Elements of network input per launch. On a CPU a launch whose activations stay in the cache is
+# about 1.5 times as fast as one of a thousand MNIST images; a GPU wants tens of thousands of
+# samples.
 _LAUNCH = {"cpu": 100_000, "cuda": 1 << 25}
 _BLOCK = {"cpu": 1024, "cuda": 8192}
 

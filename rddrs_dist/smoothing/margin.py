@@ -63,8 +63,8 @@ def gap_gradient(
 ) -> Tensor:
     """Monte-Carlo gradient of sum_k weights_k p_k with respect to a symmetric scale.
 
-    E = sym( mean_j grad_y( sum_k weights_k F_k )(x + S z_j) z_j^T ): one forward and one backward pass for
-    all classes together, because only the combination is needed.
+    E = sym( mean_j grad_y( sum_k weights_k F_k )(x + S z_j) z_j^T ): one forward and one backward
+    pass for all classes together, because only the combination is needed.
 
     Args:
         model: Maps (N, *event) to logits (N, K).

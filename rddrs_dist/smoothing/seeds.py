@@ -13,7 +13,8 @@ from torch import Tensor
 class Stage(IntEnum):
     """What samples are drawn for; the streams of two stages never meet.
 
-    The guarantee rests on ESTIMATE being independent of everything that chose the noise and the class.
+    The guarantee rests on ESTIMATE being independent of everything that chose the noise and the
+    class.
     """
 
     FIT = 0
@@ -26,10 +27,11 @@ class Stage(IntEnum):
 class Streams:
     """Independent standard normal streams of B images.
 
-    A draw is keyed by (run seed, image index, stage, step, block): it can be made again in any order, by
-    any worker and in any company of images. On a CPU the bits come from SFC64 behind numpy's
-    SeedSequence, because torch's own CPU generator keeps only 32 bits of a seed, too few to keep
-    millions of keys apart; on other devices from torch's Philox, seeded with 64 bits of the same hash.
+    A draw is keyed by (run seed, image index, stage, step, block): it can be made again in any
+    order, by any worker and in any company of images. On a CPU the bits come from SFC64 behind
+    numpy's SeedSequence, because torch's own CPU generator keeps only 32 bits of a seed, too few
+    to keep millions of keys apart; on other devices from torch's Philox, seeded with 64 bits of
+    the same hash.
 
     Attributes:
         seed: Seed of the run, non-negative.

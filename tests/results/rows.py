@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-def row(index: int = 0, method: str = "rs", **changes: Any) -> dict[str, Any]:
+def row(index: int | np.integer = 0, method: str = "rs", **changes: Any) -> dict[str, Any]:
     """Returns one whole row: a right prediction with radius 1 under isotropic noise."""
     values: dict[str, Any] = {
         "index": index,

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from rows import abstention, sized
 
 from rddrs_dist.results import curves as module
 from rddrs_dist.results.curves import certified_accuracy, curve, curves, lines, to_frame
 from rddrs_dist.results.schema import table
 from rddrs_dist.stats import clopper_pearson_lower
+
+from .rows import abstention, sized
 
 
 def frame_of(*groups: list[dict]) -> pd.DataFrame:

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from rows import abstention, row
 
 from rddrs_dist.results.metrics import METRICS, average_certified_radius, certified
 from rddrs_dist.results.schema import table
+
+from .rows import abstention, row
 
 ROWS = [
     row(0, proxy_radius=2.0, l2_radius=0.5),

@@ -1,6 +1,7 @@
 """The figure: what it draws, what it says, and that it is the same every time."""
 
 import csv
+import re
 import subprocess
 import sys
 
@@ -8,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from rows import sized
 
 from rddrs_dist.results import plots
 from rddrs_dist.results.caption import caption
 from rddrs_dist.results.schema import table
+
+from .rows import sized
 
 
 def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) -> pd.DataFrame:
@@ -91,26 +93,33 @@ def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
     assert plots.style("my_method") == plots.style("my_method")
 
 
-def test_a_heavy_tail_is_cut_and_the_caption_says_so():
-    frame = example(sigmas=(0.5,), images=200, tail=1.5)
+def spread(tail: float) -> tuple[np.ndarray, float, str]:
+    """Draws rs beside an rddrs of that tail: its certified sizes, the axis end, the caption."""
+    frame = example(sigmas=(0.5,), images=200, tail=tail)
     figure = plots.draw(frame, ["proxy"])
-    largest = frame["proxy_radius"].where(frame["correct"]).max()
-    limit = figure.axes[0].get_xlim()[1]
-    outside = (frame["proxy_radius"].where(frame["correct"]) > limit) & (
-        frame["method"] == "rddrs"
-    )
-    assert limit < largest / 1.5 and 0 < outside.sum() / 200 <= 0.05
-    told = figure.texts[0].get_text()
-    assert "Axes end where every curve is below 5%" in told and "RDDRS up to" in told
-    number = float(told.split("RDDRS up to ")[1].split()[0].replace(",", ""))
-    assert largest - 0.1 < number <= largest
+    rows = frame.loc[frame["correct"] & (frame["method"] == "rddrs")]
+    sizes = rows["proxy_radius"].to_numpy()
+    told = figure.texts[0].get_text().replace("\n", " ")
+    return sizes, figure.axes[0].get_xlim()[1], told
+
+
+@pytest.mark.parametrize("tail", [1.0, 3.0])
+def test_a_heavy_tail_is_cut_and_the_caption_says_how_much(tail):
+    sizes, end, told = spread(tail)
+    assert end <= 10 * 1.5 + 1e-9  # rs ends at 1.5
+    found = re.search(r"RDDRS at .* \((.*)% of its images, up to (.*?)\)", told)
+    assert found, told
+    share, reach = found.groups()
+    assert float(share) == pytest.approx(100 * (sizes > end).sum() / 200, abs=0.05)
+    assert sizes.max() - 1 < float(reach.replace(",", "")) <= sizes.max()
+    assert "less than 5% of the images of every other method" in told
 
 
 def test_a_light_tail_is_shown_whole():
     frame = example(sigmas=(0.5,), tail=0.05)
     figure = plots.draw(frame, ["proxy"])
-    assert figure.axes[0].get_xlim()[1] > frame["proxy_radius"].max()
-    assert "Axes end" not in figure.texts[0].get_text()
+    assert figure.axes[0].get_xlim()[1] > np.max(frame["proxy_radius"].to_numpy())
+    assert "Axes are cut" not in figure.texts[0].get_text()
 
 
 def test_the_caption_tells_data_noise_budget_images_and_band():

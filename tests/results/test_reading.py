@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from rows import row
 
 from rddrs_dist.results import read, read_many
 from rddrs_dist.results.store import Store
+
+from .rows import row
 
 
 def run(
@@ -98,14 +99,14 @@ def test_one_run_given_twice_counts_once(tmp_path):
 def test_two_runs_of_one_method_at_one_sigma_are_refused(tmp_path):
     a = run(tmp_path / "a", [row(0, seed=0)])
     b = run(tmp_path / "b", [row(0, seed=1)], run_id="two")
-    with pytest.raises(ValueError, match="method rs at sigma 0.5 must come from one run"):
+    with pytest.raises(ValueError, match=r"method rs at sigma 0.5 must come from one run"):
         read_many([a, b])
 
 
 def test_different_images_are_refused_or_cut_to_the_common_ones(tmp_path):
     a = run(tmp_path / "a", [row(0), row(1), row(2)])
     b = run(tmp_path / "b", [row(1, "ddrs"), row(9, "ddrs")], run_id="two")
-    with pytest.raises(ValueError, match="same images, got: .*a has 3, .*b has 2, 1 in common"):
+    with pytest.raises(ValueError, match=r"same images, got: .*a has 3, .*b has 2, 1 in common"):
         read_many([a, b])
     frame = read_many([a, b], common=True)
     assert list(zip(frame["method"], frame["index"], strict=True)) == [("ddrs", 1), ("rs", 1)]

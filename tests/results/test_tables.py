@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from rows import abstention, sized
 
 from rddrs_dist.results.schema import table
 from rddrs_dist.results.tables import floor_to, summary, to_markdown, to_text
+
+from .rows import abstention, sized
 
 
 @pytest.fixture
