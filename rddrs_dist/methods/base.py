@@ -65,7 +65,7 @@ class Context:
         """
         if self.sigma_star is None:
             raise ValueError(
-                "this method starts from the DDRS noise: fit Ddrs() first and pass "
+                "this method starts from the DDRS noise: fit DDRS() first and pass "
                 "replace(context, sigma_star=fit.noise)"
             )
         return self.sigma_star

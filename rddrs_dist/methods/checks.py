@@ -23,6 +23,12 @@ def positive(method: Any, *fields: str) -> None:
             _refuse(method, field, "positive and finite", value)
 
 
+def one_of(method: Any, field: str, choices: tuple[str, ...]) -> None:
+    """Refuses a name that is not among the choices."""
+    if getattr(method, field) not in choices:
+        _refuse(method, field, f"one of {', '.join(choices)}", getattr(method, field))
+
+
 def clamp_range(method: Any, field: str) -> None:
     """Refuses a clamp of probabilities outside (0, 1/2)."""
     if not 0 < getattr(method, field) < 0.5:

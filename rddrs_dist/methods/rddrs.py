@@ -1,7 +1,7 @@
 """Riemannian data-dependent randomized smoothing: a full covariance per image."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, linalg, nn
@@ -10,10 +10,12 @@ from rddrs_dist.geometry import affine_invariant, metrics
 from rddrs_dist.geometry.symmetric import from_eigen
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
+from rddrs_dist.methods.checks import at_least_one, clamp_range, one_of, positive
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.margin import gap_gradient, normal_density, top_two
 from rddrs_dist.smoothing.sample import soft_probabilities
+
+ExpMap = Literal["factored", "geomstats"]
 
 
 class _Scale(NamedTuple):
@@ -78,12 +80,14 @@ class RDDRS(Method):
     clamp: float = 0.001
     compare_samples: int = 1000
     metric: metrics.Metric = "affine-invariant"
-    exp_map: Literal["factored", "geomstats"] = "factored"
+    exp_map: ExpMap = "factored"
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "gradient_samples", "margin_samples", "compare_samples")
         positive(self, "step_lengths", "kappa")
         clamp_range(self, "clamp")
+        one_of(self, "metric", get_args(metrics.Metric))
+        one_of(self, "exp_map", get_args(ExpMap))
 
     def _samples(self) -> int:
         return self.gradient_samples

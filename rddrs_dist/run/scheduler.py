@@ -87,6 +87,7 @@ class Scheduler:
     failed: dict[int, str] = field(init=False, default_factory=dict)
     done: int = field(init=False, default=0)
     retries: int = field(init=False, default=0)
+    last_loss: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.queue = deque(self.shards)
@@ -127,6 +128,7 @@ class Scheduler:
         self.starting.discard(event.actor)
         if event.lost:
             self.executor.discard(event.actor)
+            self.last_loss = event.error
             logger.warning("an actor was lost (%s)", event.error)
         else:
             self.idle.append(event.actor)
@@ -161,4 +163,5 @@ class Scheduler:
         if self.alive:
             self._last_alive = self.clock()
         elif self.clock() - self._last_alive > self.start_timeout:
-            raise NoActorError(f"no actor was ready within {self.start_timeout:g} s")
+            why = f" (the last one was lost: {self.last_loss})" if self.last_loss else ""
+            raise NoActorError(f"no actor was ready within {self.start_timeout:g} s{why}")

@@ -1,0 +1,108 @@
+"""Every method on a linear classifier, whose exact region is a half-space."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rddrs_dist import DDRS, METHODS, RDDRS, RS, Ancer, Budget, Context, Status, Streams, certify
+from tests.oracles import Linear
+
+EVENT = (1, 2, 3)
+W = torch.tensor([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+MODEL = Linear(W, b=0.0, temperature=0.01)
+IMAGES = torch.tensor([[0.4], [0.8], [-0.6]]) * torch.ones(3, 6) / 1.0
+IMAGES = IMAGES.view(3, *EVENT)
+DISTANCE = (MODEL.margin(IMAGES).abs() / W.norm()).double().numpy()
+CONTEXT = Context(0.1, Streams.of(0, [0, 1, 2]))
+METHODS_HERE = {
+    "rs": RS(),
+    "ddrs": DDRS(steps=300, candidate_every=100, learning_rate=2e-3),
+    "ancer": Ancer(steps=60),
+    # The published step is made for d = 784: growth goes with 1 / d, and d = 6 here.
+    "rddrs": RDDRS(step_lengths=(0.02, 0.05), steps=40, gradient_samples=2000),
+}
+
+
+@pytest.fixture(scope="module")
+def fits():
+    """One fit per method; ANCER and RDDRS from the DDRS one."""
+    ddrs = METHODS_HERE["ddrs"].fit(MODEL, IMAGES, CONTEXT)
+    context = replace(CONTEXT, sigma_star=ddrs.noise)
+    others = {k: m.fit(MODEL, IMAGES, context) for k, m in METHODS_HERE.items() if k != "ddrs"}
+    return {"ddrs": ddrs, **others}
+
+
+@pytest.fixture(scope="module")
+def certificates(fits):
+    """One certificate per method."""
+    budget = Budget(n=20_000)
+    return {
+        name: certify(MODEL, IMAGES, fit.noise, budget, CONTEXT.streams)
+        for name, fit in fits.items()
+    }
+
+
+def test_all_methods_are_tried():
+    assert set(METHODS_HERE) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS_HERE)
+def test_no_region_crosses_the_boundary(name, fits, certificates):
+    """The region's reach along w, r ||S^T w||, is at most the margin."""
+    reach = (
+        certificates[name].radius
+        * fits[name].noise.support(W.expand(3, 6).view(3, *EVENT)).numpy()
+    )
+    assert (reach <= MODEL.margin(IMAGES).abs().numpy()).all()
+    assert (certificates[name].l2_radius <= DISTANCE).all()
+    assert certificates[name].prediction.tolist() == [0, 0, 1]
+
+
+def test_rs_is_sigma(fits):
+    assert fits["rs"].noise.scale.tolist() == pytest.approx([0.1] * 3)
+    assert fits["rs"].status == [Status.CLOSED_FORM] * 3
+
+
+def test_ddrs_reaches_the_boundary_where_rs_cannot(certificates):
+    """A ball can certify the distance to the boundary once sigma is large enough for it."""
+    far = DISTANCE > 0.5
+    assert (certificates["rs"].l2_radius[far] < 0.8 * DISTANCE[far]).all()
+    assert (certificates["ddrs"].l2_radius > 0.9 * DISTANCE).all()
+
+
+@pytest.mark.parametrize("name", ["ancer", "rddrs"])
+def test_free_directions_grow_and_the_narrow_one_does_not(name, fits, certificates):
+    """Only w bounds the region: all other axes may grow, and the proxy radius with them."""
+    assert (certificates[name].proxy_radius > 1.1 * certificates["ddrs"].proxy_radius).all()
+    assert (fits[name].noise.min_axis.numpy() >= fits["ddrs"].noise.min_axis.numpy() * 0.999).all()
+
+
+def test_rddrs_finds_the_normal_of_the_boundary(fits):
+    """The narrowest direction of the covariance is w."""
+    vectors = torch.linalg.eigh(fits["rddrs"].noise.covariance()).eigenvectors[:, :, 0]
+    alignment = (vectors @ (W / W.norm()).double()).abs()
+    assert (alignment > 0.99).all()
+
+
+def test_methods_are_deterministic(fits):
+    context = replace(CONTEXT, sigma_star=fits["ddrs"].noise)
+    for name, method in METHODS_HERE.items():
+        again = method.fit(MODEL, IMAGES, context)
+        assert torch.equal(again.noise.scale, fits[name].noise.scale)
+
+
+def test_an_image_does_not_depend_on_its_company(fits):
+    context = replace(CONTEXT, sigma_star=fits["ddrs"].noise)
+    for name, method in METHODS_HERE.items():
+        alone = method.fit(MODEL, IMAGES[1:2], context[1:2])
+        torch.testing.assert_close(
+            alone.noise.scale, fits[name].noise.scale[1:2], rtol=1e-4, atol=1e-4
+        )
+
+
+def test_objectives_are_reported(fits):
+    assert np.isnan(fits["rs"].objective).all()
+    for name in ("ddrs", "ancer", "rddrs"):
+        assert (fits[name].objective > 0).all()

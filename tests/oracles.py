@@ -1,0 +1,65 @@
+"""Classifiers whose exact answers are known."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """Two classes separated by the hyperplane w.x = b; class 0 where w.x > b.
+
+    The smaller the temperature, the closer the softmax is to the hard classifier.
+    """
+
+    def __init__(self, w: Tensor, b: float = 0.0, temperature: float = 0.05) -> None:
+        super().__init__()
+        self.register_buffer("w", w.float())
+        self.b, self.temperature = b, temperature
+
+    def margin(self, images: Tensor) -> Tensor:
+        """w.x - b, (B,)."""
+        return images.flatten(1) @ self.w - self.b
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, 2)."""
+        margin = self.margin(images) / self.temperature
+        return torch.stack([margin, -margin], 1) / 2
+
+
+class Rotated(nn.Module):
+    """A network in rotated coordinates, x -> f(Q^T x)."""
+
+    def __init__(self, model: nn.Module, rotation: Tensor) -> None:
+        super().__init__()
+        self.model, self.rotation = model, rotation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        return self.model(rotate(images, self.rotation.mT))
+
+
+def rotate(images: Tensor, rotation: Tensor) -> Tensor:
+    """Q x for each image, of any leading shape, whose last three axes are the event."""
+    flat = images.flatten(-3) @ rotation.mT
+    return flat.view_as(images)
+
+
+def rotation_matrix(dimension: int, seed: int) -> Tensor:
+    """A random rotation, (d, d) float32."""
+    generator = torch.Generator().manual_seed(seed)
+    square = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(square)
+    return (q * r.diagonal().sign()).float()
+
+
+def random_spd(count: int, dimension: int, seed: int) -> Tensor:
+    """Well-conditioned SPD matrices, (count, d, d) float64."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(count, dimension, dimension, generator=generator, dtype=torch.float64)
+    return a @ a.mT / dimension + 0.5 * torch.eye(dimension, dtype=torch.float64)
+
+
+def random_symmetric(count: int, dimension: int, seed: int) -> Tensor:
+    """Symmetric matrices, (count, d, d) float64."""
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(count, dimension, dimension, generator=generator, dtype=torch.float64)
+    return (a + a.mT) / 2

@@ -1,0 +1,80 @@
+"""The soft margin and its gradients, against finite differences and autograd."""
+
+import torch
+from torch import nn
+
+from rddrs_dist.noise import FullNoise
+from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.margin import gap_gradient, normal_density, soft_gap, top_two
+from tests.oracles import random_spd, random_symmetric
+
+EVENT = (1, 2, 3)
+STREAMS = Streams.of(0, [1, 2])
+IMAGES = torch.rand(2, *EVENT, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _network(seed: int) -> nn.Module:
+    """A small smooth network with three classes, in float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)
+        return nn.Sequential(*layers).double().requires_grad_(False)
+
+
+MODEL = _network(1)
+
+
+def test_gap_gradient_is_the_slope_of_the_weighted_probabilities():
+    """d/dt sum_k a_k p_k(C + t V) = <E, V> for symmetric V, with the same samples."""
+    n, step = 400, 2
+    scale, direction = random_spd(2, 6, seed=1), random_symmetric(2, 6, seed=2)
+    weights = torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.0, -1.0]], dtype=torch.float64)
+    gradient = gap_gradient(MODEL, IMAGES, FullNoise(scale, EVENT), weights, n, STREAMS, step)
+    z = STREAMS.normal(Stage.FIT, step, 0, n, IMAGES)
+
+    def value(t: float) -> torch.Tensor:
+        eps = FullNoise(scale + t * direction, EVENT).colour(z)
+        p = MODEL((IMAGES.unsqueeze(1) + eps).flatten(0, 1)).softmax(-1).view(2, n, 3).mean(1)
+        return (weights * p).sum(1)
+
+    slope = (value(1e-5) - value(-1e-5)) / 2e-5
+    torch.testing.assert_close((gradient * direction).sum((1, 2)), slope, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(gradient, gradient.mT)
+
+
+def test_gap_gradient_adds_up_over_blocks(monkeypatch):
+    scale = FullNoise(random_spd(2, 6, seed=1), EVENT)
+    weights = torch.ones(2, 3, dtype=torch.float64) * torch.tensor([1.0, -1.0, 0.0])
+    whole = gap_gradient(MODEL, IMAGES, scale, weights, 3000, STREAMS, 0)
+    parts = [STREAMS.normal(Stage.FIT, 0, b, n, IMAGES) for b, n in enumerate((1024, 1024, 952))]
+    z = torch.cat(parts, 1)
+    samples = (IMAGES.unsqueeze(1) + scale.colour(z)).requires_grad_()
+    p = MODEL(samples.flatten(0, 1)).softmax(-1).view(2, 3000, 3)
+    (g,) = torch.autograd.grad((p * weights.unsqueeze(1)).sum(), samples)
+    outer = g.flatten(2).mT @ z.flatten(2) / 3000
+    torch.testing.assert_close(whole, (outer + outer.mT) / 2)
+
+
+def test_soft_gap_is_differentiable_and_right():
+    z = STREAMS.normal(Stage.FIT, 0, 0, 300, IMAGES)
+    sigma = torch.tensor([0.3, 0.6], dtype=torch.float64)
+
+    def gap(s: torch.Tensor) -> torch.Tensor:
+        return soft_gap(MODEL, IMAGES, s.view(2, 1, 1, 1, 1) * z, 1e-3)
+
+    assert torch.autograd.gradcheck(gap, sigma.requires_grad_())
+
+
+def test_clamped_probabilities_stop_the_gradient():
+    p = torch.tensor([[0.9999, 0.0001], [0.7, 0.3]], requires_grad=True)
+    top, classes = top_two(p, 0.001)
+    top.sum().backward()
+    torch.testing.assert_close(top[0].detach(), torch.tensor([0.999, 0.001]))
+    assert classes.tolist() == [[0, 1], [0, 1]]
+    assert p.grad is not None
+    assert p.grad.tolist() == [[0, 0], [1, 1]]
+
+
+def test_normal_density():
+    expected = torch.distributions.Normal(0.0, 1.0).log_prob(torch.tensor([0.0, 1.5])).exp()
+    torch.testing.assert_close(normal_density(torch.tensor([0.0, 1.5])), expected)

@@ -1,0 +1,51 @@
+"""Counts and probabilities against closed forms."""
+
+import pytest
+import torch
+from scipy.stats import binomtest, norm
+
+from rddrs_dist.noise import FullNoise, IsotropicNoise
+from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.sample import class_counts, soft_probabilities
+from tests.oracles import Linear
+
+EVENT = (1, 2, 2)
+MODEL = Linear(torch.tensor([1.0, -2.0, 0.5, 1.0]), b=0.1)
+IMAGES = torch.tensor([[0.5, 0.1, 0.2, 0.3], [0.2, 0.4, 0.1, 0.6]]).view(2, *EVENT)
+STREAMS = Streams.of(3, [10, 20])
+SCALE = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "noise", [IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT), FullNoise(SCALE, EVENT)]
+)
+def test_counts_follow_the_exact_probability(noise):
+    """P(w.(x + S z) > b) = Phi((w.x - b) / ||S^T w||)."""
+    n = 20_000
+    counts = class_counts(MODEL, IMAGES, noise, n, STREAMS, Stage.ESTIMATE)
+    exact = norm.cdf(MODEL.margin(IMAGES) / noise.support(MODEL.w.expand(2, 4).view(2, *EVENT)))
+    assert torch.equal(counts.sum(1), torch.tensor([n, n]))
+    for count, p in zip(counts[:, 0].tolist(), exact, strict=True):
+        assert binomtest(count, n, p).pvalue > 1e-4
+
+
+def test_counts_do_not_depend_on_the_company_of_images():
+    noise = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
+    together = class_counts(MODEL, IMAGES, noise, 3000, STREAMS, Stage.SELECT)
+    alone = class_counts(MODEL, IMAGES[1:], noise[1:2], 3000, STREAMS[1:2], Stage.SELECT)
+    assert torch.equal(together[1:], alone)
+
+
+def test_soft_probabilities_average_the_softmax():
+    noise = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
+    p = soft_probabilities(MODEL, IMAGES, noise, 1000, STREAMS, step=4)
+    z = STREAMS.normal(Stage.FIT, 4, 0, 1000, IMAGES)
+    logits = MODEL((IMAGES.unsqueeze(1) + noise.colour(z)).flatten(0, 1))
+    torch.testing.assert_close(p, logits.softmax(-1).view(2, 1000, 2).mean(1))
+
+
+def test_logits_that_are_not_finite_are_refused():
+    broken = Linear(torch.full((4,), torch.nan))
+    noise = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        class_counts(broken, IMAGES, noise, 10, STREAMS, Stage.SELECT)

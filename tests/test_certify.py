@@ -1,0 +1,124 @@
+"""Certificates of classifiers whose exact regions are known."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scipy.special import gammaln
+from torch import nn
+
+from rddrs_dist import ABSTAIN, Budget, DiagonalNoise, FullNoise, IsotropicNoise, Streams, certify
+from rddrs_dist.smoothing import Stage
+from tests.oracles import Linear, random_spd
+
+EVENT = (1, 2, 3)
+W = torch.tensor([1.0, -2.0, 0.5, 1.0, 0.0, 0.7])
+MODEL = Linear(W, b=0.2)
+IMAGES = torch.rand(20, *EVENT, generator=torch.Generator().manual_seed(0))
+STREAMS = Streams.of(0, range(20))
+NOISES = {
+    "isotropic": IsotropicNoise.constant(0.5, IMAGES),
+    "diagonal": DiagonalNoise(IMAGES * 0.5 + 0.1, EVENT),
+    "full": FullNoise(random_spd(20, 6, seed=1).float(), EVENT),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+def test_radius_is_the_mahalanobis_distance_to_the_boundary_from_below(noise):
+    """For a linear classifier the exact radius is |w.x - b| / ||S^T w||: never exceeded."""
+    certificate = certify(MODEL, IMAGES, noise, Budget(n=20_000), STREAMS)
+    margin = MODEL.margin(IMAGES).double()
+    exact = (margin.abs() / noise.support(W.expand(20, 6).reshape(20, *EVENT))).numpy()
+    certified = certificate.prediction != ABSTAIN
+    assert (certificate.radius <= exact).all()
+    assert np.array_equal(certificate.prediction[certified], (margin <= 0).numpy()[certified])
+    near = certified & (exact < 2.5)
+    assert near.sum() >= 5
+    assert (certificate.radius > 0.8 * exact - 0.05)[near].all()
+
+
+def test_abstentions_have_no_size():
+    on_the_boundary = torch.zeros(1, *EVENT) + 0.2 * W.view(EVENT) / (W @ W)
+    noise = IsotropicNoise.constant(0.5, on_the_boundary)
+    certificate = certify(MODEL, on_the_boundary, noise, Budget(n=1000), STREAMS[:1])
+    assert certificate.prediction.tolist() == [ABSTAIN]
+    assert certificate.p_lower[0] <= 0.5
+    sizes = (certificate.radius, certificate.l2_radius, certificate.proxy_radius)
+    assert [size.item() for size in sizes] == [0, 0, 0]
+    assert certificate.log_volume.item() == -math.inf
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+def test_sizes_are_rounded_down(noise):
+    certificate = certify(MODEL, IMAGES, noise, Budget(n=1000), STREAMS)
+    kept = np.flatnonzero(certificate.radius > 0)
+    assert len(kept) > 5
+    with mpmath.workdps(40):
+        for i in kept:
+            radius = mpmath.mpf(certificate.radius[i])
+            assert mpmath.mpf(certificate.l2_radius[i]) < radius * mpmath.mpf(
+                noise.min_axis[i].item()
+            )
+            assert mpmath.mpf(certificate.proxy_radius[i]) < radius * mpmath.mpf(
+                noise.mean_axis[i].item()
+            )
+
+
+def test_log_volume_is_that_of_the_ellipsoid():
+    noise = NOISES["full"]
+    certificate = certify(MODEL, IMAGES, noise, Budget(n=1000), STREAMS)
+    i = int(np.argmax(certificate.radius))
+    ball = 3 * math.log(math.pi) - gammaln(4) + 6 * math.log(certificate.radius[i])
+    logdet = torch.linalg.slogdet(noise.scale[i].double()).logabsdet.item()
+    assert certificate.log_volume[i] == pytest.approx(ball + logdet)
+    unit = certificate.proxy_radius[i]
+    assert certificate.log_volume[i] == pytest.approx(
+        3 * math.log(math.pi) - gammaln(4) + 6 * math.log(unit)
+    )
+
+
+def test_selection_and_estimation_read_their_own_streams(monkeypatch):
+    stages = []
+    original = Streams.normal
+
+    def spy(self, stage, *rest):
+        stages.append(stage)
+        return original(self, stage, *rest)
+
+    monkeypatch.setattr(Streams, "normal", spy)
+    certify(MODEL, IMAGES, NOISES["isotropic"], Budget(n=1000), STREAMS)
+    assert set(stages) == {Stage.SELECT, Stage.ESTIMATE}
+
+
+def test_the_count_is_that_of_the_selected_class_even_where_another_leads():
+    class Coin(nn.Module):
+        """Answers 1 in the first 100 samples of an image and 0 from then on."""
+
+        seen = 0
+
+        def forward(self, images):
+            self.seen += len(images)
+            answer = torch.full((len(images),), int(self.seen <= 101))
+            return nn.functional.one_hot(answer, 2).float() * 5 - 1
+
+    image = IMAGES[:1]
+    certificate = certify(
+        Coin(), image, IsotropicNoise.constant(0.5, image), Budget(n=1000), STREAMS[:1]
+    )
+    assert certificate.count.tolist() == [0]
+    assert certificate.prediction.tolist() == [ABSTAIN]
+
+
+@pytest.mark.parametrize(("alpha", "n", "smallest"), [(0.001, 9, 10), (0.05, 4, 5)])
+def test_a_budget_that_can_never_certify_is_refused(alpha, n, smallest):
+    with pytest.raises(ValueError, match=f"the smallest n that can is {smallest}"):
+        Budget(n=n, alpha=alpha)
+    Budget(n=smallest, alpha=alpha)
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"alpha": 1.0}, {"n0": 0}])
+def test_impossible_budgets_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"must be"):
+        Budget(**wrong)

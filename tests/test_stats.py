@@ -1,0 +1,91 @@
+"""Bounds against scipy, 60-digit arithmetic and simulated coverage."""
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import stats
+
+from rddrs_dist.stats import (
+    clopper_pearson_lower,
+    normal_quantile_lower,
+    smallest_certifying_n,
+)
+
+CASES = [(k, n) for n in (10, 100, 1000, 100_000) for k in {0, 1, n // 2, n - 3, n - 1, n}]
+
+
+@pytest.mark.parametrize(("count", "n"), CASES)
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+def test_clopper_pearson_agrees_with_scipy(count, n, alpha):
+    ours = clopper_pearson_lower(count, n, alpha).item()
+    test = stats.binomtest(count, n, alternative="greater")
+    assert ours == pytest.approx(test.proportion_ci(1 - alpha).low, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize(("count", "n"), [(7, 10), (95, 100), (999, 1000), (99_990, 100_000)])
+def test_clopper_pearson_is_never_above_the_exact_bound(count, n):
+    """P(Binomial(n, p_lower) >= count) <= alpha in 40 digits, and almost equal to it."""
+    alpha = 0.001
+    with mpmath.workdps(40):
+        p = mpmath.mpf(clopper_pearson_lower(count, n, alpha).item())
+        tail = mpmath.betainc(count, n - count + 1, 0, p, regularized=True)
+        assert tail <= mpmath.mpf(alpha)
+        assert tail > mpmath.mpf(alpha) * (1 - mpmath.mpf(10) ** -7)
+
+
+def test_all_successes_have_the_closed_form():
+    assert clopper_pearson_lower(1000, 1000, 0.001) == pytest.approx(0.001 ** (1 / 1000))
+    assert normal_quantile_lower(clopper_pearson_lower(100_000, 100_000, 0.001)) == pytest.approx(
+        3.8115, abs=5e-5
+    )
+
+
+def _violations(bound, p: float, n: int, alpha: float) -> int:
+    """How many of 20,000 simulated bounds exceed p."""
+    counts = np.random.default_rng(0).binomial(n, p, size=20_000)
+    return int(np.sum(bound(counts, n, alpha) > p))
+
+
+@pytest.mark.parametrize("p", [0.51, 0.9, 0.999])
+def test_simulated_coverage(p):
+    violations = _violations(clopper_pearson_lower, p, n=500, alpha=0.05)
+    assert stats.binomtest(violations, 20_000, 0.05, alternative="greater").pvalue > 1e-4
+
+
+def test_a_wrong_bound_fails_the_coverage_test():
+    """The normal approximation is too optimistic near 1, and the test sees it."""
+
+    def wald(count, n, alpha):
+        p = count / n
+        return p - stats.norm.ppf(1 - alpha) * np.sqrt(p * (1 - p) / n)
+
+    violations = _violations(wald, 0.999, n=500, alpha=0.05)
+    assert stats.binomtest(violations, 20_000, 0.05, alternative="greater").pvalue < 1e-10
+
+
+@pytest.mark.parametrize("p", [0.5 + 1e-12, 0.6, 0.9, 0.999, 0.99993, 1 - 1e-12])
+def test_normal_quantile_is_never_above_the_exact_one(p):
+    with mpmath.workdps(40):
+        exact = mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(p) - 1)
+        ours = normal_quantile_lower(p).item()
+        assert mpmath.mpf(ours) <= exact
+        assert ours == pytest.approx(float(exact), rel=1e-9, abs=1e-14)
+
+
+def test_no_radius_at_or_below_one_half():
+    assert normal_quantile_lower([0.0, 0.3, 0.5]).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(0.001, 10), (0.05, 5), (0.4, 2), (0.6, 1)])
+def test_smallest_certifying_n(alpha, n):
+    assert smallest_certifying_n(alpha) == n
+    assert clopper_pearson_lower(n, n, alpha) > 0.5
+    assert n == 1 or clopper_pearson_lower(n - 1, n - 1, alpha) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "alpha"), [(-1, 5, 0.1), (6, 5, 0.1), (1, 0, 0.1), (1, 5, 0)]
+)
+def test_impossible_arguments_are_refused(count, n, alpha):
+    with pytest.raises(ValueError, match="must be in"):
+        clopper_pearson_lower(count, n, alpha)
