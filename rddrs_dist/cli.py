@@ -1,5 +1,7 @@
 """The command line: `rddrs train | certify | curves`."""
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -139,15 +141,31 @@ def parse(argv: Sequence[str]) -> Training | Run | Curves:
         | Annotated[Run, subcommand("certify", default=run)]
         | Annotated[Curves, subcommand("curves")]
     )
-    return tyro.cli(  # type: ignore[call-overload]
-        commands,
-        prog="rddrs",
-        description="Certified robustness by data-dependent randomized smoothing. "
-        "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
-        f"{', '.join(PRESETS)}.",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-    )
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(  # type: ignore[call-overload]
+                commands,
+                prog="rddrs",
+                description="Certified robustness by data-dependent randomized smoothing. "
+                "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
+                f"{', '.join(PRESETS)}.",
+                args=arguments,
+                config=(tyro.conf.OmitSubcommandPrefixes,),
+            )
+    except SystemExit as stop:
+        if cause := _own_error(stop):
+            raise cause from None
+        sys.stderr.write(complaint.getvalue())
+        raise
+
+
+def _own_error(stop: BaseException) -> ValueError | None:
+    """The ValueError of a configuration that tyro has turned into a box and an exit."""
+    error: BaseException | None = stop
+    while error is not None and type(error) is not ValueError:
+        error = error.__context__
+    return error
 
 
 def _complain(text: str, code: int) -> int:

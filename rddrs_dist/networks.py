@@ -140,12 +140,18 @@ def check_logits(model: nn.Module, images: Tensor) -> None:
         images: Pixels in [0, 1], shape (B, C, H, W), on the network's device.
 
     Raises:
-        ValueError: Where the output is not a finite floating-point tensor of shape (B, K), K >= 2.
+        ValueError: Where the network is in training mode, or its output is not a finite
+            floating-point tensor of shape (B, K), K >= 2.
 
     Warns:
         UserWarning: Where the rows look like probabilities.
     """
     name = type(model).__name__
+    if model.training:
+        raise ValueError(
+            f"{name} is in training mode, in which samples may depend on each other and no "
+            "certificate holds: call eval() on it first"
+        )
     with torch.no_grad():
         output = model(images)
     if not isinstance(output, Tensor) or not output.is_floating_point():

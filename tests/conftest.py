@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Ray reads these when it is imported: tests need no token, and tell nobody that they ran.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -14,6 +14,7 @@ class Linear(nn.Module):
         super().__init__()
         self.register_buffer("w", w.float())
         self.b, self.temperature = b, temperature
+        self.eval()
 
     def margin(self, images: Tensor) -> Tensor:
         """w.x - b, (B,)."""
@@ -31,6 +32,7 @@ class Rotated(nn.Module):
     def __init__(self, model: nn.Module, rotation: Tensor) -> None:
         super().__init__()
         self.model, self.rotation = model, rotation
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K)."""

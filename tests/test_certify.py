@@ -105,7 +105,7 @@ def test_the_count_is_that_of_the_selected_class_even_where_another_leads():
 
     image = IMAGES[:1]
     certificate = certify(
-        Coin(), image, IsotropicNoise.constant(0.5, image), Budget(n=1000), STREAMS[:1]
+        Coin().eval(), image, IsotropicNoise.constant(0.5, image), Budget(n=1000), STREAMS[:1]
     )
     assert certificate.count.tolist() == [0]
     assert certificate.prediction.tolist() == [ABSTAIN]
@@ -122,3 +122,9 @@ def test_a_budget_that_can_never_certify_is_refused(alpha, n, smallest):
 def test_impossible_budgets_are_refused(wrong):
     with pytest.raises(ValueError, match=r"must be"):
         Budget(**wrong)
+
+
+def test_a_network_in_training_mode_is_refused():
+    noise = IsotropicNoise.constant(0.5, IMAGES)
+    with pytest.raises(ValueError, match="is in training mode"):
+        certify(Linear(W).train(), IMAGES, noise, Budget(n=100), STREAMS)

@@ -262,6 +262,7 @@ class Fixed(nn.Module):
     def __init__(self, output: object) -> None:
         super().__init__()
         self.output = output
+        self.eval()
 
     def forward(self, _images):
         return self.output
@@ -289,5 +290,5 @@ def test_outputs_that_are_no_logits_are_refused(output, message):
 def test_probabilities_are_warned_of(lenet):
     images = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="returns probabilities; logits are wanted"):
-        check_logits(nn.Sequential(lenet, nn.Softmax(dim=1)), images)
+        check_logits(nn.Sequential(lenet, nn.Softmax(dim=1)).eval(), images)
     check_logits(Fixed(torch.tensor([[0.4, 0.7], [0.5, 0.5]])), torch.zeros(2, *SHAPE))

@@ -73,8 +73,7 @@ def step(metric: Metric, point: Tensor, gradient: Tensor, length: float) -> Tens
         length: Step along the geodesic, dimensionless.
 
     Returns:
-        (B, d, d), the new point; not finite where the step leaves the manifold (Bures-Wasserstein
-        is not complete).
+        (B, d, d), the new point; it may be singular under Bures-Wasserstein, not complete.
 
     Raises:
         ValueError: If the metric is unknown or a shape is wrong.

@@ -29,7 +29,7 @@ class Ancer(Method):
         compare_samples: Samples per image that compare the candidates.
 
     References:
-        Eiras, Alfarra, Torr, Kumar, Dokania, Ghanem, Bibi 2021 (arXiv 2107.04570), section 5.
+        Eiras, Alfarra, Kumar, Torr, Dokania, Ghanem, Bibi 2021 (arXiv 2107.04570), section 5.
     """
 
     name: ClassVar[str] = "ancer"

@@ -134,7 +134,8 @@ class Noise(ABC):
     @cached_property
     def mean_axis(self) -> Tensor:
         """exp(logdet / d), the geometric mean of the axes, (B,) float64; never above the truth."""
-        return (self.logdet / self.dimension).exp() * (1 - _MARGIN)
+        below = (self.logdet / self.dimension).exp() * (1 - _MARGIN)
+        return torch.maximum(below, self.min_axis)  # equal axes: no rounding error at all
 
     def _flat64(self, images: Tensor) -> Tensor:
         """(B, *event) as (B, d) float64."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from rddrs_dist import __version__
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results.schema import canonical_json
@@ -121,6 +122,7 @@ class Run:
             weights: The checkpoint's sha256.
         """
         return {
+            "code_version": __version__,
             "dataset": self.dataset,
             "data_sha256": data,
             "weights_sha256": weights,
@@ -195,7 +197,8 @@ PRESETS: dict[str, Run] = {
         settings=Settings(
             ddrs=DDRS(steps=300, candidate_every=100, learning_rate=1e-3),
             ancer=Ancer(learning_rates=(0.04,)),
-            rddrs=RDDRS(step_lengths=(1.0,), steps=50, gradient_samples=1000),
+            # Growth goes with gamma / d: the papers' steps, made for d = 784, explode at d = 64.
+            rddrs=RDDRS(step_lengths=(0.25,), steps=50, gradient_samples=1000),
         ),
     ),
     "paper-mnist": Run(

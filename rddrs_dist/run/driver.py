@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ def certify(run: Run) -> dict[int, str]:
     inputs = read_inputs(run)
     name = run_id(inputs.identity)
     metadata = {
-        "code_version": version("rddrs_dist"),
+        "code_version": inputs.identity["code_version"],
         "torch_version": torch.__version__,
         "precision": "float32",
         "pixel_range": "[0, 1]",

@@ -56,7 +56,12 @@ class Worker:
             cuda: Whether a GPU was assigned to this worker.
         """
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if cuda and torch.cuda.is_available() else "cpu")
+        if cuda and not torch.cuda.is_available():
+            raise ValueError(
+                "a GPU was assigned to this worker but torch finds none: install torch with CUDA "
+                "or set --gpus-per-actor 0"
+            )
+        self.device = torch.device("cuda" if cuda else "cpu")
         if self.device.type == "cuda":
             # Certificates speak of the network in float32, not in its TF32 shadow.
             torch.backends.cuda.matmul.allow_tf32 = False

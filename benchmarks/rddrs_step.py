@@ -1,0 +1,145 @@
+"""Seconds of one RDDRS iteration: ours beside a plain reading of the paper, in one run.
+
+The plain reading takes one backward pass per class, chunks of 10,000 samples, autograd through
+eigh for the determinant and the smallest eigenvalue, and geomstats for the exponential and an eigh
+for the floor. Both see the same network, image, scale and number of samples. The bare rate is that
+of forward and input gradient alone, on the same number of samples.
+
+    python benchmarks/rddrs_step.py --checkpoint LeNet5_0.25.pth --data-root data
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, linalg, nn
+
+from rddrs_dist import RDDRS, Context, IsotropicNoise, Streams, data, models
+from rddrs_dist.geometry import metrics
+from rddrs_dist.smoothing.launch import Launches
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        checkpoint: Network; its images are those of MNIST.
+        data_root: Folder of the data.
+        index: Test image.
+        sigma_star: Isotropic scale to start from.
+        samples: Samples of the gradient.
+        rounds: Times that everything is measured, in turn; medians are printed.
+        threads: CPU threads.
+    """
+
+    checkpoint: Path
+    data_root: Path = Path("data")
+    index: int = 0
+    sigma_star: float = 0.558
+    samples: int = 20_000
+    rounds: int = 3
+    threads: int = 2
+
+
+PLAIN_CHUNK = 10_000
+
+
+def plain_step(model: nn.Module, image: Tensor, scale: Tensor, samples: int) -> Tensor:
+    """One iteration as one would first write it down: step length 1, kappa 1e-6."""
+    d = scale.shape[-1]
+    p = _probabilities(model, image, scale, 100)
+    top, classes = p.topk(2)
+    quantiles = torch.special.ndtri(top.clamp(0.001, 0.999))
+    densities = torch.exp(-(quantiles**2) / 2) / (2 * torch.pi) ** 0.5
+    slopes = [_slope(model, image, scale, samples, int(c)) for c in classes]
+    slope = slopes[0] / densities[0] - slopes[1] / densities[1]
+    gap = quantiles[0] - quantiles[1]
+    mean, d_mean = _differentiated(lambda c: torch.prod(linalg.eigvalsh(c) ** (1 / d)), scale)
+    low, d_low = _differentiated(lambda c: linalg.eigvalsh(c).min(), scale)
+    gradient = mean * slope + gap * d_mean + 1e-6 * (low * slope + gap * d_low)
+    tangent = scale @ gradient @ scale
+    exponential = metrics.space("affine-invariant", d).metric.exp(
+        tangent[None].double().numpy(), scale[None].double().numpy()
+    )
+    eigenvalues, frame = linalg.eigh(torch.from_numpy(exponential[0]).float())
+    return (frame * eigenvalues.clamp_min(scale.diagonal().min())) @ frame.T
+
+
+def _probabilities(model: nn.Module, image: Tensor, scale: Tensor, n: int) -> Tensor:
+    """Mean probabilities under noise, (K,)."""
+    z = torch.randn(n, scale.shape[-1])
+    return model(image + (z @ scale).view(n, *image.shape[1:])).softmax(-1).mean(0).detach()
+
+
+def _slope(model: nn.Module, image: Tensor, scale: Tensor, n: int, c: int) -> Tensor:
+    """sym(mean grad F_c z^T) in chunks, one backward pass for this class alone."""
+    total = torch.zeros_like(scale)
+    for _ in range(n // PLAIN_CHUNK):
+        z = torch.randn(PLAIN_CHUNK, scale.shape[-1])
+        noise = (z @ scale).view(PLAIN_CHUNK, *image.shape[1:])
+        samples = (image + noise).requires_grad_()
+        model(samples).softmax(-1)[:, c].sum().backward()
+        assert samples.grad is not None
+        total += samples.grad.flatten(1).T @ z
+    return (total + total.T) / (2 * n)
+
+
+def _differentiated(function: Callable[[Tensor], Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient through autograd; not finite where eigenvalues coincide."""
+    leaf = scale.clone().requires_grad_()
+    value = function(leaf)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return value.detach(), torch.nan_to_num((gradient + gradient.T) / 2)
+
+
+def bare(model: nn.Module, image: Tensor, samples: int) -> None:
+    """Forward and input gradient of as many samples, in the launches that fits use."""
+    for size in Launches.of(image, samples).blocks:
+        batch = image.expand(size, *image.shape[1:]).clone().requires_grad_()
+        torch.autograd.grad(model(batch).softmax(-1)[:, 0].sum(), batch)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main(options: Options) -> None:
+    """Measures all in turn and prints medians and ratios."""
+    torch.set_num_threads(options.threads)
+    published = models.load(options.checkpoint).model
+    fast = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    images = data.load("mnist", "test", options.data_root).images
+    image = torch.from_numpy(images[options.index : options.index + 1])
+    start = IsotropicNoise.constant(options.sigma_star, image)
+    context = Context(0.25, Streams.of(0, [options.index]), sigma_star=start)
+    method = RDDRS(step_lengths=(1.0,), steps=1, gradient_samples=options.samples)
+    scale = method.fit(fast, image, context).noise.scale[0]
+    times = np.array(
+        [
+            (
+                seconds(lambda: plain_step(published, image, scale, options.samples)),
+                seconds(lambda: replace(method, steps=2).fit(fast, image, context)) / 2,
+                seconds(lambda: bare(fast, image, options.samples)),
+            )
+            for _ in range(options.rounds)
+        ]
+    )
+    plain, ours, network = np.median(times, axis=0)
+    print(f"torch {torch.__version__}, {options.threads} threads, n = {options.samples}")
+    print(f"plain reading of the paper  {plain:8.2f} s per iteration")
+    print(f"ours                        {ours:8.2f} s per iteration")
+    print(f"network alone               {network:8.2f} s ({options.samples / network:,.0f}/s)")
+    print(f"speed-up over the plain reading     {plain / ours:.1f}")
+    print(f"share of the network's bare rate    {network / ours:.0%}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

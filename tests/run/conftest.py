@@ -1,0 +1,124 @@
+"""A small network and a Ray of our own, started once for the tests that need them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rddrs_dist import data, models
+from rddrs_dist.methods import DDRS, RDDRS, Ancer
+from rddrs_dist.run.config import Run, Settings
+from rddrs_dist.train import train_new
+
+_START_SECONDS = 90
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LeNet for the 8x8 digits, trained for a second or two."""
+    images = data.load("digits", "train")
+    model = train_new("lenet", images, sigma=0.25, epochs=4, seed=0, report=lambda line: None)
+    path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
+    models.save(
+        path,
+        model,
+        architecture="lenet",
+        event_shape=images.event_shape,
+        classes=images.classes,
+        sigma=0.25,
+    )
+    return path
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running Ray head.
+
+    Attributes:
+        address: Where drivers connect.
+        dashboard: Where jobs are submitted.
+    """
+
+    address: str
+    dashboard: str
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """A head of three CPUs in its own process group, on free ports of this machine only."""
+    port, dashboard, *agents = _free_ports(6)
+    # Paths of sockets must be short; the folder that pytest would give is not.
+    folder = Path(tempfile.mkdtemp(prefix="rddrs-", dir="/tmp"))
+    names = ("agent-listen", "agent-grpc")
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=3", "--num-gpus=0"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
+        *(f"--dashboard-{name}-port={p}" for name, p in zip(names, agents, strict=False)),
+        *(f"--ray-client-server-port={agents[2]}", f"--metrics-export-port={agents[3]}"),
+        *(f"--temp-dir={folder}", "--object-store-memory=100000000"),
+    ]
+    with (folder / "head.log").open("w") as log:
+        process = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
+    try:
+        _await(process, f"http://127.0.0.1:{dashboard}/api/jobs/", folder / "head.log")
+        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody uses."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Returns once the head takes jobs."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.3)
+    pytest.fail(f"no Ray head after {_START_SECONDS} s: {log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the head's process group, and with it the workers, which watch it; nothing else."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+@pytest.fixture
+def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
+    """All four methods on twelve digits, one to a shard, on the head, with fits of no ambition."""
+    return Run(
+        checkpoint=checkpoint,
+        out=tmp_path / "out",
+        indices="0:240:20",
+        n=200,
+        alpha=0.01,
+        shard_size=1,
+        address=head.address,
+        settings=Settings(
+            ddrs=DDRS(steps=20, candidate_every=10),
+            ancer=Ancer(learning_rates=(0.04,), steps=20),
+            rddrs=RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
+        ),
+    )

@@ -1,0 +1,223 @@
+"""Runs on a real Ray: the same rows whoever computes them, and clean ends of every kind.
+
+All runs here have one identity, that of the fixture `run`, so that their rows can be compared.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+
+from rddrs_dist import cli
+from rddrs_dist.results import read
+from rddrs_dist.run import driver
+from rddrs_dist.run.cluster import RayExecutor, connected
+from rddrs_dist.run.config import Run
+from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.worker import Task
+
+from .flags import as_flags
+
+pytestmark = pytest.mark.ray
+
+IMAGES = 12
+
+
+def rows(out: Path) -> pd.DataFrame:
+    """Everything in a folder but the times."""
+    frame = read(out)
+    return frame[[name for name in frame.columns if not name.endswith("_seconds")]]
+
+
+def assert_same_rows(out: Path, reference: Path) -> None:
+    pd.testing.assert_frame_equal(rows(out), rows(reference), check_exact=True)
+    assert read(out).attrs["complete"]
+
+
+def parts(out: Path) -> dict[str, int]:
+    """Part files and when they were written."""
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the rows of one undisturbed actor go; the first test that wants them writes them."""
+    return tmp_path_factory.mktemp("reference") / "out"
+
+
+@pytest.fixture
+def quiet(reference: Path, run: Run) -> Path:
+    """The rows of one undisturbed actor."""
+    if not reference.exists():
+        assert driver.certify(replace(run, out=reference, actors=1)) == {}
+    return reference
+
+
+def test_the_reference_is_whole(quiet: Path, run: Run):
+    frame = read(quiet)
+    assert len(frame) == IMAGES * len(run.methods)
+    assert set(frame["method"]) == set(run.methods)
+    assert frame.attrs["complete"]
+    assert len(parts(quiet)) == IMAGES
+
+
+@pytest.mark.parametrize("actors", [2, 3])
+def test_rows_do_not_depend_on_the_number_of_actors(quiet: Path, run: Run, actors: int):
+    assert driver.certify(replace(run, actors=actors)) == {}
+    assert_same_rows(run.out, quiet)
+
+
+class Murderous(RayExecutor):
+    """Kills the process of an actor that has just begun the third shard."""
+
+    victims: list[int]
+    submitted = 0
+
+    def submit(self, actor: int, shard: Shard) -> None:
+        pid = self._actors[actor].__ray_call__.remote(lambda self: os.getpid())
+        super().submit(actor, shard)
+        self.submitted += 1
+        if self.submitted == 3:
+            self.victims.append(ray.get(pid))
+            time.sleep(0.1)
+            os.kill(self.victims[0], signal.SIGKILL)
+
+
+def test_a_killed_actor_is_replaced_and_nothing_is_lost(
+    quiet: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    # Workers cannot import this module, so what they get from it goes by value.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(Murderous, "victims", [], raising=False)
+    monkeypatch.setattr(driver, "RayExecutor", Murderous)
+    assert driver.certify(run) == {}
+    assert len(Murderous.victims) == 1
+    assert "an actor was lost (ActorDiedError" in caplog.text
+    assert_same_rows(run.out, quiet)
+
+
+def certify(run: Run) -> int:
+    """The exit code of `rddrs certify` in this process."""
+    return cli.main(["certify", *as_flags(run)])
+
+
+def launch(run: Run, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A driver in a process group of its own, as a shell would start it."""
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rddrs_dist.cli", "certify", *as_flags(run)],
+            start_new_session=True,
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, **environment},
+        )
+
+
+def wait_for_a_part(out: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while not parts(out) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_ctrl_c_keeps_what_is_done_and_resume_does_the_rest(quiet: Path, run: Run, tmp_path: Path):
+    """On a local Ray; the whole group gets the signal, as from a terminal."""
+    log = tmp_path / "log"
+    process = launch(replace(run, address=None), log)
+    wait_for_a_part(run.out, process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == cli.INTERRUPTED, log.read_text()
+    assert "--resume" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    kept = parts(run.out)
+    assert 1 <= len(kept) < IMAGES
+    assert not read(run.out).attrs["complete"]
+    assert driver.certify(replace(run, resume=True)) == {}
+    assert kept.items() <= parts(run.out).items()  # none was written again
+    assert_same_rows(run.out, quiet)
+
+
+def test_sigterm_stops_the_driver_with_143(run: Run, tmp_path: Path):
+    log = tmp_path / "log"
+    process = launch(run, log)
+    wait_for_a_part(run.out, process)
+    process.terminate()
+    assert process.wait(60) == cli.DRAINED, log.read_text()
+    assert "--resume" in log.read_text()
+    assert 1 <= len(parts(run.out)) < IMAGES
+
+
+def test_resuming_a_complete_run_does_nothing(
+    quiet: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    before = parts(quiet)
+    monkeypatch.setattr(driver, "connected", lambda run: pytest.fail("Ray was wanted"))
+    assert certify(replace(run, out=quiet, resume=True)) == cli.COMPLETE
+    assert parts(quiet) == before
+    assert "complete" in capsys.readouterr().out
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was said on stderr, which is one line."""
+    text = capsys.readouterr().err
+    assert text.startswith("rddrs: error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_another_configuration_is_refused(
+    quiet: Path, run: Run, capsys: pytest.CaptureFixture[str], resume: bool
+):
+    before = parts(quiet)
+    other = replace(run, out=quiet, seed=1, resume=resume)
+    assert certify(other) == cli.WRONG
+    assert "seed: 0 -> 1" in one_line(capsys)
+    assert parts(quiet) == before
+
+
+def test_a_request_that_cannot_be_met_says_what_there_is(
+    run: Run, capsys: pytest.CaptureFixture[str]
+):
+    wanting = replace(run, gpus_per_actor=1, start_timeout=1)
+    assert certify(wanting) == cli.NO_ACTORS
+    text = one_line(capsys)
+    assert "1 CPU and 1 GPU per actor" in text
+    assert "3 CPU and 0 GPU" in text
+
+
+def test_an_actor_that_cannot_load_its_network_is_lost_and_says_why(run: Run):
+    task = Task(run.fitted, run.methods, 0.25, run.budget, run.seed)
+    with connected(run):
+        executor = RayExecutor(run, task, b"torn")
+        actor = executor.start()
+        (event,) = executor.wait(60)
+        executor.discard(actor)
+    assert event.lost
+    assert re.match("ActorDiedError: ValueError: checkpoint .*safetensors", event.error or "")
+
+
+def test_a_shard_that_raises_is_given_up_and_the_others_are_done(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    original = driver.split
+    monkeypatch.setattr(driver, "split", lambda *given: broken(original(*given)))
+    wanting = replace(run, methods=("rs",), actors=1, max_attempts=2)
+    assert certify(wanting) == cli.FAILED_SHARDS
+    assert "1 shards were given up (first: shard 0" in capsys.readouterr().err
+    assert sorted(parts(run.out)) == ["part-00001.parquet", "part-00002.parquet"]
+    assert not read(run.out).attrs["complete"]
+
+
+def broken(shards: list[Shard]) -> list[Shard]:
+    """The first three shards, the first with images that do not fit the network."""
+    first = replace(shards[0], images=shards[0].images[:, :, :3])
+    return [first, *shards[1:3]]

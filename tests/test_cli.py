@@ -1,0 +1,170 @@
+"""The command line: presets, and one clear line with exit code 2 for every mistake."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rddrs_dist import cli, data, models
+from rddrs_dist.run.config import PRESETS, Run
+
+DIGITS = ["--dataset", "digits", "--indices", "0:2", "--n", "100", "--methods", "rs"]
+
+
+def _write(path: Path, shape=(1, 8, 8), spoil=None) -> Path:
+    """A checkpoint of an untrained LeNet, or a spoilt one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.build("lenet", shape, 10)
+    models.save(path, model, architecture="lenet", event_shape=shape, classes=10, sigma=0.25)
+    if spoil is not None:
+        path.write_bytes(spoil(path.read_bytes()))
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    return _write(tmp_path / "lenet.safetensors")
+
+
+def _refusal(capsys, *arguments: str | Path) -> str:
+    """The one line that a wrong command prints; nothing else, and exit code 2."""
+    assert cli.main([str(argument) for argument in arguments]) == cli.WRONG
+    captured = capsys.readouterr()
+    assert captured.err.startswith("rddrs: error: ")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--methods", "rs", "magic"], "unknown method 'magic': choose from rs, ddrs"),
+        (["--dataset", "imagenet"], "unknown dataset 'imagenet': wanted one of digits, mnist"),
+        (["--sigma", "0"], "--sigma must be positive and finite, got 0.0"),
+        (["--sigma", "-0.5"], "--sigma must be positive and finite, got -0.5"),
+        (["--indices", "5:5"], "choose no image"),
+        (["--indices", "0:300"], "the data set has 257 images"),
+        (["--indices", "x"], "cannot read 'x' in indices"),
+        (["--indices", "1,1"], "more than once"),
+        (["--n", "5"], "the smallest n that can is 10"),
+        (["--alpha", "0"], "alpha must be in (0, 1)"),
+        (["--actors", "0"], "--actors must be at least 1"),
+        (["--ancer.steps", "0"], "ancer.steps must be at least 1, got 0"),
+        (["--data-root", "/nowhere", "--dataset", "mnist"], "--data-root or RDDRS_DATA, or fetch"),
+        (["--data-root", "/nowhere", "--dataset", "parquet"], "/nowhere"),
+    ],
+)
+def test_wrong_flags(capsys, tmp_path, checkpoint, flags, text):
+    base = ["certify", *DIGITS, "--checkpoint", checkpoint, "--out", tmp_path / "run"]
+    assert text in _refusal(capsys, *base, *flags)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["certify", "train"])
+def test_unknown_preset(capsys, command):
+    assert f"unknown preset 'slow' of {command}: choose from quickstart" in _refusal(
+        capsys, command, "slow"
+    )
+
+
+def test_required_flags(capsys, tmp_path, checkpoint):
+    assert "--out is required" in _refusal(capsys, "certify", *DIGITS, "--checkpoint", checkpoint)
+    assert "--checkpoint is required" in _refusal(capsys, "certify", *DIGITS, "--out", tmp_path)
+    assert "--out is required" in _refusal(capsys, "train", "--dataset", "digits")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda content: content[: len(content) // 2], "damaged"),
+        (lambda content: b"", "neither safetensors nor a torch state dict"),
+        (lambda content: content[:-4] + b"\x00\x00\xc0\x7f", "not finite"),
+    ],
+    ids=["truncated", "empty", "nan"],
+)
+def test_spoilt_checkpoints(capsys, tmp_path, spoil, text):
+    path = _write(tmp_path / "lenet.safetensors", spoil=spoil)
+    line = _refusal(capsys, "certify", *DIGITS, "--checkpoint", path, "--out", tmp_path / "run")
+    assert text in line
+    assert str(path) in line
+
+
+def test_missing_checkpoint(capsys, tmp_path):
+    line = _refusal(
+        capsys, "certify", *DIGITS, "--checkpoint", tmp_path / "none", "--out", tmp_path / "run"
+    )
+    assert "no checkpoint file" in line
+
+
+def test_network_of_another_data_set(capsys, tmp_path):
+    path = _write(tmp_path / "mnist.safetensors", shape=(1, 28, 28))
+    line = _refusal(capsys, "certify", *DIGITS, "--checkpoint", path, "--out", tmp_path / "run")
+    assert (
+        "takes images of shape (1, 28, 28) in 10 classes, but digits has shape (1, 8, 8)" in line
+    )
+
+
+def test_folder_that_is_something_else(capsys, tmp_path, checkpoint):
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").write_text("keep me")
+    line = _refusal(capsys, "certify", *DIGITS, "--checkpoint", checkpoint, "--out", other)
+    assert str(other) in line
+    assert (other / "chapter.txt").read_text() == "keep me"
+
+
+def test_folder_that_cannot_be_made(capsys, tmp_path, checkpoint):
+    line = _refusal(
+        capsys, "certify", *DIGITS, "--checkpoint", checkpoint, "--out", checkpoint / "run"
+    )
+    assert "lenet.safetensors" in line
+
+
+def test_curves_of_nothing(capsys, tmp_path):
+    assert "nowhere" in _refusal(capsys, "curves", tmp_path / "nowhere", "--out", tmp_path / "f")
+
+
+def test_training_writes_a_checkpoint_that_certify_takes(capsys, tmp_path):
+    out = tmp_path / "network" / "lenet.safetensors"
+    assert cli.main(["train", "--epochs", "1", "--sigma", "0.5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "ETA" in printed
+    assert "under noise of 0.5" in printed
+    loaded = models.load(out)
+    assert (loaded.architecture, loaded.sigma) == ("lenet", 0.5)
+    assert loaded.event_shape == data.load("digits").event_shape
+
+
+@pytest.mark.parametrize("wrong", [["--epochs", "0"], ["--sigma", "-1"], ["--batch-size", "0"]])
+def test_training_refuses_wrong_values(capsys, tmp_path, wrong):
+    assert "must be" in _refusal(capsys, "train", "--out", tmp_path / "n.safetensors", *wrong)
+    assert not (tmp_path / "n.safetensors").exists()
+
+
+def test_presets_can_be_overridden_and_methods_set():
+    run = cli.parse(["certify", "quickstart", "--n", "200", "--rddrs.exp-map", "geomstats"])
+    assert isinstance(run, Run)
+    assert run.n == 200
+    assert run.checkpoint == PRESETS["quickstart"].checkpoint
+    rddrs = run.method("rddrs")
+    assert vars(rddrs)["exp_map"] == "geomstats"
+    assert vars(rddrs)["gradient_samples"] == 1000
+
+
+def test_learning_rate_grids_come_from_the_command_line():
+    run = cli.parse(["certify", "--ancer.learning-rates", "0.1", "0.2", "0.3"])
+    assert isinstance(run, Run)
+    assert vars(run.method("ancer"))["learning_rates"] == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [(["--sigmas", "1"], "--sigmas"), (["--rddrs.metric", "flat"], "log-euclidean")],
+)
+def test_flags_that_cannot_be_parsed_are_named(capsys, flags, text):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["certify", *flags])
+    assert stop.value.code == 2
+    assert text in capsys.readouterr().err
