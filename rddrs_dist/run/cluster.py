@@ -105,13 +105,15 @@ def resources(run: Run) -> str:
 def connected(run: Run) -> Iterator[None]:
     """Connects to the cluster the run names, or starts one on this machine for its duration."""
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if run.address is not None or "RAY_ADDRESS" in os.environ:
+    # A job finds its cluster in the environment.
+    address = run.address or os.environ.get("RAY_ADDRESS")
+    if address:
         try:
-            ray.init(address=run.address, **quiet)
+            ray.init(address=address, **quiet)
         except ConnectionError as error:
             raise ConnectionError(
-                f"no Ray cluster at {run.address}: start one with `ray start --head`, or leave "
-                "--address out for a local one"
+                f"no Ray cluster at {address}: start one with `ray start --head`, set "
+                "RAY_AUTH_MODE=token if it wants a token, or leave --address out for a local one"
             ) from error
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

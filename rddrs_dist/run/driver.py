@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +129,10 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
         progress.advance(len(shard.indices))
 
     def on_tick(state: Scheduler) -> None:
+        check_stop()
         progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
 
-    with connected(run), _stoppable():
+    with connected(run), _stoppable() as check_stop:
         scheduler = Scheduler(
             executor=RayExecutor(run, task, inputs.checkpoint),
             shards=todo,
@@ -157,17 +158,31 @@ def _judged(row: Row, inputs: Inputs) -> Row:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turns SIGTERM into Stopped; entered after ray.init, which sets a handler of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _stoppable() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises Stopped after SIGTERM and KeyboardInterrupt after Ctrl-C.
 
-    def stop(_signal: int, _frame: object) -> None:
-        raise Stopped
+    A handler that raised by itself would do so inside Ray, which makes a SystemError of it. Enter
+    this after ray.init, which sets a handler of its own; a second signal is not deferred.
+    """
+    kinds: dict[int, type[BaseException]] = {
+        signal.SIGTERM: Stopped,
+        signal.SIGINT: KeyboardInterrupt,
+    }
+    asked: list[type[BaseException]] = []
+    previous: dict[int, Any] = {}
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    def check() -> None:
+        if asked:
+            raise asked[0]
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(kinds[number])
+        signal.signal(number, previous[number])
+
+    if threading.current_thread() is threading.main_thread():
+        previous.update({number: signal.signal(number, ask) for number in kinds})
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

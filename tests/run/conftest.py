@@ -56,14 +56,14 @@ class Head:
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
-    """A head of three CPUs in its own process group, on free ports of this machine only."""
+    """A head of three CPUs in its own process group, on free ports."""
     port, dashboard, *agents = _free_ports(6)
     # Paths of sockets must be short; the folder that pytest would give is not.
     folder = Path(tempfile.mkdtemp(prefix="rddrs-", dir="/tmp"))
     names = ("agent-listen", "agent-grpc")
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=3", "--num-gpus=0"),
+        *(f"--port={port}", "--num-cpus=3", "--num-gpus=0"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
         *(f"--dashboard-{name}-port={p}" for name, p in zip(names, agents, strict=False)),
         *(f"--ray-client-server-port={agents[2]}", f"--metrics-export-port={agents[3]}"),
