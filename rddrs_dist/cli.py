@@ -12,7 +12,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, subcommand
 
+from rddrs_dist import data, models
 from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Training
+from rddrs_dist.train import accuracy, train_new
 
 COMPLETE, FAILED_SHARDS, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
 
@@ -34,9 +36,6 @@ class Curves:
 
 def train(training: Training) -> int:
     """Trains a network and writes its checkpoint."""
-    from rddrs_dist import data, models
-    from rddrs_dist.train import accuracy, train_new
-
     if training.out is None:
         raise ValueError("--out is required")
     sets = {
@@ -72,6 +71,7 @@ def train(training: Training) -> int:
 
 def certify(run: Run) -> int:
     """Does a run and says how it ended."""
+    # Imported here, as is matplotlib below: the other commands need not wait for ray.
     from rddrs_dist.run.driver import Stopped
     from rddrs_dist.run.driver import certify as drive
     from rddrs_dist.run.scheduler import NoActorError

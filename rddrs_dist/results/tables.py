@@ -16,7 +16,8 @@ RADII: dict[str, tuple[float, ...]] = {
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
 }
 TITLES = {"proxy": "Proxy radius", "l2": "l2 radius"}
-_KEYS = ("sigma", "method", "images", "abstentions")
+_COUNTS = ("images", "abstentions", "nonfinite")
+_KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
 
 
@@ -28,8 +29,8 @@ def summary(frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] = RADII) -
         radii: For each metric, the radii at which certified accuracy is wanted.
 
     Returns:
-        A frame with columns sigma, method, images, abstentions (a count), for each metric
-        `<metric>_acr` and `<metric>@<radius>` (fractions), and the medians fit_seconds and
+        A frame with columns sigma, method, images, abstentions and nonfinite (counts), for each
+        metric `<metric>_acr` and `<metric>@<radius>` (fractions), and the medians fit_seconds and
         certify_seconds per image.
 
     Raises:
@@ -85,6 +86,8 @@ def _line(rows: pd.DataFrame, radii: Mapping[str, Sequence[float]]) -> dict[str,
     line: dict[str, float] = {
         "images": len(rows),
         "abstentions": int(np.sum(rows["prediction"].to_numpy() == ABSTAIN)),
+        # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
+        "nonfinite": int(np.sum(rows["fit_status"].to_numpy() == "nonfinite")),
     }
     for metric, wanted in radii.items():
         line[f"{metric}_acr"] = average_certified_radius(rows, metric)
@@ -125,7 +128,7 @@ def _cell(name: str, value: float | str) -> str:
         return value
     if "@" in name:  # floored as a fraction, since 100 * 0.29 is below 29
         return f"{100 * floor_to(value, 3):.1f}"
-    if name in ("images", "abstentions"):
+    if name in _COUNTS:
         return str(int(value))
     return f"{value:g}" if name == "sigma" else f"{floor_to(value, 3):.3f}"
 
