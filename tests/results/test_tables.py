@@ -60,7 +60,7 @@ def test_markdown_has_a_rule_and_one_line_per_method(frame):
     lines = to_markdown(summary(frame, {"proxy": [0.0], "l2": [0.5]})).splitlines()
     head = "| sigma | method | images | abstained | nonfinite | ACR | @0 | fit s | certify s |"
     assert lines[2] == head and set(lines[3]) <= set("|-: ")
-    assert lines[4] == "| 0.5 | rs | 4 | 1 | 0.601 | 50.0 | 0.250 | 1.500 |"
+    assert lines[4] == "| 0.5 | rs | 4 | 1 | 0 | 0.601 | 50.0 | 0.250 | 1.500 |"
 
 
 def test_29_of_100_prints_as_29():
