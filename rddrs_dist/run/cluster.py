@@ -10,7 +10,7 @@ import ray
 from ray import exceptions
 
 from rddrs_dist.run.config import Run
-from rddrs_dist.run.scheduler import Event
+from rddrs_dist.run.scheduler import Event, NoActorError
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.run.worker import Row, Task, Worker
 
@@ -118,7 +118,10 @@ def connected(run: Run) -> Iterator[None]:
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         cpus = max(run.actors * run.cpus_per_actor, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises a bare Exception where a node does not come up
+            raise NoActorError(f"Ray could not start on this machine: {_line(error)}") from error
     try:
         yield
     finally:
