@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUICK := runs/quickstart
 
-.PHONY: help install quickstart test check lint format types contracts pins clean
+.PHONY: help install quickstart test test-lowest check lint format types contracts pins clean
 
 help:
 	@echo "make quickstart   train, certify and draw on 8x8 digits, with two Ray actors"
@@ -29,6 +29,13 @@ quickstart: install
 
 test: install
 	$(BIN)/pytest
+
+# The lower ends of the dependencies' ranges; their deprecations are not ours to mend.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --requirement requirements-lowest.txt
+	.venv-lowest/bin/pip install --quiet --no-deps --editable .
+	.venv-lowest/bin/pytest -W ignore
 
 check: install lint types contracts test
 
@@ -56,4 +63,4 @@ pins:
 	mv .venv-pins/pins requirements.txt
 
 clean:
-	rm -rf .venv .venv-pins runs
+	rm -rf .venv .venv-pins .venv-lowest runs
