@@ -133,19 +133,20 @@ def read(path: str | Path) -> bytes:
     return path.read_bytes()
 
 
-def load(source: str | Path | bytes) -> Checkpoint:
+def load(source: str | Path | bytes, name: str | None = None) -> Checkpoint:
     """Load a checkpoint without executing anything that is in it.
 
     Args:
         source: Path or bytes of a safetensors file made by `save`, or of a state dict written by
             `torch.save` with the parameter names of `LeNet`; for the latter, sigma is unknown and
             images are taken to be square.
+        name: What errors call it; by default its path, if it has one.
 
     Raises:
         FileNotFoundError: Where there is no such file.
         ValueError: Where it is damaged, holds anything but tensors, or suits no architecture.
     """
-    name = "checkpoint" if isinstance(source, bytes) else f"checkpoint {source}"
+    name = name or ("checkpoint" if isinstance(source, bytes) else f"checkpoint {source}")
     data = source if isinstance(source, bytes) else read(source)
     if data[8:9] == b"{":  # after the header's length, 8 bytes
         state, facts = _parse_safetensors(data, name)

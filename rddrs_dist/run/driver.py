@@ -62,7 +62,8 @@ def read_inputs(run: Run) -> Inputs:
     images = data.load(run.dataset, "test", run.data_root, run.download)
     indices = data.parse_indices(run.indices or f"0:{len(images)}", len(images))
     content = models.read(run.checkpoint)
-    checkpoint = models.load(run.checkpoint)
+    # From the bytes that workers will get, so that what is checked and hashed is what is used.
+    checkpoint = models.load(content, f"checkpoint {run.checkpoint}")
     _check_fit(run, images, checkpoint)
     sigma = run.sigma if run.sigma is not None else checkpoint.sigma
     if not sigma:

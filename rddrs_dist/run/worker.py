@@ -90,10 +90,11 @@ class Worker:
                 )
             if method.name == DDRS.name:
                 ball = certificate.l2_radius
-            rows += self._rows(shard, method, fit, certificate, ball)
-            for row in rows[-len(images) :]:
-                row["fit_seconds"] = fitting.seconds / len(images)
-                row["certify_seconds"] = certifying.seconds / len(images)
+            times = {
+                "fit_seconds": fitting.seconds / len(images),
+                "certify_seconds": certifying.seconds / len(images),
+            }
+            rows += self._rows(shard, method, fit, certificate, ball, times)
         return rows
 
     @contextmanager
@@ -112,8 +113,9 @@ class Worker:
         fit: Fit,
         certificate: Certificate,
         ball: Floats | None,
+        times: dict[str, float],
     ) -> Iterator[Row]:
-        """One row per image of the shard, without its times; `ball` is the DDRS l2 radius."""
+        """One row per image of the shard; `ball` is the DDRS l2 radius, `times` are per image."""
         sizes = ("l2_radius", "proxy_radius", "log_volume", "min_axis", "mean_axis", "max_axis")
         columns = {name: getattr(certificate, name) for name in ("p_lower", "radius", *sizes)}
         for i, index in enumerate(shard.indices):
@@ -133,6 +135,7 @@ class Worker:
                 "fit_status": fit.status[i].name.lower(),
                 "fit_steps": int(fit.steps[i]),
                 "fit_objective": float(fit.objective[i]),
+                **times,
                 "seed": self.task.seed,
                 "shard": shard.number,
             }

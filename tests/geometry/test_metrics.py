@@ -14,12 +14,23 @@ P, G, V = random_spd(2, 4, seed=0), random_symmetric(2, 4, seed=1), random_symme
 NAMES = get_args(metrics.Metric)
 
 
+def _velocity(name) -> torch.Tensor:
+    """The step's velocity at its start, by central differences."""
+    h = 1e-6
+    ahead, behind = (metrics.step(name, P, G, t) for t in (h, -h))
+    return (ahead - behind) / (2 * h)
+
+
+def _printed(code: str) -> str:
+    """What a fresh Python prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_step_starts_along_the_riemannian_gradient(name):
     """The velocity W of the step has <W, V>_P = tr(G V) for every V, in geomstats' own metric."""
-    h = 1e-6
-    ahead, behind = (metrics.step(name, P, G, t) for t in (h, -h))
-    velocity = ((ahead - behind) / (2 * h)).numpy()
+    velocity = _velocity(name).numpy()
     inner = metrics.space(name, 4).metric.inner_product(velocity, V.numpy(), P.numpy())
     torch.testing.assert_close(torch.tensor(inner), (G * V).sum((1, 2)), rtol=1e-6, atol=1e-6)
 
@@ -27,9 +38,7 @@ def test_step_starts_along_the_riemannian_gradient(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_step_climbs_a_linear_function_by_its_slope(name):
     """tr(G P) grows along the step at the rate of the gradient's squared norm."""
-    h = 1e-6
-    ahead, behind = (metrics.step(name, P, G, t) for t in (h, -h))
-    velocity = (ahead - behind) / (2 * h)
+    velocity = _velocity(name)
     norm = metrics.space(name, 4).metric.squared_norm(velocity.numpy(), P.numpy())
     slope = (G * velocity).sum((1, 2))
     assert bool((slope > 0).all())
@@ -46,8 +55,7 @@ def test_importing_geomstats_leaves_the_default_dtype_alone():
         "import torch; from rddrs_dist.geometry import metrics; metrics.space('log-euclidean', 2);"
         "print(torch.get_default_dtype())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "torch.float32"
+    assert _printed(code) == "torch.float32"
 
 
 def test_the_science_imports_neither_ray_nor_geomstats_nor_matplotlib():
@@ -55,5 +63,4 @@ def test_the_science_imports_neither_ray_nor_geomstats_nor_matplotlib():
         "import sys, rddrs_dist; "
         "print([m for m in ('ray', 'geomstats', 'matplotlib') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert _printed(code) == "[]"

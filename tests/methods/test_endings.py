@@ -26,22 +26,6 @@ ITERATIVE = [
 ids = [method.name for method in ITERATIVE]
 
 
-class Poisoned(nn.Module):
-    """Turns to NaN for one image after some calls."""
-
-    def __init__(self, healthy_calls: int, at: float) -> None:
-        super().__init__()
-        self.left, self.at = healthy_calls, at
-
-    def forward(self, images):
-        self.left -= 1
-        logits = MODEL(images)
-        if self.left >= 0:
-            return logits
-        sick = (images.mean() - self.at).abs() < 0.1
-        return logits * torch.where(sick, torch.nan, 1.0)
-
-
 class PoisonedGradient(nn.Module):
     """Finite logits whose gradient is NaN everywhere."""
 

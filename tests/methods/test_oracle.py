@@ -12,7 +12,7 @@ from tests.oracles import Linear
 EVENT = (1, 2, 3)
 W = torch.tensor([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 MODEL = Linear(W, b=0.0, temperature=0.01)
-IMAGES = torch.tensor([[0.4], [0.8], [-0.6]]) * torch.ones(3, 6) / 1.0
+IMAGES = torch.tensor([[0.4], [0.8], [-0.6]]) * torch.ones(3, 6)
 IMAGES = IMAGES.view(3, *EVENT)
 DISTANCE = (MODEL.margin(IMAGES).abs() / W.norm()).double().numpy()
 CONTEXT = Context(0.1, Streams.of(0, [0, 1, 2]))

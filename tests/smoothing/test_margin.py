@@ -42,7 +42,7 @@ def test_gap_gradient_is_the_slope_of_the_weighted_probabilities():
     torch.testing.assert_close(gradient, gradient.mT)
 
 
-def test_gap_gradient_adds_up_over_blocks(monkeypatch):
+def test_gap_gradient_adds_up_over_blocks():
     scale = FullNoise(random_spd(2, 6, seed=1), EVENT)
     weights = torch.ones(2, 3, dtype=torch.float64) * torch.tensor([1.0, -1.0, 0.0])
     whole = gap_gradient(MODEL, IMAGES, scale, weights, 3000, STREAMS, 0)
