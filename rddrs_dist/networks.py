@@ -42,6 +42,46 @@ class LeNet(nn.Module):
         return self.out(self.conv2(self.conv1(images)).flatten(1))
 
 
+class LeNetCaffe(nn.Module):
+    """LeNet with a hidden linear layer, of about the cost of `LeNet` and better under much noise.
+
+    Two 5x5 convolutions without padding and two linear layers, as distributed with Caffe and used
+    for the published randomized smoothing results on MNIST.
+
+    Args:
+        event_shape: Shape (C, H, W) of one image, sides of at least 16 pixels.
+        classes: Number of logits.
+
+    References:
+        Jeong and Shin (2020), Consistency regularization for certified robustness of smoothed
+        classifiers, section 4.
+    """
+
+    def __init__(self, event_shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        channels, height, width = event_shape
+        if min(height, width) < 16:
+            raise ValueError(
+                f"lenet-caffe wants image sides of at least 16 pixels, got {height}x{width}"
+            )
+        # Pooling before ReLU: see LeNet.
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 20, 5),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(20, 50, 5),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+        )
+        sides = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
+        self.hidden = nn.Linear(50 * sides[0] * sides[1], 500)
+        self.out = nn.Linear(500, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, K)."""
+        return self.out(torch.relu(self.hidden(self.features(images).flatten(1))))
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut without parameters, which pads new channels."""
 
@@ -103,6 +143,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 ARCHITECTURES: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "lenet": LeNet,
+    "lenet-caffe": LeNetCaffe,
     "resnet20": ResNet20,
 }
 

@@ -45,7 +45,7 @@ def train_new(
         sigma: Standard deviation of the noise, in pixels.
         epochs: Passes over the images.
         batch_size: Images per step.
-        learning_rate: Step size of Adam.
+        learning_rate: Step size of Adam at the start.
         seed: Seed of initial weights, order and noise.
         device: Where to train.
         report: Called with one line per epoch.
@@ -87,7 +87,7 @@ def train(
         sigma: Standard deviation of the noise, in pixels; 0 for none.
         epochs: Passes over the images.
         batch_size: Images per step.
-        learning_rate: Step size of Adam.
+        learning_rate: Step size of Adam at the start; it falls to 0 along half a cosine.
         seed: Seed of order and noise.
         device: Where to train.
         report: Called with one line per epoch: loss, images per second, time left.
@@ -102,11 +102,13 @@ def train(
     labels = torch.from_numpy(train_set.labels).to(device)
     model.to(device).requires_grad_(True).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    steps = epochs * math.ceil(len(images) / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     progress = _Progress(epochs, len(train_set), time.monotonic())
     for epoch in range(1, epochs + 1):
         order = torch.randperm(len(images), generator=generator, device=device)
         losses = [
-            _step(model, optimizer, images[chosen], labels[chosen], sigma, generator)
+            _step(model, optimizer, schedule, images[chosen], labels[chosen], sigma, generator)
             for chosen in order.split(batch_size)
         ]
         loss = torch.stack(losses).mean().item()
@@ -148,6 +150,7 @@ def accuracy(model: nn.Module, test_set: ImageSet, *, sigma: float = 0.0, seed: 
 def _step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     images: Tensor,
     labels: Tensor,
     sigma: float,
@@ -159,6 +162,7 @@ def _step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    schedule.step()
     return loss.detach()
 
 

@@ -20,6 +20,7 @@ def ascend(
     *,
     steps: int,
     every: int,
+    converged: Callable[[State], Tensor] | None = None,
 ) -> list[Fit]:
     """Moves B images uphill together; each ends on its own.
 
@@ -34,6 +35,7 @@ def ascend(
         context: Carries the deadline.
         steps: Steps to take.
         every: A snapshot is taken after every so many steps, and after the last one.
+        converged: Says of a state which images (B,) have nothing more to gain.
 
     Returns:
         The snapshots, the last one last.
@@ -55,6 +57,8 @@ def ascend(
         objective = torch.where(live, value.detach().double(), objective)
         taken = taken + live.cpu().numpy()
         status = _end(status, (~good).tolist(), Status.NONFINITE)
+        if converged is not None:
+            status = _end(status, converged(state).tolist(), Status.CONVERGED)
         if step % every == 0 and step < steps:
             snapshots.append(Fit(noise(state), status, taken, objective.cpu().numpy()))
     return [*snapshots, Fit(noise(state), status, taken, objective.cpu().numpy())]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rddrs_dist.noise import IsotropicNoise, Noise
+from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.sample import class_counts
@@ -22,6 +23,7 @@ class Status(Enum):
     """How a fit ended."""
 
     CLOSED_FORM = "there was nothing to optimise"
+    CONVERGED = "another step would gain nothing that can be seen"
     MAX_STEPS = "the last planned step was taken"
     DEADLINE = "time ran out; the noise reached by then was kept"
     NONFINITE = "a step was not finite; the last finite noise was kept"
@@ -36,12 +38,14 @@ class Context:
         streams: Random streams of the images.
         deadline: Value of `time.monotonic()` at which a fit returns what it has.
         sigma_star: DDRS noise of the images, from which ANCER and RDDRS start.
+        reference: Training images that regions ought not to swallow; None where there are none.
     """
 
     sigma: float
     streams: Streams
     deadline: float = float("inf")
     sigma_star: IsotropicNoise | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):

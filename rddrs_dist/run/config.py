@@ -158,7 +158,8 @@ class Training:
         dataset: Data set: digits, mnist, cifar10 or parquet.
         out: Checkpoint to write, a .safetensors file.
         sigma: Standard deviation of the noise added to each batch, in pixel units.
-        architecture: lenet or resnet20; by default what suits the images.
+        architecture: lenet, lenet-caffe or resnet20; by default lenet for grey images and
+            resnet20 for coloured ones.
         epochs: Passes over the training images.
         batch_size: Images per step.
         learning_rate: Step length of Adam.
