@@ -5,8 +5,20 @@ image, `certify` proves the region in which the network smoothed with it keeps i
 """
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, RS, Ancer, Context, Fit, Method, Status
+from rddrs_dist.methods import (
+    DDRS,
+    METHODS,
+    RDDRS,
+    RDDRSTR,
+    RS,
+    Ancer,
+    Context,
+    Fit,
+    Method,
+    Status,
+)
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Streams
 
 __version__ = "0.1.0"
@@ -16,6 +28,7 @@ __all__ = [
     "DDRS",
     "METHODS",
     "RDDRS",
+    "RDDRSTR",
     "RS",
     "Ancer",
     "Budget",
@@ -27,6 +40,7 @@ __all__ = [
     "IsotropicNoise",
     "Method",
     "Noise",
+    "Reference",
     "Status",
     "Streams",
     "certify",

@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor, nn
 
 from rddrs_dist.models import check_logits
 from rddrs_dist.noise import Noise
+from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import (
@@ -67,6 +69,9 @@ class Certificate:
         min_axis: (B,), smallest axis of the noise, in pixel units.
         mean_axis: (B,), geometric mean of the axes.
         max_axis: (B,), largest axis.
+        capped_mean_axis: (B,), geometric mean of the axes, each cut where the region's semi-axis
+            reaches the diameter sqrt(d) of the pixel domain [0, 1]^d.
+        axes_beyond_domain: (B,), how many semi-axes of the region are longer than that.
         dimension: d, elements of an image.
 
     References:
@@ -82,6 +87,8 @@ class Certificate:
     min_axis: Floats
     mean_axis: Floats
     max_axis: Floats
+    capped_mean_axis: Floats
+    axes_beyond_domain: Integers
     dimension: int
 
     @property
@@ -93,6 +100,11 @@ class Certificate:
     def proxy_radius(self) -> Floats:
         """Radius of the ball that has the region's volume, (B,)."""
         return _product_below(self.radius, self.mean_axis)
+
+    @property
+    def capped_proxy_radius(self) -> Floats:
+        """The proxy radius with each semi-axis cut at the domain's diameter, (B,)."""
+        return _product_below(self.radius, self.capped_mean_axis)
 
     @property
     def log_volume(self) -> Floats:
@@ -134,6 +146,8 @@ def certify(
     count = counts.gather(1, selected[:, None])[:, 0].cpu().numpy()
     p_lower = clopper_pearson_lower(count, budget.n, budget.alpha)
     radius = normal_quantile_lower(p_lower)
+    with np.errstate(divide="ignore"):
+        widest = torch.from_numpy(diameter(noise.dimension) / radius).to(images.device)
     return Certificate(
         prediction=np.where(radius > 0, selected.cpu().numpy(), ABSTAIN),
         count=count,
@@ -143,5 +157,7 @@ def certify(
         min_axis=noise.min_axis.cpu().numpy(),
         mean_axis=noise.mean_axis.cpu().numpy(),
         max_axis=noise.max_axis.cpu().numpy(),
+        capped_mean_axis=noise.capped_mean_axis(widest).cpu().numpy(),
+        axes_beyond_domain=noise.axes_above(widest).cpu().numpy(),
         dimension=noise.dimension,
     )

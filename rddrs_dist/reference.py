@@ -60,17 +60,18 @@ def _near(chunk: Tensor, whiten: Tensor, limit: float) -> tuple[Tensor, Tensor]:
 def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
     """Narrows a scale until no displacement is nearer than a Mahalanobis distance.
 
-    The nearest one is pushed out to the distance by narrowing one direction, and so on. Narrowing
-    one direction by a factor t costs (log t) / d of the log proxy radius and pushes nothing inward.
+    The nearest one is pushed out to the distance by narrowing one direction, and so on. To narrow
+    one direction by a factor t costs log(t) / d of the log proxy radius and pushes nothing inward.
 
     Args:
         scale: S of one image, (d, d).
-        displacements: (M, d), none of them zero.
+        displacements: (M, d). One that is zero is in every region and is passed over.
         distance: Wanted distance, dimensionless.
 
     Returns:
         S B with 0 < B <= I, in the precision of `scale`.
     """
+    displacements = displacements[displacements.any(1)]
     while True:
         covariance = scale.double() @ scale.double().mT
         near, _ = within(covariance, displacements, distance)

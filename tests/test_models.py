@@ -57,6 +57,8 @@ def refusal(source: Path | bytes) -> str:
     [
         ("lenet", (1, 28, 28)),
         ("lenet", (3, 9, 13)),
+        ("lenet-caffe", (1, 28, 28)),
+        ("lenet-caffe", (3, 16, 21)),
         ("resnet20", (3, 32, 32)),
         ("resnet20", SHAPE),
     ],
@@ -69,8 +71,14 @@ def test_networks_give_finite_logits(architecture, event_shape):
 def test_networks_have_the_published_sizes():
     sizes = {
         name: sum(p.numel() for p in build(name, shape, 10).parameters())
-        for name, shape in (("lenet", (1, 28, 28)), ("resnet20", (3, 32, 32)))
+        for name, shape in (
+            ("lenet", (1, 28, 28)),
+            ("lenet-caffe", (1, 28, 28)),
+            ("resnet20", (3, 32, 32)),
+        )
     }
+    # The 431,080 parameters of Caffe's LeNet.
+    assert sizes["lenet-caffe"] == 20 * 26 + 50 * 501 + 500 * 801 + 10 * 501 == 431_080
     assert sizes["lenet"] == 16 * 26 + 32 * (16 * 25 + 1) + 10 * 1569
     assert sizes["resnet20"] == 269_722  # 0.27 million in the paper
 
@@ -87,9 +95,15 @@ def test_resnet_normalises_inside():
 @pytest.mark.parametrize(
     ("architecture", "event_shape", "classes", "message"),
     [
-        ("vgg", SHAPE, 10, "unknown architecture 'vgg': wanted one of lenet, resnet20"),
+        (
+            "vgg",
+            SHAPE,
+            10,
+            "unknown architecture 'vgg': wanted one of lenet, lenet-caffe, resnet20",
+        ),
         ("lenet", (8, 8), 10, r"shape \(C, H, W\) .* got \(8, 8\)"),
         ("lenet", (1, 3, 8), 10, "at least 4 pixels"),
+        ("lenet-caffe", (1, 8, 8), 10, "at least 16 pixels, got 8x8"),
         ("lenet", SHAPE, 1, "at least 2 classes, got 1"),
         ("resnet20", (3, 30, 32), 10, "divisible by 4, got 30x32"),
     ],
@@ -101,12 +115,14 @@ def test_impossible_networks_are_refused(architecture, event_shape, classes, mes
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_checkpoint_comes_back_to_the_bit(architecture, tmp_path):
-    model = build_seeded(architecture, SHAPE)
-    path = keep(tmp_path / "new" / "net.safetensors", model, architecture=architecture)
+    shape = (1, 16, 16)
+    model = build_seeded(architecture, shape)
+    facts = {"architecture": architecture, "event_shape": shape}
+    path = keep(tmp_path / "new" / "net.safetensors", model, **facts)
     before = torch.get_rng_state()
     found = load(path)
     assert torch.equal(torch.get_rng_state(), before)
-    assert (found.architecture, found.event_shape, found.classes) == (architecture, SHAPE, 10)
+    assert (found.architecture, found.event_shape, found.classes) == (architecture, shape, 10)
     assert (found.sigma, found.pixel_range) == (0.25, (0.0, 1.0))
     assert not found.model.training
     assert not any(parameter.requires_grad for parameter in found.model.parameters())

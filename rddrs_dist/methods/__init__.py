@@ -4,8 +4,20 @@ from rddrs_dist.methods.ancer import Ancer
 from rddrs_dist.methods.base import Context, Fit, Method, Status
 from rddrs_dist.methods.ddrs import DDRS
 from rddrs_dist.methods.rddrs import RDDRS
+from rddrs_dist.methods.rddrs_tr import RDDRSTR
 from rddrs_dist.methods.rs import RS
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS)}
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR)}
 
-__all__ = ["DDRS", "METHODS", "RDDRS", "RS", "Ancer", "Context", "Fit", "Method", "Status"]
+__all__ = [
+    "DDRS",
+    "METHODS",
+    "RDDRS",
+    "RDDRSTR",
+    "RS",
+    "Ancer",
+    "Context",
+    "Fit",
+    "Method",
+    "Status",
+]

@@ -137,6 +137,20 @@ class Noise(ABC):
         below = (self.logdet / self.dimension).exp() * (1 - _MARGIN)
         return torch.maximum(below, self.min_axis)  # equal axes: no rounding error at all
 
+    def capped_mean_axis(self, limit: Tensor) -> Tensor:
+        """Geometric mean of the axes cut at a limit, (B,) float64; never above the truth.
+
+        Args:
+            limit: (B,) float64, largest length of an axis that counts.
+        """
+        cut = torch.minimum(self._axes_below, limit.unsqueeze(1))
+        below = cut.log().mean(-1).exp() * (1 - _MARGIN)
+        return torch.where(self.max_axis <= limit, self.mean_axis, below)
+
+    def axes_above(self, limit: Tensor) -> Tensor:
+        """How many axes are longer than a limit (B,) float64, (B,) int64."""
+        return (self.axes > limit.unsqueeze(1)).sum(1)
+
     def _flat64(self, images: Tensor) -> Tensor:
         """(B, *event) as (B, d) float64."""
         if tuple(images.shape) != (len(self), *self.event_shape):

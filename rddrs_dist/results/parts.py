@@ -17,7 +17,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rddrs_dist.results.schema import SCHEMA, SCHEMA_VERSION, read_metadata
+from rddrs_dist.results.schema import (
+    ADDED,
+    PREFIX,
+    SCHEMA,
+    SCHEMA_VERSION,
+    read_metadata,
+)
 
 CONFIG = "_config.json"
 MANIFEST = "_manifest.json"
@@ -61,6 +67,7 @@ def read_part(path: Path) -> pa.Table:
             f"{path} must be a whole Parquet part, got {reason(error)}; continue the run with "
             "--resume to make it again"
         ) from error
+    part = _upgraded(part)
     version = read_metadata(part.schema).get("schema_version")
     if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
         raise ValueError(
@@ -146,3 +153,20 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _upgraded(part: pa.Table) -> pa.Table:
+    """A part of version 1 with the columns that it lacks, all null; others as they are."""
+    metadata = dict(part.schema.metadata or {})
+    key = (PREFIX + "schema_version").encode()
+    lacking = [name for name in SCHEMA.names if name not in part.schema.names]
+    if metadata.get(key) != b"1" or set(lacking) != set(ADDED):
+        return part
+    columns = [
+        part.column(field.name)
+        if field.name in part.schema.names
+        else pa.nulls(len(part), field.type)
+        for field in SCHEMA
+    ]
+    metadata[key] = str(SCHEMA_VERSION).encode()
+    return pa.table(columns, schema=SCHEMA.with_metadata(metadata))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
@@ -30,10 +30,13 @@ _COLUMNS = (
     ("radius", pa.float64()),
     ("l2_radius", pa.float64()),
     ("proxy_radius", pa.float64()),
+    ("capped_proxy_radius", pa.float64()),
     ("log_volume", pa.float64()),
     ("min_axis", pa.float64()),
     ("mean_axis", pa.float64()),
     ("max_axis", pa.float64()),
+    ("axes_beyond_domain", pa.int64()),
+    ("others_inside", pa.int64()),
     ("contains_ddrs_ball", pa.bool_()),
     ("fit_status", pa.string()),
     ("fit_steps", pa.int64()),
@@ -43,7 +46,11 @@ _COLUMNS = (
     ("seed", pa.int64()),
     ("shard", pa.int64()),
 )
-NULLABLE = frozenset({"contains_ddrs_ball"})  # null where ddrs was not certified
+# Columns of version 2; parts of version 1 read with nulls in them.
+ADDED = ("capped_proxy_radius", "axes_beyond_domain", "others_inside")
+# others_inside is null where the data set has no training images, contains_ddrs_ball where ddrs
+# was not certified.
+NULLABLE = frozenset({"contains_ddrs_ball", *ADDED})
 NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
 SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])
 _WANTED = {pa.int64(): "an integer", pa.float64(): "a number", pa.bool_(): "a bool"}

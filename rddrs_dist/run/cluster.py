@@ -12,7 +12,7 @@ from ray import exceptions
 from rddrs_dist.run.config import Run
 from rddrs_dist.run.scheduler import Event, NoActorError
 from rddrs_dist.run.shards import Shard
-from rddrs_dist.run.worker import Row, Task, Worker
+from rddrs_dist.run.worker import Row, Task, Training, Worker
 
 # Errors that tell of the actor or its machine, not of the shard it had.
 _LOST = (
@@ -29,9 +29,11 @@ _LOST = (
 class _Actor:
     """A worker in a process of its own. Ray never restarts it: the scheduler does."""
 
-    def __init__(self, task: Task, checkpoint: bytes, threads: int) -> None:
+    def __init__(
+        self, task: Task, checkpoint: bytes, training: Training | None, threads: int
+    ) -> None:
         gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        self._worker = Worker(task, checkpoint, threads, cuda=bool(gpus))
+        self._worker = Worker(task, checkpoint, training, threads, cuda=bool(gpus))
 
     def ready(self) -> None:
         """Returns once the network is loaded."""
@@ -43,10 +45,10 @@ class _Actor:
 class RayExecutor:
     """Hosts workers on the Ray cluster this process is connected to; see scheduler.Executor."""
 
-    def __init__(self, run: Run, task: Task, checkpoint: bytes) -> None:
-        """Ships the checkpoint once for all actors."""
+    def __init__(self, run: Run, task: Task, checkpoint: bytes, training: Training | None) -> None:
+        """Ships the checkpoint and the training images once for all actors."""
         self._options = {"num_cpus": run.cpus_per_actor, "num_gpus": run.gpus_per_actor}
-        self._arguments = (task, ray.put(checkpoint), run.cpus_per_actor)
+        self._arguments = (task, ray.put(checkpoint), ray.put(training), run.cpus_per_actor)
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0

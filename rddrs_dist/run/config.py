@@ -112,19 +112,23 @@ class Run:
         needs_ddrs = DDRS.name in self.methods or any(m.from_sigma_star for m in chosen)
         return (self.method(DDRS.name),) * needs_ddrs + tuple(chosen)
 
-    def identity(self, sigma: float, images: int, data: str, weights: str) -> dict[str, Any]:
+    def identity(
+        self, sigma: float, images: int, data: str, training: str | None, weights: str
+    ) -> dict[str, Any]:
         """What decides the rows, as plain JSON values; nothing about who computes them.
 
         Args:
             sigma: Standard deviation of the noise.
             images: Images in the data set.
             data: Its sha256.
+            training: The sha256 of its training images, if it has any.
             weights: The checkpoint's sha256.
         """
         return {
             "code_version": __version__,
             "dataset": self.dataset,
             "data_sha256": data,
+            "training_sha256": training,
             "weights_sha256": weights,
             "sigma": sigma,
             "methods": list(self.methods),

@@ -34,6 +34,7 @@ class Inputs:
 
     Attributes:
         images: The data set.
+        training: Its training images; None where it has none.
         indices: The images to certify.
         checkpoint: Bytes of the checkpoint.
         sigma: Standard deviation of the noise.
@@ -42,6 +43,7 @@ class Inputs:
     """
 
     images: data.ImageSet
+    training: data.ImageSet | None
     indices: Sequence[int]
     checkpoint: bytes
     sigma: float
@@ -68,8 +70,18 @@ def read_inputs(run: Run) -> Inputs:
     sigma = run.sigma if run.sigma is not None else checkpoint.sigma
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
-    identity = run.identity(sigma, len(images), images.sha256, checkpoint.sha256)
-    return Inputs(images, indices, content, sigma, run.out, identity)
+    training = _training(run)
+    hashes = (images.sha256, training and training.sha256, checkpoint.sha256)
+    identity = run.identity(sigma, len(images), *hashes)
+    return Inputs(images, training, indices, content, sigma, run.out, identity)
+
+
+def _training(run: Run) -> data.ImageSet | None:
+    """The training images, which regions are checked against; none where the data has none."""
+    try:
+        return data.load(run.dataset, "train", run.data_root, run.download)
+    except FileNotFoundError:
+        return None
 
 
 def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -> None:
@@ -122,6 +134,8 @@ def certify(run: Run) -> dict[int, str]:
 def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; the numbers and reasons of those given up."""
     task = Task(run.fitted, run.methods, inputs.sigma, run.budget, run.seed)
+    known = inputs.training
+    training = None if known is None else (known.images, known.labels)
     left = sum(len(shard.indices) for shard in todo)
     progress = Progress(len(inputs.indices), len(inputs.indices) - left)
 
@@ -135,7 +149,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
 
     with connected(run), _stoppable() as check_stop:
         scheduler = Scheduler(
-            executor=RayExecutor(run, task, inputs.checkpoint),
+            executor=RayExecutor(run, task, inputs.checkpoint, training),
             shards=todo,
             actors=run.actors,
             on_result=on_result,

@@ -1,20 +1,28 @@
 """The worker: fits and certifies one shard after another with one copy of the network."""
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from rddrs_dist.certify import Budget, Certificate, Floats, certify
 from rddrs_dist.methods import DDRS, Context, Fit, Method
 from rddrs_dist.models import load
+from rddrs_dist.noise import Noise
+from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
 
 Row = dict[str, Any]
+# Training images (N, *event) and their labels (N,).
+Training = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,20 @@ class _Timing:
 class Worker:
     """A network on a device, ready to do shards."""
 
-    def __init__(self, task: Task, checkpoint: bytes, threads: int, cuda: bool = False) -> None:
+    def __init__(
+        self,
+        task: Task,
+        checkpoint: bytes,
+        training: Training | None,
+        threads: int,
+        cuda: bool = False,
+    ) -> None:
         """Loads the network.
 
         Args:
             task: What to do with each shard.
             checkpoint: Bytes of the checkpoint: workers need no file.
+            training: Training images and labels; None where the data set has none.
             threads: CPU threads of torch.
             cuda: Whether a GPU was assigned to this worker.
         """
@@ -70,11 +86,21 @@ class Worker:
         # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
         model = load(checkpoint).model.to(self.device)
         self.model = model.to(memory_format=torch.channels_last)
+        self.reference = None if training is None else self._reference(*training)
+
+    def _reference(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Reference:
+        """The training set on the device; on a CPU it shares the memory it came in."""
+        with warnings.catch_warnings():
+            # Ray hands out read-only arrays; nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            tensors = [torch.from_numpy(part).to(self.device) for part in (images, labels)]
+        return Reference(*tensors)
 
     def certify(self, shard: Shard) -> list[Row]:
         """The rows of a shard, one per method and image, without label and verdict."""
         images = torch.from_numpy(shard.images.copy()).to(self.device)
-        context = Context(self.task.sigma, Streams.of(self.task.seed, shard.indices))
+        streams = Streams.of(self.task.seed, shard.indices)
+        context = Context(self.task.sigma, streams, reference=self.reference)
         rows: list[Row] = []
         ball = None
         for method in self.task.methods:
@@ -94,8 +120,23 @@ class Worker:
                 "fit_seconds": fitting.seconds / len(images),
                 "certify_seconds": certifying.seconds / len(images),
             }
-            rows += self._rows(shard, method, fit, certificate, ball, times)
+            inside = self._others_inside(images, fit.noise, certificate)
+            rows += self._rows(shard, method, fit, certificate, ball, inside, times)
         return rows
+
+    def _others_inside(
+        self, images: Tensor, noise: Noise, certificate: Certificate
+    ) -> list[int] | None:
+        """Training images with another label inside each region; None where there are none."""
+        if self.reference is None:
+            return None
+        answers = zip(
+            noise.covariance(), images, certificate.prediction, certificate.radius, strict=True
+        )
+        return [
+            others_inside(covariance, image, self.reference, int(label), float(radius))
+            for covariance, image, label, radius in answers
+        ]
 
     @contextmanager
     def _timed(self) -> Iterator[_Timing]:
@@ -113,10 +154,22 @@ class Worker:
         fit: Fit,
         certificate: Certificate,
         ball: Floats | None,
+        inside: list[int] | None,
         times: dict[str, float],
     ) -> Iterator[Row]:
-        """One row per image of the shard; `ball` is the DDRS l2 radius, `times` are per image."""
-        sizes = ("l2_radius", "proxy_radius", "log_volume", "min_axis", "mean_axis", "max_axis")
+        """One row per image of the shard.
+
+        `ball` is the DDRS l2 radius, `inside` counts training images, `times` are per image.
+        """
+        sizes = (
+            "l2_radius",
+            "proxy_radius",
+            "capped_proxy_radius",
+            "log_volume",
+            "min_axis",
+            "mean_axis",
+            "max_axis",
+        )
         columns = {name: getattr(certificate, name) for name in ("p_lower", "radius", *sizes)}
         for i, index in enumerate(shard.indices):
             yield {
@@ -129,6 +182,8 @@ class Worker:
                 "n0": certificate.budget.n0,
                 "alpha": certificate.budget.alpha,
                 **{name: float(values[i]) for name, values in columns.items()},
+                "axes_beyond_domain": int(certificate.axes_beyond_domain[i]),
+                "others_inside": None if inside is None else inside[i],
                 "contains_ddrs_ball": None
                 if ball is None
                 else bool(certificate.l2_radius[i] >= ball[i]),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.sample import input_gradient
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 
@@ -44,26 +45,30 @@ def curvature(
         images: (B, *event).
         noise: Scale of each image.
         classes: (B,) int64, the class of each image.
-        n: Samples per image, both of a pair counted; raised to whole pairs.
+        n: Samples per image, both of a pair counted; whole pairs are drawn.
         streams: Random streams of the images; the fit stage is drawn from.
         step: Step whose samples are drawn.
     """
-    count, d = len(images), noise.dimension
-    p, taken = images.new_zeros(count), 0
-    hessian, gradients = images.new_zeros(2, count, d, d)
+    count = len(images)
+    # Kept and multiplied once: a product per launch would write (B, d, d) numbers every time.
+    draws, slopes, answers = [], [], []
     for block, size in enumerate(Launches.of(images, n).blocks):
-        pairs = (size + 1) // 2
+        pairs = max(1, size // 2)  # not one row more than a launch has
         z = streams.normal(Stage.FIT, step, block, pairs, images)
         eps = noise.colour(z)
-        samples = (images.unsqueeze(1) + torch.cat([eps, -eps], 1)).requires_grad_()
-        logits = model(samples.flatten(0, 1)).unflatten(0, (count, -1))  # (B, 2 pairs, K)
-        answer = logits.softmax(-1).gather(2, classes.view(-1, 1, 1).expand(-1, 2 * pairs, 1))
-        (gradient,) = torch.autograd.grad(answer.sum(), samples)
-        flat = gradient.flatten(2)  # (B, 2 pairs, d)
-        hessian.baddbmm_((flat[:, :pairs] - flat[:, pairs:]).mT, z.flatten(2))
-        gradients.baddbmm_(flat.mT, flat)
-        p += answer.detach().sum((1, 2))
-        taken += 2 * pairs
+        samples = (images.unsqueeze(1) + torch.stack([eps, -eps])).requires_grad_()
+        logits = model(samples.flatten(0, 2)).unflatten(0, (2, count, -1))  # (2, B, pairs, K)
+        one_hot = nn.functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
+        one_hot = one_hot.view(1, count, 1, -1)
+        softmax, gradient = input_gradient(logits, one_hot, samples)
+        draws.append(z.flatten(2))
+        slopes.append(gradient.flatten(3))
+        answers.append((softmax * one_hot).sum(3))
+    z, (plus, minus) = torch.cat(draws, 1), torch.cat(slopes, 2)  # each (B, n / 2, d)
+    taken = 2 * z.shape[1]
+    p = torch.cat(answers, 2).sum((0, 2))
+    hessian = (plus - minus).mT @ z
+    gradients = plus.mT @ plus + minus.mT @ minus
     whitened = noise.scale.mT @ hessian / taken
     gradients = noise.scale.mT @ (gradients / taken) @ noise.scale
     return Curvature(p / taken, (whitened + whitened.mT) / 2, gradients)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.sample import input_gradient
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 
@@ -85,7 +86,7 @@ def gap_gradient(
     for block, size in enumerate(Launches.of(images, n).blocks):
         z = streams.normal(Stage.FIT, step, block, size, images)
         samples = (images.unsqueeze(1) + noise.colour(z)).requires_grad_()
-        p = model(samples.flatten(0, 1)).softmax(-1).unflatten(0, (-1, size))  # (B, n, K)
-        (gradient,) = torch.autograd.grad((p * weights.unsqueeze(1)).sum(), samples)
+        logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
+        _, gradient = input_gradient(logits, weights.unsqueeze(1), samples)
         total.baddbmm_(gradient.flatten(2).mT, z.flatten(2))  # (B, d, n) @ (B, n, d)
     return (total + total.mT) / (2 * n)

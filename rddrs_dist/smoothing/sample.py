@@ -9,6 +9,9 @@ from rddrs_dist.noise import Noise
 from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
+# Below this a gradient of the softmax is zero; times any weight it is far from subnormal.
+_SATURATED = 1e-20
+
 
 def _accumulate(
     model: nn.Module,
@@ -34,6 +37,27 @@ def _accumulate(
     if not bool(finite):
         raise ValueError("the network returned NaN or infinite logits; check its weights")
     return torch.cat(sums)
+
+
+def input_gradient(logits: Tensor, weights: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """The softmax F, and the gradient in the samples of sum_k weights_k F_k.
+
+    Where the softmax is saturated its gradient is so small that a CPU would compute with
+    subnormal numbers, three times as slowly; there it is taken as exactly zero.
+
+    Args:
+        logits: (..., K), made from the samples with gradients on.
+        weights: Broadcasts to (..., K).
+        samples: What to differentiate in.
+
+    Returns:
+        F, (..., K), and the gradient, of the shape of the samples.
+    """
+    p = logits.detach().softmax(-1)
+    cotangent = p * (weights - (p * weights).sum(-1, keepdim=True))
+    cotangent = torch.where(cotangent.abs() < _SATURATED, 0.0, cotangent)
+    (gradient,) = torch.autograd.grad(logits, samples, cotangent)
+    return p, gradient
 
 
 @torch.no_grad()

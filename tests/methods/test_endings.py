@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from rddrs_dist import DDRS, RDDRS, Ancer, Context, DiagonalNoise, IsotropicNoise, Status, Streams
+from rddrs_dist import (
+    DDRS,
+    RDDRS,
+    RDDRSTR,
+    Ancer,
+    Context,
+    DiagonalNoise,
+    IsotropicNoise,
+    Status,
+    Streams,
+)
 from rddrs_dist.methods.base import Fit, best_of
 from tests.oracles import Linear
 
@@ -22,6 +32,7 @@ ITERATIVE = [
     DDRS(steps=4, candidate_every=2),
     Ancer(steps=4),
     RDDRS(steps=4, gradient_samples=100),
+    RDDRSTR(steps=4, patience=9, min_samples=100, max_samples=100),
 ]
 ids = [method.name for method in ITERATIVE]
 
@@ -42,9 +53,12 @@ def test_gradients_that_are_not_finite_end_with_the_last_finite_noise(method):
     fit = method.fit(PoisonedGradient(), IMAGES, CONTEXT)
     assert fit.status == [Status.NONFINITE] * 2
     assert fit.steps.tolist() == [0, 0]
+    axes = fit.noise.axes.float()
+    if method.name == "rddrs_tr":  # starts from a scale of its own, and sizes it at the end
+        torch.testing.assert_close(axes[:, 0], axes[:, -1])
+        return
     start = CONTEXT.sigma if method.name == "ddrs" else CONTEXT.start().scale
-    axes = fit.noise.axes[:, 0].float()
-    torch.testing.assert_close(axes, torch.as_tensor(start).expand(2))
+    torch.testing.assert_close(axes[:, 0], torch.as_tensor(start).expand(2))
 
 
 @pytest.mark.parametrize("method", ITERATIVE, ids=ids)
@@ -116,6 +130,11 @@ def test_methods_that_start_from_ddrs_say_so(method):
         (RDDRS, {"step_lengths": (0.5, float("nan"))}, "rddrs.step_lengths must be positive"),
         (RDDRS, {"metric": "flat"}, "rddrs.metric must be one of"),
         (RDDRS, {"exp_map": "slow"}, "rddrs.exp_map must be one of"),
+        (RDDRSTR, {"target": 0.5}, "rddrs_tr.target must be between 0.5 and 1, got 0.5"),
+        (RDDRSTR, {"growth": 0.4}, "rddrs_tr.growth must be between 0 and 0.4, got 0.4"),
+        (RDDRSTR, {"memory": 1.0}, "rddrs_tr.memory must be between 0 and 1, got 1.0"),
+        (RDDRSTR, {"patience": 0}, "rddrs_tr.patience must be at least 1, got 0"),
+        (RDDRSTR, {"guard": 0.0}, "rddrs_tr.guard must be positive and finite, got 0.0"),
     ],
 )
 def test_wrong_settings_are_refused(method, wrong, text):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rddrs_dist import RDDRS, Ancer, Budget, Context, IsotropicNoise, Streams, certify
+from rddrs_dist import RDDRS, RDDRSTR, Ancer, Budget, Context, IsotropicNoise, Streams, certify
 from tests.oracles import Linear, Rotated, rotate, rotation_matrix
 
 EVENT, D = (1, 1, 4), 4
@@ -30,10 +30,11 @@ def _context(streams: type[Streams]) -> Context:
     return Context(0.2, streams.of(0, [0]), sigma_star=start)
 
 
-def test_rddrs_gives_the_rotated_region():
+@pytest.mark.parametrize("method", [FULL, RDDRSTR(steps=16)], ids=["rddrs", "rddrs_tr"])
+def test_rddrs_gives_the_rotated_region(method):
     """With rotated samples the whole computation turns: C -> Q C Q^T, and every size stays."""
-    plain = FULL.fit(MODEL, IMAGES, _context(Streams))
-    turned = FULL.fit(Rotated(MODEL, Q), rotate(IMAGES, Q), _context(RotatedStreams))
+    plain = method.fit(MODEL, IMAGES, _context(Streams))
+    turned = method.fit(Rotated(MODEL, Q), rotate(IMAGES, Q), _context(RotatedStreams))
     expected = Q.double() @ plain.noise.covariance() @ Q.double().T
     torch.testing.assert_close(turned.noise.covariance(), expected, rtol=2e-3, atol=2e-3)
     first = certify(MODEL, IMAGES, plain.noise, BUDGET, _context(Streams).streams)
@@ -53,6 +54,7 @@ def test_rddrs_does_not_care_about_the_axes_but_ancer_does():
     sizes = {}
     for method in (
         RDDRS(step_lengths=(0.1,), steps=20, gradient_samples=2000),
+        RDDRSTR(),
         Ancer(learning_rates=(0.04,)),
     ):
         for turned in (False, True):
@@ -62,4 +64,5 @@ def test_rddrs_does_not_care_about_the_axes_but_ancer_does():
             certificate = certify(model, images, fit.noise, BUDGET, _context(Streams).streams)
             sizes[method.name, turned] = certificate.proxy_radius[0]
     assert sizes["rddrs", True] == pytest.approx(sizes["rddrs", False], rel=0.1)
+    assert sizes["rddrs_tr", True] == pytest.approx(sizes["rddrs_tr", False], rel=0.1)
     assert sizes["ancer", True] < 0.8 * sizes["ancer", False]

@@ -25,10 +25,13 @@ WANTED = [
     "radius",
     "l2_radius",
     "proxy_radius",
+    "capped_proxy_radius",
     "log_volume",
     "min_axis",
     "mean_axis",
     "max_axis",
+    "axes_beyond_domain",
+    "others_inside",
     "contains_ddrs_ball",
     "fit_status",
     "fit_steps",
@@ -42,14 +45,19 @@ WANTED = [
 
 def test_columns_have_the_promised_names_order_and_nullability():
     assert SCHEMA.names == WANTED
-    assert [field.name for field in SCHEMA if field.nullable] == ["contains_ddrs_ball"]
+    assert [field.name for field in SCHEMA if field.nullable] == [
+        "capped_proxy_radius",
+        "axes_beyond_domain",
+        "others_inside",
+        "contains_ddrs_ball",
+    ]
 
 
 def test_values_keep_full_precision_and_metadata_returns():
     made = table([row(radius=0.1 + 0.2, index=np.int64(7))], {"run_id": "abc"})
     assert made["radius"].to_pylist() == [0.30000000000000004]
     assert made["index"].to_pylist() == [7]
-    assert read_metadata(made.schema) == {"schema_version": "1", "run_id": "abc"}
+    assert read_metadata(made.schema) == {"schema_version": "2", "run_id": "abc"}
     assert b"rddrs_dist.run_id" in made.schema.metadata
 
 

@@ -193,8 +193,10 @@ def test_a_torn_temporary_file_is_removed_and_never_read(tmp_path):
 
 def damage(path: Path, how: str) -> None:
     content = path.read_bytes()
-    middle = len(content) // 4
-    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    column = pq.read_metadata(path).row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    last = start + column.total_compressed_size - 1  # of a page's values, which have a checksum
+    flipped = content[:last] + bytes([content[last] ^ 1]) + content[last + 1 :]
     path.write_bytes({"truncated": content[:-30], "empty": b"", "flipped": flipped}[how])
 
 

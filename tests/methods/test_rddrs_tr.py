@@ -1,0 +1,103 @@
+"""RDDRS-TR: its climb to a known optimum, its bounds and its guard."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from rddrs_dist import RDDRSTR, Budget, Context, Reference, Status, Streams, certify
+from rddrs_dist.reference import others_inside
+from tests.oracles import Linear
+
+EVENT, D = (1, 2, 4), 8
+W = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.5])
+MODEL = Linear(W, temperature=0.02)
+IMAGES = torch.stack([0.3 * W / W.norm(), -0.6 * W / W.norm()]).view(2, *EVENT)
+DISTANCE = np.array([0.3, 0.6])
+CONTEXT = Context(0.1, Streams.of(0, [0, 1]))
+METHOD = RDDRSTR()
+# The best region that keeps to the domain: its diameter across w, the boundary along w.
+OPTIMUM = (math.sqrt(D) ** (D - 1) * DISTANCE) ** (1 / D)
+
+
+def test_it_climbs_to_the_known_optimum():
+    fit = METHOD.fit(MODEL, IMAGES, CONTEXT)
+    found = certify(MODEL, IMAGES, fit.noise, Budget(n=20_000), CONTEXT.streams)
+    assert (found.proxy_radius <= OPTIMUM).all()
+    # A tenth is kept as a margin, the rest is the confidence bound.
+    assert (found.proxy_radius > 0.75 * OPTIMUM).all()
+    assert fit.status == [Status.CONVERGED] * 2
+
+
+def test_every_few_steps_are_a_gain():
+    proxies = [
+        replace(METHOD, steps=steps, patience=99).fit(MODEL, IMAGES, CONTEXT).objective
+        for steps in (1, 4, 7, 10)
+    ]
+    assert (np.diff(proxies, axis=0) > 0.1).all()
+    assert (np.exp(proxies[-1]) > 2 * np.exp(proxies[0])).all()
+
+
+def test_no_axis_leaves_the_domain():
+    fit = METHOD.fit(MODEL, IMAGES, CONTEXT)
+    found = certify(MODEL, IMAGES, fit.noise, Budget(n=200_000), CONTEXT.streams)
+    assert found.axes_beyond_domain.tolist() == [0, 0]
+    np.testing.assert_array_equal(found.capped_proxy_radius, found.proxy_radius)
+
+
+def test_it_needs_no_ddrs_noise_and_does_not_mind_one():
+    assert not METHOD.from_sigma_star
+    assert CONTEXT.sigma_star is None
+
+
+def test_other_labels_are_kept_out():
+    """Points that the free region would swallow end outside, and the certificate still holds."""
+    across = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]).view(EVENT)
+    points = torch.stack([IMAGES[0] + 0.5 * across, IMAGES[0] - 0.7 * across, IMAGES[1]])
+    reference = Reference(points, torch.tensor([1, 1, 0]))
+    counts = []
+    for context in (CONTEXT, replace(CONTEXT, reference=reference)):
+        fit = METHOD.fit(MODEL, IMAGES, context)
+        found = certify(MODEL, IMAGES, fit.noise, Budget(n=20_000), context.streams)
+        counts.append(
+            others_inside(
+                fit.noise.covariance()[0], IMAGES[0], reference, 0, float(found.radius[0])
+            )
+        )
+        assert found.prediction.tolist() == [0, 1]
+    assert counts == [2, 0]
+    # Only the direction of the points was given up.
+    assert found.proxy_radius[0] > 0.6 * OPTIMUM[0]
+
+
+def test_an_image_that_nothing_holds_falls_back_to_sigma():
+    """On the boundary no noise has a majority; what is left is the noise of the network."""
+    images = torch.zeros(1, *EVENT)
+    context = Context(0.1, Streams.of(0, [0]))
+    fit = replace(METHOD, steps=3).fit(MODEL, images, context)
+    torch.testing.assert_close(fit.noise.scale[0], 0.1 * torch.eye(D))
+
+
+def test_few_samples_first():
+    method = RDDRSTR(min_samples=100, max_samples=1600, steps=5)
+    assert [method._schedule(step) for step in range(1, 6)] == [100, 200, 400, 800, 1600]
+    assert RDDRSTR(steps=1)._schedule(1) == RDDRSTR().min_samples
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
+def test_growth_stops_at_the_cap(share):
+    """An axis grows by e^a far below the cap, by nothing at it, and never beyond."""
+    cap = METHOD._cap(torch.eye(D))
+    scale = torch.diag(torch.full((D,), share * cap)).unsqueeze(0)
+    grown = METHOD._grow(scale, torch.tensor([norm.ppf(0.9995)]).float())[0, 0, 0] / cap
+    assert float(grown) <= 1 + 1e-6
+    expected = share * math.exp(0.25) * (1 - (1 - math.exp(-0.25)) * share**2)
+    assert float(grown) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_at_the_target_nothing_grows():
+    scale = torch.eye(D).unsqueeze(0)
+    torch.testing.assert_close(METHOD._grow(scale, torch.tensor([METHOD.radius])), scale)
