@@ -115,13 +115,13 @@ class RDDRSTR(Method):
         return self.max_samples
 
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
-        classes, sigma = self._start(model, images, context)
+        classes, sigma, target = self._start(model, images, context)
         start = sigma.view(-1, 1, 1) * _eye(images)
         blank = torch.zeros_like(start)
         best = torch.full_like(sigma, -torch.inf, dtype=torch.float64)
 
         def move(state: State, step: int) -> tuple[State, Tensor]:
-            return self._move(_Climb(*state), model, images, classes, context, step)
+            return self._move(_Climb(*state), model, images, classes, target, context, step)
 
         def noise(state: State) -> FullNoise:
             return FullNoise(_Climb(*state).scale, tuple(images.shape[1:]))
@@ -140,22 +140,30 @@ class RDDRSTR(Method):
         sized = self._sized(model, images, scale, limits, classes, context)
         return Fit(sized, fit.status, fit.steps, fit.objective)
 
-    def _start(self, model: nn.Module, images: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """The class at sigma, (B,), and the largest isotropic scale that holds it, (B,)."""
+    def _start(
+        self, model: nn.Module, images: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The class at sigma, an isotropic scale to start from and the radius to hold, (B,) each.
+
+        The start is the largest scale that holds the target. Where none does, as near a decision
+        boundary, it is the one of the largest proxy radius, and its own radius is held.
+        """
         shape = tuple(images.shape[1:])
         found = []
         for rung, factor in enumerate(_LADDER):
-            scale = images.new_full((len(images),), factor * context.sigma)
-            noise = IsotropicNoise(scale, shape)
+            noise = IsotropicNoise(images.new_full((len(images),), factor * context.sigma), shape)
             found.append(
                 soft_probabilities(model, images, noise, self.start_samples, context.streams, rung)
             )
         p = torch.stack(found, 1)  # (B, rungs, K)
         classes = p[:, _LADDER.index(1.0)].argmax(-1)
         held = p.gather(2, classes.view(-1, 1, 1).expand(-1, len(_LADDER), 1))[..., 0]
-        # The rungs before the first that loses the target; the first rung at least.
-        last = (held >= self.target).long().cumprod(1).sum(1).sub(1).clamp_min(0)
-        return classes, context.sigma * held.new_tensor(_LADDER)[last]
+        radii = torch.special.ndtri(held.clamp(0.01, self.target))
+        scales = context.sigma * held.new_tensor(_LADDER)
+        best = torch.where(held >= self.target, scales, -1.0).argmax(1, keepdim=True)
+        most = (radii * scales).argmax(1, keepdim=True)
+        rung = torch.where((held >= self.target).any(1, keepdim=True), best, most)
+        return classes, scales[rung[:, 0]], radii.gather(1, rung)[:, 0].clamp_min(0.05)
 
     def _move(
         self,
@@ -163,6 +171,7 @@ class RDDRSTR(Method):
         model: nn.Module,
         images: Tensor,
         classes: Tensor,
+        target: Tensor,
         context: Context,
         step: int,
     ) -> tuple[State, Tensor]:
@@ -179,7 +188,7 @@ class RDDRSTR(Method):
             torch.where(trailing(good, part), part, 0.0) for part in (hessian, gradients)
         )
         scale = self._reshape(state.scale, hessian, gradients)
-        scale = self._grow(scale, quantile.to(scale.dtype))
+        scale = self._grow(scale, quantile.to(scale.dtype) - target)
         scale = torch.where(trailing(good, scale), scale, torch.nan)
         objective, noisy = self._objective(state.scale, seen, quantile, n)
         better = objective > state.best + noisy
@@ -220,13 +229,13 @@ class RDDRSTR(Method):
 
         return scale @ apply(factor, projected)
 
-    def _grow(self, scale: Tensor, quantile: Tensor) -> Tensor:
-        """Widens all axes as long as p is above the target, less the nearer they are to the cap.
+    def _grow(self, scale: Tensor, excess: Tensor) -> Tensor:
+        """Widens all axes where the radius exceeds its target, the less the nearer to the cap.
 
         An axis at the share s of the cap becomes s e^a (1 - (1 - e^-a) s^2), which is s e^a for a
         small one, rises with s and is 1 at s = 1 (for a < 0.4). Matrix products only.
         """
-        rate = (2 * self.growth * (quantile - self.radius)).clamp(0, self.growth)
+        rate = (2 * self.growth * excess).clamp(0, self.growth)
         rate = trailing(rate, scale)
         share = scale.mT @ scale / self._cap(scale) ** 2
         return rate.exp() * (scale + torch.expm1(-rate) * (scale @ share))
@@ -269,18 +278,20 @@ class RDDRSTR(Method):
     ) -> FullNoise:
         """The multiple of the scale that supports the largest proxy radius within its limits.
 
-        sigma I, with which the class was found, is there for the images where no multiple does.
+        sigma I, with which the class was found, is there for images that nothing else holds.
         """
         shape = tuple(images.shape[1:])
-        fallback = context.sigma * _eye(images).expand_as(scale)
-        best, score = fallback, np.full(len(images), -np.inf)
-        for multiple in _MULTIPLES:
-            noise = FullNoise(multiple * scale, shape)
+        sigma = context.sigma * _eye(images).expand_as(scale)
+        unlimited = torch.full_like(limits, torch.inf)
+        candidates = [(sigma, unlimited), *((k * scale, limits / k) for k in _MULTIPLES)]
+        best, score = sigma, np.zeros(len(images))
+        for candidate, limit in candidates:
+            noise = FullNoise(candidate, shape)
             low, high = self._radii(model, images, noise, classes, context)
-            fits = high * multiple <= limits.double().cpu().numpy()
-            gain = np.where(fits & (low > 0), low * noise.mean_axis.cpu().numpy(), -np.inf)
+            gain = np.where(high <= limit.double().cpu().numpy(), low, 0.0)
+            gain = gain * noise.mean_axis.cpu().numpy()
             better = torch.from_numpy(gain > score).to(scale.device)
-            best = torch.where(trailing(better, scale), noise.scale, best)
+            best = torch.where(trailing(better, scale), candidate, best)
             score = np.maximum(score, gain)
         return FullNoise(best, shape)
 

@@ -16,7 +16,7 @@ RADII: dict[str, tuple[float, ...]] = {
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
 }
 TITLES = {"proxy": "Proxy radius", "l2": "l2 radius"}
-_COUNTS = ("images", "abstentions", "nonfinite")
+_COUNTS = ("images", "abstentions", "nonfinite", "swallowing")
 _KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
 
@@ -29,9 +29,11 @@ def summary(frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] = RADII) -
         radii: For each metric, the radii at which certified accuracy is wanted.
 
     Returns:
-        A frame with columns sigma, method, images, abstentions and nonfinite (counts), for each
-        metric `<metric>_acr` and `<metric>@<radius>` (fractions), and the medians fit_seconds and
-        certify_seconds per image.
+        A frame with columns sigma, method, images, abstentions, nonfinite and swallowing (counts;
+        the last of images whose region holds training images with another label, NaN where that
+        is not known), for each metric `<metric>_acr` and `<metric>@<radius>` (fractions),
+        capped_acr (that of the proxy radius with semi-axes cut at the domain's diameter, NaN where
+        not known), and the medians fit_seconds and certify_seconds per image.
 
     Raises:
         ValueError: If a metric is not known or a radius is negative.
@@ -89,6 +91,10 @@ def _line(rows: pd.DataFrame, radii: Mapping[str, Sequence[float]]) -> dict[str,
         # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
         "nonfinite": int(np.sum(rows["fit_status"].to_numpy() == "nonfinite")),
     }
+    inside = rows["others_inside"].to_numpy(np.float64)
+    line["swallowing"] = math.nan if np.isnan(inside).any() else int(np.sum(inside > 0))
+    capped = rows["capped_proxy_radius"].to_numpy(np.float64)
+    line["capped_acr"] = float(np.where(rows["correct"].to_numpy(bool), capped, 0.0).mean())
     for metric, wanted in radii.items():
         line[f"{metric}_acr"] = average_certified_radius(rows, metric)
         values = certified_accuracy(certified(rows, metric), np.asarray(wanted))
@@ -106,7 +112,8 @@ def _blocks(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]
             name for name in table.columns if name.startswith((f"{metric}@", f"{metric}_acr"))
         ]
         if sizes:
-            names = [*_KEYS, *sizes, *_SECONDS]
+            capped = ["capped_acr"] if metric == "proxy" else []
+            names = [*_KEYS, *sizes, *capped, *_SECONDS]
             header = [_heading(name) for name in names]
             body = [[_cell(name, row[name]) for name in names] for row in table.to_dict("records")]
             title = f"{TITLES.get(metric, metric)}: certified accuracy in %, floored"
@@ -119,6 +126,8 @@ def _heading(name: str) -> str:
     if "@" in name:
         return "@" + name.split("@")[1]
     short = {"abstentions": "abstained", "fit_seconds": "fit s", "certify_seconds": "certify s"}
+    if name == "capped_acr":
+        return "capped ACR"
     return "ACR" if name.endswith("_acr") else short.get(name, name)
 
 
@@ -126,6 +135,8 @@ def _cell(name: str, value: float | str) -> str:
     """Prints a value with the digits of its column, floored."""
     if isinstance(value, str):
         return value
+    if math.isnan(value):
+        return "-"
     if "@" in name:  # floored as a fraction, since 100 * 0.29 is below 29
         return f"{100 * floor_to(value, 3):.1f}"
     if name in _COUNTS:

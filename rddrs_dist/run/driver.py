@@ -71,7 +71,8 @@ def read_inputs(run: Run) -> Inputs:
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
     training = _training(run)
-    hashes = (images.sha256, training and training.sha256, checkpoint.sha256)
+    known = None if training is None else training.sha256
+    hashes = (images.sha256, known, checkpoint.sha256)
     identity = run.identity(sigma, len(images), *hashes)
     return Inputs(images, training, indices, content, sigma, run.out, identity)
 

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from rddrs_dist.results import read, read_many
+from rddrs_dist.results.schema import ADDED, SCHEMA
 from rddrs_dist.results.store import Store
 
 from .rows import row
@@ -44,6 +46,22 @@ def test_rows_are_sorted_and_attributes_told(tmp_path):
     assert frame.attrs["run_id"] == "one" and frame.attrs["complete"] is False
     assert frame.attrs["config"] == {"dataset": "digits"}
     assert frame.attrs["metadata"]["data_sha256"] == "d"
+
+
+def test_a_part_of_version_1_reads_with_nulls_where_columns_are_new(tmp_path):
+    out = run(tmp_path, [row(3)])
+    path = out / "part-00000.parquet"
+    part = pq.read_table(path)
+    old = part.drop_columns(list(ADDED))
+    metadata = part.schema.metadata | {b"rddrs_dist.schema_version": b"1"}
+    pq.write_table(old.replace_schema_metadata(metadata), path)
+    frame = read(out)
+    assert list(frame.columns) == SCHEMA.names
+    assert frame[list(ADDED)].isna().all(axis=None)
+    assert frame["radius"].tolist() == [2.0]
+    pq.write_table(old.drop_columns(["radius"]).replace_schema_metadata(metadata), path)
+    with pytest.raises(ValueError, match="columns of schema version 2, got version 1"):
+        read(out)
 
 
 def repeat(out: Path, **changes) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from rddrs_dist.results.schema import table
 from rddrs_dist.results.tables import floor_to, summary, to_markdown, to_text
 
-from .rows import abstention, sized
+from .rows import abstention, row, sized
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_an_acr_just_below_a_digit_is_not_promoted():
 
 def test_markdown_has_a_rule_and_one_line_per_method(frame):
     lines = to_markdown(summary(frame, {"proxy": [0.0], "l2": [0.5]})).splitlines()
-    head = "| sigma | method | images | abstained | nonfinite | ACR | @0 | fit s | certify s |"
+    names = "sigma method images abstained nonfinite swallowing ACR @0 capped_ACR fit_s certify_s"
+    head = f"| {' | '.join(names.split())} |".replace("_", " ")
     assert lines[2] == head and set(lines[3]) <= set("|-: ")
     assert lines[4] == "| 0.5 | rs | 4 | 1 | 0 | 0.601 | 50.0 | 0.250 | 1.500 |"
 
@@ -66,3 +67,21 @@ def test_markdown_has_a_rule_and_one_line_per_method(frame):
 def test_29_of_100_prints_as_29():
     frame = table(sized([1.0] * 29 + [-1.0] * 71), {}).to_pandas()
     assert " 29.0 " in to_text(summary(frame, {"proxy": [0.5]}))
+
+
+def test_swallowed_images_and_capped_sizes_are_counted_where_they_are_known(frame):
+    known = pd.DataFrame(
+        [
+            row(0, others_inside=3, capped_proxy_radius=0.8),
+            row(1, others_inside=0, capped_proxy_radius=0.4),
+            row(2, others_inside=1, capped_proxy_radius=9.0, correct=False),
+        ]
+    )
+    (line,) = summary(known).to_dict("records")
+    assert line["swallowing"] == 2
+    assert line["capped_acr"] == pytest.approx(0.4)
+    (line,) = summary(known.assign(others_inside=np.nan, capped_proxy_radius=np.nan)).to_dict(
+        "records"
+    )
+    assert np.isnan(line["swallowing"]) and np.isnan(line["capped_acr"])
+    assert " - " in to_text(summary(known.assign(others_inside=np.nan)))

@@ -197,7 +197,7 @@ def test_a_request_that_cannot_be_met_says_what_there_is(
 def test_an_actor_that_cannot_load_its_network_is_lost_and_says_why(run: Run):
     task = Task(run.fitted, run.methods, 0.25, run.budget, run.seed)
     with connected(run):
-        executor = RayExecutor(run, task, b"torn")
+        executor = RayExecutor(run, task, b"torn", None)
         actor = executor.start()
         (event,) = executor.wait(60)
         executor.discard(actor)

@@ -9,7 +9,7 @@ from rddrs_dist.run.config import PRESETS, Run, run_id
 
 
 def _identity(run: Run) -> dict:
-    return run.identity(0.25, 100, "data", "weights")
+    return run.identity(0.25, 100, "data", "training", "weights")
 
 
 def test_identity_ignores_who_computes():
