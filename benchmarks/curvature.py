@@ -51,9 +51,8 @@ def main(source: Source) -> None:
         p = soft_probabilities(mnist.model, image, start, 200, context.streams, 0)
         label = p.argmax(-1)
         for steps in (1, 6, 12):
-            noise = (
-                replace(method, steps=steps, patience=99).fit(mnist.model, image, context).noise
-            )
+            fitted = replace(method, steps=steps, patience=99).fit(mnist.model, image, context)
+            noise = FullNoise(fitted.noise.scale, tuple(image.shape[1:]))
             many, few = (
                 curvature(mnist.model, image, noise, label, n, context.streams, step)
                 for n, step in ((MANY, 400), (SAMPLES, 450))

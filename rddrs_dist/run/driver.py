@@ -1,5 +1,6 @@
 """The driver: reads what a run needs, has its shards done and writes their rows."""
 
+import logging
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.scheduler import NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
 from rddrs_dist.run.worker import Row, Task
+
+logger = logging.getLogger(__name__)
 
 # The network is tried on a few images before anything is computed with it.
 _TRIED_IMAGES = 8
@@ -70,19 +73,26 @@ def read_inputs(run: Run) -> Inputs:
     sigma = run.sigma if run.sigma is not None else checkpoint.sigma
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
-    training = _training(run)
+    training = _training(run, images)
     known = None if training is None else training.sha256
     hashes = (images.sha256, known, checkpoint.sha256)
     identity = run.identity(sigma, len(images), *hashes)
     return Inputs(images, training, indices, content, sigma, run.out, identity)
 
 
-def _training(run: Run) -> data.ImageSet | None:
+def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
     """The training images, which regions are checked against; none where the data has none."""
     try:
-        return data.load(run.dataset, "train", run.data_root, run.download)
-    except FileNotFoundError:
+        training = data.load(run.dataset, "train", run.data_root, run.download)
+    except FileNotFoundError as error:
+        logger.warning("regions are not checked against training images: %s", error)
         return None
+    if training.event_shape != images.event_shape:
+        raise ValueError(
+            f"training images of {run.dataset} have shape {training.event_shape}, its test images "
+            f"{images.event_shape}: both splits must be of one size"
+        )
+    return training
 
 
 def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -> None:

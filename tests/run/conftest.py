@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rddrs_dist import data, models
-from rddrs_dist.methods import DDRS, RDDRS, Ancer
+from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
 from rddrs_dist.run.config import Run, Settings
 from rddrs_dist.train import train_new
 
@@ -120,5 +120,6 @@ def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
             ddrs=DDRS(steps=20, candidate_every=10),
             ancer=Ancer(learning_rates=(0.04,), steps=20),
             rddrs=RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
+            rddrs_tr=RDDRSTR(steps=3, max_samples=500, compare_samples=200),
         ),
     )
