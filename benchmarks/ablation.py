@@ -14,7 +14,8 @@ import tyro
 from mnist import Mnist, Source
 
 from rddrs_dist import RDDRSTR, Budget, certify
-from rddrs_dist.methods.rddrs_tr import _LADDER, _MULTIPLES
+from rddrs_dist.methods.rddrs_tr import LADDER
+from rddrs_dist.methods.sizing import MULTIPLES
 from rddrs_dist.reference import others_inside
 
 DEFAULT = RDDRSTR()
@@ -38,8 +39,9 @@ VARIANTS = {
 
 def passes(method: RDDRSTR, steps: int) -> int:
     """Samples that a fit of so many steps has sent through the network, per image."""
-    ascent = sum(method._schedule(step) // 2 * 2 for step in range(1, steps + 1))
-    return ascent + len(_LADDER) * method.start_samples + len(_MULTIPLES) * method.compare_samples
+    ascent = sum(method.schedule(step) // 2 * 2 for step in range(1, steps + 1))
+    sizing = (len(MULTIPLES) + 1) * method.compare_samples
+    return len(LADDER) * method.start_samples + ascent + sizing
 
 
 def line(mnist: Mnist, method: RDDRSTR) -> str:

@@ -1,6 +1,5 @@
 """RDDRS-TR: a full covariance per image by a trust-region ascent in log volume."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,22 +11,18 @@ from rddrs_dist.geometry.symmetric import apply, sym
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, positive
+from rddrs_dist.methods.sizing import best_multiple, bounded, radius_limits
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.reference import diameter, keep_out, within
-from rddrs_dist.smoothing import Stage
+from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing.curvature import Curvature, curvature
 from rddrs_dist.smoothing.margin import normal_density
-from rddrs_dist.smoothing.sample import class_counts, soft_probabilities
-from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
+from rddrs_dist.smoothing.sample import soft_probabilities
+from rddrs_dist.stats import normal_quantile_lower
 
 # Isotropic scales tried as a start, in units of sigma; the steps of the ascent are numbered on.
-_LADDER = tuple(1.25**k for k in range(-8, 17))
-# Multiples of the fitted scale among which comparison samples choose.
-_MULTIPLES = (0.35, 0.5, 0.65, 0.8, 0.9, 1.0, 1.1)
-# No radius above this is certified with fewer than 200,000 samples at alpha = 0.001.
-_LARGEST_RADIUS = 4.0
-# Axes and guard are held this much inside their limits: what certification will find is known only
-# to the accuracy of the comparison samples.
+LADDER = tuple(1.25**k for k in range(-8, 17))
+# Axes and guard are held this much inside their limits, since the radius that certification will
+# find is known only to the accuracy of comparison samples.
 _INSIDE = 0.9
 _TINY = 1e-30
 
@@ -116,7 +111,7 @@ class RDDRSTR(Method):
 
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         classes, sigma, target = self._start(model, images, context)
-        start = sigma.view(-1, 1, 1) * _eye(images)
+        start = sigma.view(-1, 1, 1) * _eye(images[0].numel(), images)
         blank = torch.zeros_like(start)
         best = torch.full_like(sigma, -torch.inf, dtype=torch.float64)
 
@@ -136,8 +131,12 @@ class RDDRSTR(Method):
             every=self.steps,
             converged=lambda state: _Climb(*state).stale >= self.patience,
         )[-1]
-        scale, limits = self._bounded(fit.noise.scale, images, classes, context)
-        sized = self._sized(model, images, scale, limits, classes, context)
+        found = fit.noise.scale
+        scale = bounded(
+            found, images, classes, context.reference, self.radius / _INSIDE, self.guard
+        )
+        limits = radius_limits(scale, images, classes, context.reference, self.guard)
+        sized = best_multiple(model, images, scale, limits, classes, context, self.compare_samples)
         return Fit(sized, fit.status, fit.steps, fit.objective)
 
     def _start(
@@ -150,16 +149,16 @@ class RDDRSTR(Method):
         """
         shape = tuple(images.shape[1:])
         found = []
-        for rung, factor in enumerate(_LADDER):
+        for rung, factor in enumerate(LADDER):
             noise = IsotropicNoise(images.new_full((len(images),), factor * context.sigma), shape)
             found.append(
                 soft_probabilities(model, images, noise, self.start_samples, context.streams, rung)
             )
         p = torch.stack(found, 1)  # (B, rungs, K)
-        classes = p[:, _LADDER.index(1.0)].argmax(-1)
-        held = p.gather(2, classes.view(-1, 1, 1).expand(-1, len(_LADDER), 1))[..., 0]
+        classes = p[:, LADDER.index(1.0)].argmax(-1)
+        held = p.gather(2, classes.view(-1, 1, 1).expand(-1, len(LADDER), 1))[..., 0]
         radii = torch.special.ndtri(held.clamp(0.01, self.target))
-        scales = context.sigma * held.new_tensor(_LADDER)
+        scales = context.sigma * held.new_tensor(LADDER)
         best = torch.where(held >= self.target, scales, -1.0).argmax(1, keepdim=True)
         most = (radii * scales).argmax(1, keepdim=True)
         rung = torch.where((held >= self.target).any(1, keepdim=True), best, most)
@@ -176,8 +175,8 @@ class RDDRSTR(Method):
         step: int,
     ) -> tuple[State, Tensor]:
         """The state after one step, and the objective (B,) before it."""
-        noise, n = FullNoise(state.scale, tuple(images.shape[1:])), self._schedule(step)
-        seen = curvature(model, images, noise, classes, n, context.streams, len(_LADDER) + step)
+        noise, n = FullNoise(state.scale, tuple(images.shape[1:])), self.schedule(step)
+        seen = curvature(model, images, noise, classes, n, context.streams, len(LADDER) + step)
         keep = self.memory
         hessian = keep * state.hessian + (1 - keep) * seen.hessian
         gradients = keep * state.gradients + (1 - keep) * seen.gradients
@@ -196,7 +195,7 @@ class RDDRSTR(Method):
         stale = torch.where(better, 0, state.stale + 1)
         return _Climb(scale, hessian, gradients, best, stale), objective
 
-    def _schedule(self, step: int) -> int:
+    def schedule(self, step: int) -> int:
         """Samples of a step: few while the steps are large."""
         share = (step - 1) / max(1, self.steps - 1)
         return round(self.min_samples * (self.max_samples / self.min_samples) ** share)
@@ -219,7 +218,7 @@ class RDDRSTR(Method):
         give the full step, positive ones none.
         """
         strength = linalg.matrix_norm(gradients)
-        ridge = trailing(self.damping * strength + _TINY, gradients) * _eye(scale)
+        ridge = trailing(self.damping * strength + _TINY, gradients) * _eye(scale.shape[-1], scale)
         soft = linalg.solve(gradients + ridge, gradients)  # (B, d, d), 1 where the gradients are
         projected = sym(soft @ hessian @ soft.mT)
 
@@ -244,70 +243,7 @@ class RDDRSTR(Method):
         """The largest axis, with which a semi-axis just stays within the domain's diameter."""
         return _INSIDE * diameter(scale.shape[-1]) / self.radius
 
-    def _bounded(
-        self, scale: Tensor, images: Tensor, classes: Tensor, context: Context
-    ) -> tuple[Tensor, Tensor]:
-        """The scale with axes cut at the cap and training images kept out of the guarded region.
 
-        Also the largest radius, (B,), for which both hold.
-        """
-        u, axes, v = linalg.svd(scale)
-        scale = (u * axes.clamp_max(self._cap(scale)).unsqueeze(-2)) @ v
-        widest = diameter(scale.shape[-1])
-        if context.reference is None:
-            return scale, widest / linalg.matrix_norm(scale, 2)
-        kept, limits = [], []
-        for s, image, label in zip(scale, images, classes.tolist(), strict=True):
-            others = context.reference.others(image, label)
-            s = keep_out(s, others, self.guard * self.radius / _INSIDE)
-            limit = widest / float(linalg.matrix_norm(s, 2))
-            wide = s.double()
-            near = within(wide @ wide.mT, others, self.guard * limit)[1]
-            kept.append(s)
-            limits.append(min([limit, *(near / self.guard).tolist()]))
-        return torch.stack(kept), scale.new_tensor(limits)
-
-    def _sized(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        scale: Tensor,
-        limits: Tensor,
-        classes: Tensor,
-        context: Context,
-    ) -> FullNoise:
-        """The multiple of the scale that supports the largest proxy radius within its limits.
-
-        sigma I, with which the class was found, is there for images that nothing else holds.
-        """
-        shape = tuple(images.shape[1:])
-        sigma = context.sigma * _eye(images).expand_as(scale)
-        unlimited = torch.full_like(limits, torch.inf)
-        candidates = [(sigma, unlimited), *((k * scale, limits / k) for k in _MULTIPLES)]
-        best, score = sigma, np.zeros(len(images))
-        for candidate, limit in candidates:
-            noise = FullNoise(candidate, shape)
-            low, high = self._radii(model, images, noise, classes, context)
-            gain = np.where(high <= limit.double().cpu().numpy(), low, 0.0)
-            gain = gain * noise.mean_axis.cpu().numpy()
-            better = torch.from_numpy(gain > score).to(scale.device)
-            best = torch.where(trailing(better, scale), candidate, best)
-            score = np.maximum(score, gain)
-        return FullNoise(best, shape)
-
-    def _radii(
-        self, model: nn.Module, images: Tensor, noise: FullNoise, classes: Tensor, context: Context
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bound of the radius that comparison samples support, (B,)."""
-        n, streams = self.compare_samples, context.streams
-        counts = class_counts(model, images, noise, n, streams, Stage.COMPARE)
-        count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
-        low = normal_quantile_lower(clopper_pearson_lower(count, n, 0.001))
-        high = normal_quantile_lower(1 - clopper_pearson_lower(n - count, n, 0.001))
-        return low, np.minimum(high, _LARGEST_RADIUS)
-
-
-def _eye(like: Tensor) -> Tensor:
-    """The identity for a batch of images (B, *event) or of matrices (B, d, d), (d, d)."""
-    size = like.shape[-1] if like.ndim == 3 else math.prod(like.shape[1:])
+def _eye(size: int, like: Tensor) -> Tensor:
+    """The identity, (size, size), of a tensor's kind."""
     return torch.eye(size, dtype=like.dtype, device=like.device)

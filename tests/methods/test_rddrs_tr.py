@@ -82,8 +82,8 @@ def test_an_image_that_nothing_holds_falls_back_to_sigma():
 
 def test_few_samples_first():
     method = RDDRSTR(min_samples=100, max_samples=1600, steps=5)
-    assert [method._schedule(step) for step in range(1, 6)] == [100, 200, 400, 800, 1600]
-    assert RDDRSTR(steps=1)._schedule(1) == RDDRSTR().min_samples
+    assert [method.schedule(step) for step in range(1, 6)] == [100, 200, 400, 800, 1600]
+    assert RDDRSTR(steps=1).schedule(1) == RDDRSTR().min_samples
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
