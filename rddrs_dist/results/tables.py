@@ -12,7 +12,7 @@ from rddrs_dist.results.metrics import METRICS, average_certified_radius, certif
 from rddrs_dist.results.schema import ABSTAIN
 
 RADII: dict[str, tuple[float, ...]] = {
-    "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0),
+    "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
 }
 TITLES = {"proxy": "Proxy radius", "l2": "l2 radius"}

@@ -61,7 +61,7 @@ def test_markdown_has_a_rule_and_one_line_per_method(frame):
     names = "sigma method images abstained nonfinite swallowing ACR @0 capped_ACR fit_s certify_s"
     head = f"| {' | '.join(names.split())} |".replace("_", " ")
     assert lines[2] == head and set(lines[3]) <= set("|-: ")
-    assert lines[4] == "| 0.5 | rs | 4 | 1 | 0 | 0.601 | 50.0 | 0.250 | 1.500 |"
+    assert lines[4] == "| 0.5 | rs | 4 | 1 | 0 | 0 | 0.601 | 50.0 | 0.500 | 0.250 | 1.500 |"
 
 
 def test_29_of_100_prints_as_29():
