@@ -38,13 +38,17 @@ def plain(
 def widened(
     mnist: Mnist, image: Tensor, scale: Tensor, label: Tensor, streams: Streams
 ) -> FullNoise:
-    """A scale times what brings the class's probability to the target, where the ascent works."""
+    """A scale times what brings the class's probability to the target, where the ascent works.
+
+    At most 6.7 times: there are shapes with which no multiple loses the class.
+    """
     noise = FullNoise(scale, tuple(image.shape[1:]))
-    while True:
+    for _ in range(20):
         p = soft_probabilities(mnist.model, image, noise, 1000, streams, 600)
         if float(p[0, label]) < RDDRSTR().target:
-            return noise
+            break
         noise = replace(noise, scale=1.1 * noise.scale)
+    return noise
 
 
 def cosine(first: Tensor, second: Tensor) -> float:

@@ -44,7 +44,7 @@ def bounded(
     Returns:
         (B, d, d).
     """
-    u, axes, v = linalg.svd(scale)
+    u, axes, v = _svd(scale)
     cut = axes.clamp_max(diameter(scale.shape[-1]) / radius)
     scale = (u * cut.unsqueeze(-2)) @ v
     if reference is None:
@@ -56,6 +56,19 @@ def bounded(
     return torch.stack(kept)
 
 
+def _svd(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular value decomposition S = U diag(s) V, (B, d, d)."""
+    try:
+        return linalg.svd(scale)
+    except linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
+        # LAPACK's can fail to converge where many axes lie at the cap; eigh does not.
+        wide = scale.double()
+        squares, frame = linalg.eigh(wide.mT @ wide)
+        axes = squares.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
+        u = wide @ frame / axes.unsqueeze(-2)
+        return u.to(scale.dtype), axes.to(scale.dtype), frame.mT.to(scale.dtype)
+
+
 def radius_limits(
     scale: Tensor, images: Tensor, classes: Tensor, reference: Reference | None, guard: float
 ) -> NDArray[np.float64]:
@@ -63,14 +76,14 @@ def radius_limits(
 
     Args: see `bounded`.
     """
-    longest = linalg.matrix_norm(scale, 2).double().cpu().numpy()
+    wide = scale.double()
+    longest = linalg.eigvalsh(wide.mT @ wide)[:, -1].sqrt().cpu().numpy()
     limits = diameter(scale.shape[-1]) / longest
     if reference is None:
         return limits
     for row, label in enumerate(classes.tolist()):
-        wide = scale[row].double()
         others = reference.others(images[row], label)
-        _, near = within(wide @ wide.mT, others, guard * limits[row])
+        _, near = within(wide[row] @ wide[row].mT, others, guard * limits[row])
         limits[row] = min([limits[row], *(near / guard).tolist()])
     return limits
 
