@@ -107,7 +107,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
-    """All four methods on twelve digits, one to a shard, on the head, with fits of no ambition."""
+    """All methods on twelve digits, one to a shard, on the head, with fits of no ambition."""
     return Run(
         checkpoint=checkpoint,
         out=tmp_path / "out",
