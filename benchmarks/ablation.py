@@ -37,11 +37,15 @@ VARIANTS = {
 }
 
 
+def ascent(method: RDDRSTR, steps: int) -> int:
+    """Samples with a gradient of an ascent of so many steps, per image."""
+    return sum(method.schedule(step) // 2 * 2 for step in range(1, steps + 1))
+
+
 def passes(method: RDDRSTR, steps: int) -> int:
     """Samples that a fit of so many steps has sent through the network, per image."""
-    ascent = sum(method.schedule(step) // 2 * 2 for step in range(1, steps + 1))
     sizing = (len(MULTIPLES) + 1) * method.compare_samples
-    return len(LADDER) * method.start_samples + ascent + sizing
+    return len(LADDER) * method.start_samples + ascent(method, steps) + sizing
 
 
 def line(mnist: Mnist, method: RDDRSTR) -> str:

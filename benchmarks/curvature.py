@@ -10,9 +10,10 @@ from dataclasses import replace
 import torch
 import tyro
 from mnist import Mnist, Source
-from torch import Tensor, linalg
+from torch import Tensor
 
 from rddrs_dist import RDDRSTR, FullNoise, IsotropicNoise, Streams
+from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import curvature
 from rddrs_dist.smoothing.sample import input_gradient, soft_probabilities
@@ -31,8 +32,7 @@ def plain(
         samples = (image.unsqueeze(1) + noise.colour(z)).flatten(0, 1).requires_grad_()
         _, gradient = input_gradient(mnist.model(samples), weights, samples)
         total += gradient.flatten(1).T @ z[0].flatten(1)
-    whitened = noise.scale[0].T @ total / SAMPLES
-    return (whitened + whitened.T) / 2
+    return sym(noise.scale[0].T @ total / SAMPLES)
 
 
 def widened(
@@ -73,11 +73,10 @@ def main(source: Source) -> None:
                 curvature(mnist.model, image, noise, label, n, context.streams, step)
                 for n, step in ((MANY, 400), (SAMPLES, 450))
             )
-            ridge = method.damping * linalg.matrix_norm(few.gradients[0]) * torch.eye(784)
-            soft = linalg.solve(few.gradients[0] + ridge, few.gradients[0])
             truth, pairs = many.hessian[0], few.hessian[0]
+            damped = method.damped(few.hessian, few.gradients)[0]
             singles = plain(mnist, image, noise, label, context.streams)
-            found = [cosine(w, truth) for w in (singles, pairs, soft @ pairs @ soft.T)]
+            found = [cosine(w, truth) for w in (singles, pairs, damped)]
             print(
                 f"{index:6d} {f'{steps} steps':>10s} {float(many.p[0]):6.3f} "
                 + " ".join(f"{value:7.2f}" for value in found),

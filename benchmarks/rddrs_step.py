@@ -104,10 +104,10 @@ def bare(model: nn.Module, image: Tensor, samples: int) -> None:
         torch.autograd.grad(model(batch).softmax(-1)[:, 0].sum(), batch)
 
 
-def seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[..., object], *arguments: object) -> float:
     """Wall time of a call."""
     start = time.perf_counter()
-    call()
+    call(*arguments)
     return time.perf_counter() - start
 
 

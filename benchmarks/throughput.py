@@ -6,14 +6,12 @@ and input gradient, and the forward passes of start and sizing, for the fit. Noi
     python benchmarks/throughput.py --checkpoint LeNet5_0.25.pth --data-root data
 """
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 import tyro
-from ablation import passes
+from ablation import ascent, passes
 from mnist import Mnist, Source
+from rddrs_step import seconds
 from torch import Tensor
 
 from rddrs_dist import RDDRSTR, RS, Budget, certify
@@ -21,13 +19,6 @@ from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.sample import input_gradient
 
 BUDGET = Budget(n=20_000)
-
-
-def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - start
 
 
 def forward(mnist: Mnist, noisy: Tensor, n: int) -> None:
@@ -51,7 +42,7 @@ def shares(mnist: Mnist, row: int) -> tuple[float, float, float]:
     fit = method.fit(mnist.model, image, context)
     size = Launches.of(image, BUDGET.n).blocks[0]
     steps = int(fit.steps[0])
-    ascent = sum(method.schedule(step) for step in range(1, steps + 1))
+    slopes = ascent(method, steps)
     found = []
     for noise in (RS().fit(mnist.model, image, context).noise, fit.noise):
         z = torch.randn(1, size, *image.shape[1:])
@@ -59,8 +50,8 @@ def shares(mnist: Mnist, row: int) -> tuple[float, float, float]:
         ours = seconds(certify, mnist.model, image, noise, BUDGET, context.streams)
         found.append(seconds(forward, mnist, noisy, BUDGET.n + BUDGET.n0) / ours)
     ours = seconds(method.fit, mnist.model, image, context)
-    bare = seconds(gradient, mnist, noisy, ascent)
-    bare += seconds(forward, mnist, noisy, passes(method, steps) - ascent)
+    bare = seconds(gradient, mnist, noisy, slopes)
+    bare += seconds(forward, mnist, noisy, passes(method, steps) - slopes)
     return found[0], found[1], bare / ours
 
 

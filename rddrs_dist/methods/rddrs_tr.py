@@ -14,7 +14,7 @@ from rddrs_dist.methods.checks import at_least_one, positive
 from rddrs_dist.methods.sizing import best_multiple, bounded, radius_limits
 from rddrs_dist.noise import FullNoise, IsotropicNoise
 from rddrs_dist.reference import diameter
-from rddrs_dist.smoothing.curvature import Curvature, curvature
+from rddrs_dist.smoothing.curvature import curvature
 from rddrs_dist.smoothing.margin import normal_density
 from rddrs_dist.smoothing.sample import soft_probabilities
 from rddrs_dist.stats import normal_quantile_lower
@@ -180,7 +180,8 @@ class RDDRSTR(Method):
         keep = self.memory
         hessian = keep * state.hessian + (1 - keep) * seen.hessian
         gradients = keep * state.gradients + (1 - keep) * seen.gradients
-        quantile = torch.special.ndtri(seen.p.double().clamp(0.01, 0.9995))
+        p = seen.p.double().clamp(0.01, 0.9995)
+        quantile = torch.special.ndtri(p)
         # A decomposition of NaN is an error; such an image ends as `ascend` says.
         good = (torch.isfinite(hessian) & torch.isfinite(gradients)).flatten(1).all(1)
         hessian, gradients = (
@@ -189,7 +190,7 @@ class RDDRSTR(Method):
         scale = self._reshape(state.scale, hessian, gradients)
         scale = self._grow(scale, quantile.to(scale.dtype) - target)
         scale = torch.where(trailing(good, scale), scale, torch.nan)
-        objective, noisy = self._objective(state.scale, seen, quantile, n)
+        objective, noisy = self._objective(state.scale, p, quantile, n)
         better = objective > state.best + noisy
         best = torch.maximum(objective, state.best)
         stale = torch.where(better, 0, state.stale + 1)
@@ -201,32 +202,36 @@ class RDDRSTR(Method):
         return round(self.min_samples * (self.max_samples / self.min_samples) ** share)
 
     def _objective(
-        self, scale: Tensor, seen: Curvature, quantile: Tensor, n: int
+        self, scale: Tensor, p: Tensor, quantile: Tensor, n: int
     ) -> tuple[Tensor, Tensor]:
         """log Phi^-1(p) + log det S / d, and twice the standard error of its estimate, (B,)."""
         radius = quantile.clamp_min(0.05)
         mean_axis = linalg.slogdet(scale).logabsdet.double() / scale.shape[-1]
-        p = seen.p.double().clamp(0.01, 0.9995)
         error = (p * (1 - p) / n).sqrt() / (normal_density(quantile) * radius)
         return radius.log() + mean_axis, 2 * error
 
     def _reshape(self, scale: Tensor, hessian: Tensor, gradients: Tensor) -> Tensor:
         """Narrows the directions along which p falls.
 
-        W acts in the range of the gradients, its Monte-Carlo noise does not: what lies across it
-        is damped away before eigenvalues are taken. Eigenvalues below minus their mean modulus
-        give the full step, positive ones none.
+        Eigenvalues below minus their mean modulus give the full step, positive ones none.
         """
-        strength = linalg.matrix_norm(gradients)
-        ridge = trailing(self.damping * strength + _TINY, gradients) * _eye(scale.shape[-1], scale)
-        soft = linalg.solve(gradients + ridge, gradients)  # (B, d, d), 1 where the gradients are
-        projected = sym(soft @ hessian @ soft.mT)
 
         def factor(eigenvalues: Tensor) -> Tensor:
             unit = eigenvalues.abs().mean(-1, keepdim=True) + _TINY
             return torch.exp(-self.shrinkage * (-eigenvalues / unit).clamp(0, 1))
 
-        return scale @ apply(factor, projected)
+        return scale @ apply(factor, self.damped(hessian, gradients))
+
+    def damped(self, hessian: Tensor, gradients: Tensor) -> Tensor:
+        """An estimate of W, (B, d, d), without what lies across the range of the gradients.
+
+        W acts in that range, its Monte-Carlo noise does not.
+        """
+        strength = linalg.matrix_norm(gradients)
+        eye = _eye(gradients.shape[-1], gradients)
+        ridge = trailing(self.damping * strength + _TINY, gradients) * eye
+        soft = linalg.solve(gradients + ridge, gradients)  # (B, d, d), 1 where the gradients are
+        return sym(soft @ hessian @ soft.mT)
 
     def _grow(self, scale: Tensor, excess: Tensor) -> Tensor:
         """Widens all axes where the radius exceeds its target, the less the nearer to the cap.

@@ -130,12 +130,17 @@ class Worker:
         """Training images with another label inside each region; None where there are none."""
         if self.reference is None:
             return None
-        answers = zip(
-            noise.covariance(), images, certificate.prediction, certificate.radius, strict=True
-        )
+        answers = zip(images, certificate.prediction, certificate.radius, strict=True)
+        # One dense covariance at a time: those of a whole shard may not fit into memory.
         return [
-            others_inside(covariance, image, self.reference, int(label), float(radius))
-            for covariance, image, label, radius in answers
+            others_inside(
+                noise[row : row + 1].covariance()[0],
+                image,
+                self.reference,
+                int(label),
+                float(radius),
+            )
+            for row, (image, label, radius) in enumerate(answers)
         ]
 
     @contextmanager

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.sample import input_gradient
@@ -71,4 +72,4 @@ def curvature(
     gradients = plus.mT @ plus + minus.mT @ minus
     whitened = noise.scale.mT @ hessian / taken
     gradients = noise.scale.mT @ (gradients / taken) @ noise.scale
-    return Curvature(p / taken, (whitened + whitened.mT) / 2, gradients)
+    return Curvature(p / taken, sym(whitened), gradients)
