@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, linalg
 
 # Narrowest axes that are looked at first; most images are far out along these already.
-_NARROWEST = 64
+_NARROWEST = 32
 _CHUNK = 8192
 
 
@@ -16,45 +17,68 @@ class Reference:
     """Labelled images, none of them a test image.
 
     Attributes:
-        images: (N, *event).
+        images: (N, *event) float32.
         labels: (N,) int64.
     """
 
     images: Tensor
     labels: Tensor
 
-    def others(self, image: Tensor, label: int) -> Tensor:
-        """Displacements from an image (*event) to the images with another label, (M, d)."""
-        return (self.images[self.labels != label] - image).flatten(1)
+    @cached_property
+    def _length(self) -> float:
+        """Largest norm of an image."""
+        return float(self.images.flatten(1).norm(dim=1).max()) if len(self.images) else 0.0
+
+    def near(
+        self, image: Tensor, label: int, whitening: Tensor, limit: float
+    ) -> tuple[Tensor, Tensor]:
+        """Images with another label at a Mahalanobis distance ||S^-1 delta|| below a limit.
+
+        Args:
+            image: x, (*event).
+            label: The label that does not count.
+            whitening: S^-1 up to a rotation from the left, transposed, (d, d) float64; see
+                `whitening`.
+            limit: Distance, dimensionless.
+
+        Returns:
+            Their displacements from x, (k, d) float64, and distances, (k,) float64, in the order
+            of the images.
+        """
+        centre = image.flatten().double()
+        narrow = whitening[:, :_NARROWEST].to(self.images.dtype)
+        offset = image.flatten() @ narrow
+        # What rounding can add to a distance of the first look, which is in single precision.
+        eps = torch.finfo(self.images.dtype).eps
+        lengths = self._length + float(centre.norm())
+        slack = eps * len(whitening) * lengths * float(narrow.norm())
+        found = []
+        for images, labels in zip(
+            self.images.flatten(1).split(_CHUNK), self.labels.split(_CHUNK), strict=True
+        ):
+            least = (images @ narrow - offset).norm(dim=1)
+            rows = (~(least > limit + slack) & (labels != label)).nonzero()[:, 0]
+            displacements = images[rows].double() - centre
+            distances = (displacements @ whitening).norm(dim=1)
+            inside = distances < limit
+            found.append((displacements[inside], distances[inside]))
+        return torch.cat([part for part, _ in found]), torch.cat([part for _, part in found])
 
 
-def within(covariance: Tensor, displacements: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """Finds the displacements at a Mahalanobis distance ||S^-1 delta|| below a limit.
+def whitening(covariance: Tensor) -> Tensor:
+    """A matrix A with ||A^T delta|| = ||S^-1 delta||; its first columns measure narrow axes.
 
     Args:
-        covariance: S S^T of one image, (d, d) float64.
-        displacements: delta, (M, d).
-        limit: Distance, dimensionless.
-
-    Returns:
-        Positions of those below it, (k,), and their distances, (k,) float64.
+        covariance: S S^T, (..., d, d) float64.
     """
     variances, frame = linalg.eigh(covariance)
-    # In float64 a variance this far below the largest is rounding error; 0 would divide.
-    floor = variances[-1] * torch.finfo(torch.float64).eps * len(variances)
-    whiten = frame / variances.clamp_min(floor).sqrt()  # (d, d), columns by rising axis
-    found = [_near(chunk.double(), whiten, limit) for chunk in displacements.split(_CHUNK)]
-    positions = [k * _CHUNK + where for k, (where, _) in enumerate(found)]
-    return torch.cat(positions), torch.cat([distances for _, distances in found])
+    return frame / above_rounding(variances).sqrt().unsqueeze(-2)
 
 
-def _near(chunk: Tensor, whiten: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    """Rows of a chunk below the limit and their distances; most are ruled out by a few axes."""
-    least = (chunk @ whiten[:, :_NARROWEST]).norm(dim=1)
-    rows = (least < limit).nonzero()[:, 0]
-    distances = (chunk[rows] @ whiten).norm(dim=1)
-    inside = distances < limit
-    return rows[inside], distances[inside]
+def above_rounding(variances: Tensor) -> Tensor:
+    """Eigenvalues (..., d) of a covariance, ascending, none below what rounding tells from 0."""
+    eps = torch.finfo(variances.dtype).eps
+    return torch.maximum(variances, variances[..., -1:] * eps * variances.shape[-1])
 
 
 def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
@@ -64,20 +88,14 @@ def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
     one direction by a factor t costs log(t) / d of the log proxy radius and pushes nothing inward.
 
     Args:
-        scale: S of one image, (d, d).
-        displacements: (M, d). One that is zero is in every region and is passed over.
+        scale: S of one image, (d, d) float64.
+        displacements: (k, d) float64, none of them zero.
         distance: Wanted distance, dimensionless.
 
     Returns:
-        S B with 0 < B <= I, in the precision of `scale`.
+        S B with 0 < B <= I.
     """
-    displacements = displacements[displacements.any(1)]
-    while True:
-        covariance = scale.double() @ scale.double().mT
-        near, _ = within(covariance, displacements, distance)
-        if not len(near):
-            return scale
-        scale = _pushed_out(scale.double(), displacements[near].double(), distance).to(scale.dtype)
+    return _pushed_out(scale, displacements, distance) if len(displacements) else scale
 
 
 def _pushed_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
@@ -111,7 +129,7 @@ def others_inside(
     """
     if not radius > 0:
         return 0
-    return len(within(covariance, reference.others(image, label), radius)[0])
+    return len(reference.near(image, label, whitening(covariance), radius)[1])
 
 
 def diameter(dimension: int) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, linalg
 
 
@@ -23,6 +24,11 @@ def sym(matrix: Tensor) -> Tensor:
     """
     check_square("matrix", matrix)
     return (matrix + matrix.mT) / 2
+
+
+def eye(size: int, like: Tensor) -> Tensor:
+    """The identity, (size, size), of a tensor's kind and device."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)
 
 
 def from_eigen(eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:

@@ -8,19 +8,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, linalg, nn
 
+from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import trailing
 from rddrs_dist.methods.base import Context
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.reference import Reference, diameter, keep_out, within
+from rddrs_dist.reference import Reference, above_rounding, diameter, keep_out
 from rddrs_dist.smoothing import Stage
-from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
 # Multiples of the fitted scale among which comparison samples choose.
-MULTIPLES = (0.35, 0.5, 0.65, 0.8, 0.9, 1.0, 1.1)
+MULTIPLES = (0.5, 0.7, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
 # No radius above this is certified with fewer than 200,000 samples at alpha = 0.001.
 _LARGEST_RADIUS = 4.0
 _ALPHA = 0.001
+# Cutting axes raises the radius a little.
+_SLACK = 1.02
+
+
+def sized_region(
+    model: nn.Module,
+    images: Tensor,
+    scale: Tensor,
+    classes: Tensor,
+    context: Context,
+    *,
+    radius: float,
+    guard: float,
+    n: int,
+) -> FullNoise:
+    """A fitted scale with its axes cut at the domain, clear of other labels, of the best size.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        images: (B, *event).
+        scale: S as fitted, (B, d, d).
+        classes: (B,), the class that each region is for.
+        context: sigma, streams and reference; the comparison stage is drawn from.
+        radius: Smallest radius at which semi-axes stay within the diameter of [0, 1]^d; more where
+            the noise has more.
+        guard: Training images with another label are kept out of the region times this.
+        n: Comparison samples per image and size.
+    """
+    fitted = FullNoise(scale, tuple(images.shape[1:]))
+    counts = class_counts(model, images, fitted, n, context.streams, Stage.COMPARE)
+    expected = np.maximum(radius, _SLACK * _radii(counts, classes, n)[1])
+    scale, limits = bounded(scale, images, classes, context.reference, expected, guard)
+    return best_multiple(model, images, scale, limits, classes, context, n)
 
 
 def bounded(
@@ -28,9 +62,9 @@ def bounded(
     images: Tensor,
     classes: Tensor,
     reference: Reference | None,
-    radius: float,
+    radius: NDArray[np.float64],
     guard: float,
-) -> Tensor:
+) -> tuple[Tensor, NDArray[np.float64]]:
     """Cuts the axes at the domain and keeps training images out of the guarded region.
 
     Args:
@@ -38,54 +72,32 @@ def bounded(
         images: (B, *event).
         classes: (B,), the class that each region is for.
         reference: Training images; None where there are none.
-        radius: Radius at which semi-axes stay within the diameter of [0, 1]^d.
+        radius: (B,), at which semi-axes stay within the diameter of [0, 1]^d.
         guard: Images with another label are kept out of the region times this.
 
     Returns:
-        (B, d, d).
-    """
-    u, axes, v = _svd(scale)
-    cut = axes.clamp_max(diameter(scale.shape[-1]) / radius)
-    scale = (u * cut.unsqueeze(-2)) @ v
-    if reference is None:
-        return scale
-    kept = [
-        keep_out(own, reference.others(image, label), guard * radius)
-        for own, image, label in zip(scale, images, classes.tolist(), strict=True)
-    ]
-    return torch.stack(kept)
-
-
-def _svd(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Singular value decomposition S = U diag(s) V, (B, d, d)."""
-    try:
-        return linalg.svd(scale)
-    except linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]
-        # LAPACK's can fail to converge where many axes lie at the cap; eigh does not.
-        wide = scale.double()
-        squares, frame = linalg.eigh(wide.mT @ wide)
-        axes = squares.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-        u = wide @ frame / axes.unsqueeze(-2)
-        return u.to(scale.dtype), axes.to(scale.dtype), frame.mT.to(scale.dtype)
-
-
-def radius_limits(
-    scale: Tensor, images: Tensor, classes: Tensor, reference: Reference | None, guard: float
-) -> NDArray[np.float64]:
-    """The largest radius at which the region keeps to the domain and to its guard, (B,).
-
-    Args: see `bounded`.
+        The scale, (B, d, d), and the largest radius at which its region keeps to the domain and to
+        its guard, (B,).
     """
     wide = scale.double()
-    longest = linalg.eigvalsh(wide.mT @ wide)[:, -1].sqrt().cpu().numpy()
-    limits = diameter(scale.shape[-1]) / longest
+    squares, frame = linalg.eigh(wide.mT @ wide)
+    axes = above_rounding(squares).sqrt()
+    caps = torch.from_numpy(diameter(axes.shape[-1]) / radius).to(axes.device)
+    cut = torch.minimum(axes, caps.unsqueeze(1))
+    kept = (wide @ (frame * (cut / axes).unsqueeze(-2))) @ frame.mT
+    limits = (diameter(axes.shape[-1]) / cut[:, -1]).cpu().numpy()
     if reference is None:
-        return limits
+        return kept.to(scale.dtype), limits
+    whitenings = wide @ (frame / (axes * cut).unsqueeze(-2))
     for row, label in enumerate(classes.tolist()):
-        others = reference.others(images[row], label)
-        _, near = within(wide[row] @ wide[row].mT, others, guard * limits[row])
-        limits[row] = min([limits[row], *(near / guard).tolist()])
-    return limits
+        widest = max(radius[row], min(limits[row], _LARGEST_RADIUS))
+        near, distances = reference.near(images[row], label, whitenings[row], guard * widest)
+        # A training image equal to the test image can be kept out by nothing.
+        near = near[distances > 0]
+        kept[row] = keep_out(kept[row], near, guard * radius[row])
+        distances = linalg.solve(kept[row], near.mT).norm(dim=0)
+        limits[row] = min([limits[row], *(distances / guard).tolist()])
+    return kept.to(scale.dtype), limits
 
 
 def best_multiple(
@@ -110,26 +122,27 @@ def best_multiple(
         context: sigma and streams; the comparison stage is drawn from.
         n: Samples per image and multiple.
     """
-    shape, d = tuple(images.shape[1:]), scale.shape[-1]
-    sigma = context.sigma * torch.eye(d, dtype=scale.dtype, device=scale.device).expand_as(scale)
-    mean_axes = (linalg.slogdet(scale.double()).logabsdet / d).exp().cpu().numpy()
-    candidates = [(sigma, np.full_like(limits, context.sigma), np.full_like(limits, np.inf))]
-    candidates += [(k * scale, k * mean_axes, limits / k) for k in MULTIPLES]
-    best, score = sigma, np.zeros(len(images))
-    for candidate, means, limit in candidates:
-        low, high = _radii(model, images, FullNoise(candidate, shape), classes, context, n)
-        gain = np.where(high <= limit, low * means, 0.0)
+    shape, stage = tuple(images.shape[1:]), Stage.COMPARE
+    fitted = FullNoise(scale, shape)
+    start = FullNoise(context.sigma * eye(fitted.dimension, scale).expand_as(scale), shape)
+    counts = class_counts(model, images, start, n, context.streams, stage)
+    best, score = start.scale, _radii(counts, classes, n)[0] * context.sigma
+    counts = class_counts_of_multiples(model, images, fitted, MULTIPLES, n, context.streams, stage)
+    logdet = linalg.slogdet(scale.double()).logabsdet
+    means = (logdet / fitted.dimension).exp().cpu().numpy()
+    for k, found in zip(MULTIPLES, counts, strict=True):
+        low, high = _radii(found, classes, n)
+        gain = np.where(high <= limits / k, low * k * means, 0.0)
         better = torch.from_numpy(gain > score).to(scale.device)
-        best = torch.where(trailing(better, scale), candidate, best)
+        best = torch.where(trailing(better, scale), k * scale, best)
         score = np.maximum(score, gain)
     return FullNoise(best, shape)
 
 
 def _radii(
-    model: nn.Module, images: Tensor, noise: FullNoise, classes: Tensor, context: Context, n: int
+    counts: Tensor, classes: Tensor, n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bound of the radius that n comparison samples support, (B,)."""
-    counts = class_counts(model, images, noise, n, context.streams, Stage.COMPARE)
+    """Lower and upper bound of the radius that class counts (B, K) out of n support, (B,)."""
     count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
     low = normal_quantile_lower(clopper_pearson_lower(count, n, _ALPHA))
     high = normal_quantile_lower(1 - clopper_pearson_lower(n - count, n, _ALPHA))

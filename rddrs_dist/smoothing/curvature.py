@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, linalg, nn
 
 from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
@@ -12,34 +12,73 @@ from rddrs_dist.smoothing.sample import input_gradient
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 
-class Curvature(NamedTuple):
-    """Means over samples of the softmax F of one class, seen in the frame whitened by the noise.
+class Tempering(NamedTuple):
+    """Which samples count as near the decision boundary of a class.
+
+    Under large noise the softmax is saturated nearly everywhere: a few samples in a hundred have a
+    gradient, and by chance a large one. Divided by a temperature in proportion to their own
+    spread, the logits have the same softmax whatever the size of the noise.
 
     Attributes:
-        p: (B,), E F(x + S z).
-        hessian: W = S^T E[grad^2 F] S, (B, d, d), symmetric. Where S moves to S expm(M / 2), p
-            moves by <M, W> / 2 to first order.
-        gradients: S^T E[grad F grad F^T] S, (B, d, d): the Hessian acts in its range.
+        temperature: In units of the standard deviation of the margin, the logit of the class
+            minus the largest other one.
+        near: Share of the samples, those of the smallest margins, whose gradient is computed.
+    """
+
+    temperature: float
+    near: float
+
+
+class Slopes(NamedTuple):
+    """The samples x + S z near the decision boundary of a class, out of n, and their gradients.
+
+    Attributes:
+        p: (B,), share of all n samples whose answer is the class.
+        n: Samples drawn.
+        z: (B, m, d), standard normal.
+        gradients: (B, m, d), grad F(x + S z), F the class's softmax of the tempered logits.
     """
 
     p: Tensor
-    hessian: Tensor
+    n: int
+    z: Tensor
     gradients: Tensor
 
 
-def curvature(
+class Curvature(NamedTuple):
+    """Running means over samples, in the frame whitened by the noise and there in k directions.
+
+    Attributes:
+        basis: V, (B, d, k), orthonormal: where nearly all of the gradients are.
+        hessian: V^T W V, (B, k, k), with W = S^T E[grad^2 F] S. Where S moves to S expm(M / 2),
+            E F moves by <M, W> / 2 to first order.
+        gradients: V^T G V, (B, k, k), with G = S^T E[grad F grad F^T] S: W acts in its range.
+    """
+
+    basis: Tensor
+    hessian: Tensor
+    gradients: Tensor
+
+    @classmethod
+    def blank(cls, images: Tensor, rank: int) -> "Curvature":
+        """Nothing seen yet of images (B, *event)."""
+        count, d = len(images), images[0].numel()
+        k = min(rank, d)
+        square = images.new_zeros(count, k, k)
+        return cls(images.new_zeros(count, d, k), square, square)
+
+
+def slopes(
     model: nn.Module,
     images: Tensor,
     noise: FullNoise,
     classes: Tensor,
     n: int,
+    tempering: Tempering,
     streams: Streams,
     step: int,
-) -> Curvature:
-    """Estimates the curvature from antithetic pairs x + S z, x - S z.
-
-    By Stein's lemma E[grad^2 F(x + S z)] S = E[grad F(x + S z) z^T]. A pair takes the mean
-    gradient out of this estimate, which is noise alone.
+) -> Slopes:
+    """Draws pairs x + S z, x - S z and differentiates the network at those near the boundary.
 
     Args:
         model: Maps (N, *event) to logits (N, K).
@@ -47,29 +86,65 @@ def curvature(
         noise: Scale of each image.
         classes: (B,) int64, the class of each image.
         n: Samples per image, both of a pair counted; whole pairs are drawn.
+        tempering: Which samples are near, and how the softmax sees them.
         streams: Random streams of the images; the fit stage is drawn from.
         step: Step whose samples are drawn.
     """
-    count = len(images)
-    # Kept and multiplied once: a product per launch would write (B, d, d) numbers every time.
-    draws, slopes, answers = [], [], []
-    for block, size in enumerate(Launches.of(images, n).blocks):
-        pairs = max(1, size // 2)  # not one row more than a launch has
-        z = streams.normal(Stage.FIT, step, block, pairs, images)
-        eps = noise.colour(z)
-        samples = (images.unsqueeze(1) + torch.stack([eps, -eps])).requires_grad_()
-        logits = model(samples.flatten(0, 2)).unflatten(0, (2, count, -1))  # (2, B, pairs, K)
-        one_hot = nn.functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
-        one_hot = one_hot.view(1, count, 1, -1)
-        softmax, gradient = input_gradient(logits, one_hot, samples)
-        draws.append(z.flatten(2))
-        slopes.append(gradient.flatten(3))
-        answers.append((softmax * one_hot).sum(3))
-    z, (plus, minus) = torch.cat(draws, 1), torch.cat(slopes, 2)  # each (B, n / 2, d)
-    taken = 2 * z.shape[1]
-    p = torch.cat(answers, 2).sum((0, 2))
-    hessian = (plus - minus).mT @ z
-    gradients = plus.mT @ plus + minus.mT @ minus
-    whitened = noise.scale.mT @ hessian / taken
-    gradients = noise.scale.mT @ (gradients / taken) @ noise.scale
-    return Curvature(p / taken, sym(whitened), gradients)
+    draws, answers = [], []
+    with torch.no_grad():
+        for block, size in enumerate(Launches.of(images, n).blocks):
+            # Pairs halve the noise to be drawn and coloured; not one row more than a launch has.
+            z = streams.normal(Stage.FIT, step, block, max(1, size // 2), images)
+            eps = noise.colour(z)
+            answers.append(_logits(model, images, torch.cat([eps, -eps], 1)))
+            draws.append(torch.cat([z, -z], 1))
+    z, logits = torch.cat(draws, 1), torch.cat(answers, 1)
+    own = nn.functional.one_hot(classes, logits.shape[-1]).to(logits.dtype).unsqueeze(1)
+    margin = (logits * own).sum(2) - logits.masked_fill(own > 0, -torch.inf).amax(2)  # (B, n)
+    tiny = torch.finfo(margin.dtype).tiny
+    temperature = (tempering.temperature * margin.std(1)).clamp_min(tiny).view(-1, 1, 1)
+    count = max(1, round(tempering.near * z.shape[1]))
+    rows = margin.abs().topk(count, 1, largest=False).indices
+    rows = rows.view(*rows.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
+    z = z.gather(1, rows)
+    gradients = []
+    for part in z.split(Launches.of(images, count).blocks[0], 1):
+        eps = noise.colour(part).requires_grad_()
+        softened = _logits(model, images, eps) / temperature
+        gradients.append(input_gradient(softened, own, eps)[1].flatten(2))
+    p = (margin > 0).to(margin.dtype).mean(1)
+    return Slopes(p, margin.shape[1], z.flatten(2), torch.cat(gradients, 1))
+
+
+def _logits(model: nn.Module, images: Tensor, eps: Tensor) -> Tensor:
+    """The network at x + eps, (B, n, K), from images (B, *event) and noise (B, n, *event)."""
+    return model((images.unsqueeze(1) + eps).flatten(0, 1)).unflatten(0, eps.shape[:2])
+
+
+def curvature(
+    seen: Slopes, scale: Tensor, past: Curvature, memory: float, probes: Tensor
+) -> Curvature:
+    """Adds samples to the running means.
+
+    By Stein's lemma E[grad^2 F(x + S z)] S = E[grad F(x + S z) z^T]. W and G are never formed: the
+    basis is the range of G as far as it shows in products with random vectors.
+
+    Args:
+        seen: Samples.
+        scale: S, (B, d, d).
+        past: What was seen before, in the frame that the scale has moved to.
+        memory: Weight of the past.
+        probes: (B, k, d), standard normal and independent of the samples.
+
+    References:
+        Halko, Martinsson, Tropp 2011, Finding structure with randomness, algorithm 4.1.
+    """
+    share = (1 - memory) / seen.n
+    old = past.basis @ (past.gradients @ (past.basis.mT @ probes.mT))  # (B, d, k)
+    new = scale.mT @ (seen.gradients.mT @ (seen.gradients @ (scale @ probes.mT)))
+    basis = linalg.qr(memory * old + share * new).Q
+    turn = past.basis.mT @ basis  # (B, k, k)
+    along = seen.gradients @ (scale @ basis)  # (B, m, k)
+    hessian = memory * (turn.mT @ past.hessian @ turn) + share * (along.mT @ (seen.z @ basis))
+    gradients = memory * (turn.mT @ past.gradients @ turn) + share * (along.mT @ along)
+    return Curvature(basis, sym(hessian), sym(gradients))

@@ -1,6 +1,6 @@
 """Class counts and mean probabilities of a network under noise, by Monte Carlo."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,26 +17,31 @@ def _accumulate(
     model: nn.Module,
     images: Tensor,
     noise: Noise,
+    multiples: Sequence[float],
     n: int,
     streams: Streams,
     key: tuple[Stage, int],
     score: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Sum of score(logits) over the n samples of a (stage, step), (B, K)."""
+    """Sums of score(logits) over the n samples of a (stage, step), (M, B, K)."""
     launches = Launches.of(images, n)
     sums, finite = [], torch.tensor(True, device=images.device)
     for rows in launches.groups(len(images)):
-        total = 0
+        own, centres = noise[rows], images[rows].unsqueeze(1)
+        totals: list[Tensor] = []
         for block, size in enumerate(launches.blocks):
-            z = streams[rows].normal(*key, block, size, images[rows])
-            samples = images[rows].unsqueeze(1) + noise[rows].colour(z)
-            logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
-            finite = finite & torch.isfinite(logits).all()
-            total = total + score(logits).sum(1)
-        sums.append(total)
+            eps = own.colour(streams[rows].normal(*key, block, size, images[rows]))
+            part = []
+            for multiple in multiples:
+                samples = torch.add(centres, eps, alpha=multiple)
+                logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
+                finite = finite & torch.isfinite(logits).all()
+                part.append(score(logits).sum(1))
+            totals.append(torch.stack(part))
+        sums.append(torch.stack(totals).sum(0))
     if not bool(finite):
         raise ValueError("the network returned NaN or infinite logits; check its weights")
-    return torch.cat(sums)
+    return torch.cat(sums, 1)
 
 
 def input_gradient(logits: Tensor, weights: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +65,6 @@ def input_gradient(logits: Tensor, weights: Tensor, samples: Tensor) -> tuple[Te
     return p, gradient
 
 
-@torch.no_grad()
 def class_counts(
     model: nn.Module,
     images: Tensor,
@@ -68,6 +72,7 @@ def class_counts(
     n: int,
     streams: Streams,
     stage: Stage,
+    step: int = 0,
 ) -> Tensor:
     """How often each class is the network's answer at x + S z.
 
@@ -78,9 +83,42 @@ def class_counts(
         n: Samples per image.
         streams: Random streams of the images.
         stage: What the samples are for.
+        step: Step whose samples are drawn.
 
     Returns:
         (B, K) int64; rows add up to n.
+
+    Raises:
+        ValueError: If a logit is not finite.
+    """
+    return class_counts_of_multiples(model, images, noise, (1.0,), n, streams, stage, step)[0]
+
+
+@torch.no_grad()
+def class_counts_of_multiples(
+    model: nn.Module,
+    images: Tensor,
+    noise: Noise,
+    multiples: Sequence[float],
+    n: int,
+    streams: Streams,
+    stage: Stage,
+    step: int = 0,
+) -> Tensor:
+    """Class counts at x + k S z for several k, from the same z.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        images: (B, *event).
+        noise: Noise of each image.
+        multiples: The k, M of them.
+        n: Samples per image.
+        streams: Random streams of the images.
+        stage: What the samples are for.
+        step: Step whose samples are drawn.
+
+    Returns:
+        (M, B, K) int64.
 
     Raises:
         ValueError: If a logit is not finite.
@@ -89,7 +127,8 @@ def class_counts(
     def one_hot(logits: Tensor) -> Tensor:
         return nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
 
-    return _accumulate(model, images, noise, n, streams, (stage, 0), one_hot)
+    key = (stage, step)
+    return _accumulate(model, images, noise, multiples, n, streams, key, one_hot)
 
 
 @torch.no_grad()
@@ -110,4 +149,8 @@ def soft_probabilities(
         (B, K).
     """
     key = (Stage.FIT, step)
-    return _accumulate(model, images, noise, n, streams, key, lambda f: f.softmax(-1)) / n
+    return _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax)[0] / n
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)

@@ -32,7 +32,7 @@ ITERATIVE = [
     DDRS(steps=4, candidate_every=2),
     Ancer(steps=4),
     RDDRS(steps=4, gradient_samples=100),
-    RDDRSTR(steps=4, patience=9, min_samples=100, max_samples=100),
+    RDDRSTR(steps=4, patience=9, samples=100),
 ]
 ids = [method.name for method in ITERATIVE]
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import linalg
 
 from rddrs_dist import RDDRSTR, Budget, Context, Reference, Status, Streams, certify
 from rddrs_dist.reference import others_inside
-from tests.oracles import Linear
+from rddrs_dist.smoothing.curvature import Curvature
+from tests.oracles import Linear, random_symmetric, rotation_matrix
 
 EVENT, D = (1, 2, 4), 8
 W = torch.tensor([2.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.5])
@@ -80,23 +82,52 @@ def test_an_image_that_nothing_holds_falls_back_to_sigma():
     torch.testing.assert_close(fit.noise.scale[0], 0.1 * torch.eye(D))
 
 
-def test_few_samples_first():
-    method = RDDRSTR(min_samples=100, max_samples=1600, steps=5)
-    assert [method.schedule(step) for step in range(1, 6)] == [100, 200, 400, 800, 1600]
-    assert RDDRSTR(steps=1).schedule(1) == RDDRSTR().min_samples
-
-
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
 def test_growth_stops_at_the_cap(share):
     """An axis grows by e^a far below the cap, by nothing at it, and never beyond."""
     cap = METHOD._cap(torch.eye(D))
     scale = torch.diag(torch.full((D,), share * cap)).unsqueeze(0)
-    grown = METHOD._grow(scale, torch.tensor([2.0]))[0, 0, 0] / cap
+    grown = METHOD._grow(scale, torch.tensor([2.0]))[0][0, 0, 0] / cap
     assert float(grown) <= 1 + 1e-6
-    expected = share * math.exp(0.25) * (1 - (1 - math.exp(-0.25)) * share**2)
+    rate = METHOD.growth
+    expected = share * math.exp(rate) * (1 - (1 - math.exp(-rate)) * share**2)
     assert float(grown) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_at_the_target_nothing_grows():
     scale = torch.eye(D).unsqueeze(0)
-    torch.testing.assert_close(METHOD._grow(scale, torch.zeros(1)), scale)
+    grown, gain = METHOD._grow(scale, torch.zeros(1))
+    torch.testing.assert_close(grown, scale)
+    assert gain.tolist() == [0.0]
+
+
+def test_log_det_follows_from_traces():
+    """Growth and narrowing say by how much they moved log det, without a decomposition."""
+    cap = METHOD._cap(torch.eye(D))
+    axes = cap * torch.linspace(0.05, 1, D)
+    turn = rotation_matrix(D, 0)
+    scale = (turn * axes @ turn.mT).unsqueeze(0).double()
+    grown, gain = METHOD._grow(scale, torch.tensor([2.0], dtype=torch.float64))
+    before, after = (linalg.slogdet(s).logabsdet for s in (scale, grown))
+    torch.testing.assert_close(gain, after - before, atol=2e-3, rtol=0)
+    bend = random_symmetric(1, D, 3)
+    basis = torch.eye(D, dtype=torch.float64).unsqueeze(0)
+    seen = Curvature(basis, bend, basis)
+    narrowed, loss = METHOD._reshape(scale, seen)
+    torch.testing.assert_close(
+        loss, linalg.slogdet(narrowed).logabsdet - before, atol=1e-6, rtol=0
+    )
+    assert float(loss) < 0
+
+
+def test_only_directions_in_which_p_falls_are_narrowed():
+    frame = rotation_matrix(D, 1).double().unsqueeze(0)
+    values = torch.tensor([-3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 8.0], dtype=torch.float64)
+    one = torch.eye(D, dtype=torch.float64).unsqueeze(0)
+    seen = Curvature(one, (frame * values) @ frame.mT, one * 1e9)
+    narrowed, _ = METHOD._reshape(one, seen)
+    factors = (frame.mT @ narrowed @ frame)[0].diagonal()
+    # Damping with equal gradients in all directions scales all alike, and the unit takes it out.
+    fall = (-values).clamp_min(0) / values.abs().mean()
+    expected = torch.exp(-METHOD.shrinkage * fall / (1 + fall))
+    torch.testing.assert_close(factors, expected, atol=1e-5, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import linalg
@@ -18,30 +19,48 @@ SCALE = random_spd(2, D, 3).float() * 2
 
 def test_long_axes_are_cut_and_short_ones_stay():
     cap = math.sqrt(D) / 1.5
-    cut = sizing.bounded(SCALE, IMAGES, CLASSES, None, radius=1.5, guard=1.0)
+    cut, limits = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.full(2, 1.5), guard=1.0)
     expected = linalg.svdvals(SCALE).clamp_max(cap)
     assert bool((linalg.svdvals(SCALE) > cap).any())
     torch.testing.assert_close(linalg.svdvals(cut), expected)
+    # A rotation from the right is no change of the noise, and none is made.
+    product = linalg.solve(SCALE, cut)
+    torch.testing.assert_close(product, product.mT, atol=1e-5, rtol=1e-5)
+    assert limits == pytest.approx(math.sqrt(D) / expected[:, 0].numpy())
 
 
-def test_an_svd_that_does_not_converge_has_a_stand_in(monkeypatch):
-    expected = sizing.bounded(SCALE, IMAGES, CLASSES, None, radius=1.5, guard=1.0)
-
-    def fails(_matrix):
-        raise linalg.LinAlgError("did not converge")
-
-    monkeypatch.setattr(sizing.linalg, "svd", fails)
-    found = sizing.bounded(SCALE, IMAGES, CLASSES, None, radius=1.5, guard=1.0)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+def test_each_image_has_its_own_radius():
+    cut, limits = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.array([1.5, 3.0]), guard=1.0)
+    assert limits == pytest.approx([1.5, 3.0])
+    longest = linalg.matrix_norm(cut, 2).numpy()
+    assert longest * limits == pytest.approx(math.sqrt(D))
 
 
-def test_the_nearest_other_label_or_the_domain_limits_the_radius():
+def test_equal_axes_are_no_trouble():
+    """Many axes at the cap: an SVD in single precision may not converge there."""
+    scale = 100 * torch.eye(D).expand(2, -1, -1)
+    cut, limits = sizing.bounded(scale, IMAGES, CLASSES, None, np.full(2, 1.5), guard=1.0)
+    torch.testing.assert_close(cut, math.sqrt(D) / 1.5 * torch.eye(D).expand(2, -1, -1))
+    assert limits == pytest.approx([1.5, 1.5])
+
+
+def test_other_labels_are_kept_out_of_the_guarded_region_and_limit_the_radius():
     point = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]).view(1, *EVENT)
-    free = sizing.radius_limits(SCALE, IMAGES, CLASSES, None, guard=2.0)
-    longest = linalg.matrix_norm(SCALE.double(), 2).numpy()
-    assert free == pytest.approx(math.sqrt(D) / longest)
+    small = 0.3 * SCALE  # all axes inside the domain
+    free, wide = sizing.bounded(small, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
+    before = linalg.solve(free[0].double(), point.flatten().double()).norm()
+    assert float(before) < 2.0
     reference = Reference(point, torch.tensor([1]))  # another label for the first image alone
-    limits = sizing.radius_limits(SCALE, IMAGES, CLASSES, reference, guard=2.0)
-    distance = linalg.solve(SCALE[0].double(), point.flatten().double()).norm()
-    assert limits[0] == pytest.approx(float(distance) / 2) and limits[0] < free[0]
-    assert limits[1] == free[1]
+    kept, limits = sizing.bounded(small, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
+    after = linalg.solve(kept[0].double(), point.flatten().double()).norm()
+    assert 2.0 < float(after) < 2.01
+    assert limits[0] == pytest.approx(float(after) / 2, rel=1e-6) and limits[0] < wide[0]
+    assert torch.equal(kept[1], free[1]) and limits[1] == wide[1]
+
+
+def test_a_twin_with_another_label_is_passed_over():
+    """A training image equal to the test image can be kept out by nothing."""
+    reference = Reference(IMAGES[:1], torch.tensor([1]))
+    kept, limits = sizing.bounded(SCALE, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
+    free, wide = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
+    assert torch.equal(kept, free) and limits.tolist() == wide.tolist()

@@ -120,6 +120,6 @@ def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
             ddrs=DDRS(steps=20, candidate_every=10),
             ancer=Ancer(learning_rates=(0.04,), steps=20),
             rddrs=RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
-            rddrs_tr=RDDRSTR(steps=3, max_samples=500, compare_samples=200),
+            rddrs_tr=RDDRSTR(steps=3, samples=500, compare_samples=200),
         ),
     )

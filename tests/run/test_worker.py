@@ -21,7 +21,7 @@ METHODS = (
     RS(),
     Ancer(steps=5),
     RDDRS(steps=3, gradient_samples=200),
-    RDDRSTR(steps=3, max_samples=500, compare_samples=500),
+    RDDRSTR(steps=3, samples=500, compare_samples=500),
 )
 
 

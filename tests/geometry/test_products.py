@@ -1,0 +1,70 @@
+"""Functions by matrix products alone, against eigendecompositions in float64."""
+
+import pytest
+import torch
+from torch import linalg
+
+from rddrs_dist.geometry import products
+from rddrs_dist.geometry.symmetric import apply
+from tests.oracles import random_symmetric
+
+PRECISION = [(torch.float64, 1e-9), (torch.float32, 3e-6)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 60])
+@pytest.mark.parametrize(("dtype", "error"), PRECISION)
+def test_modulus_is_that_of_eigh(size, dtype, error):
+    matrix = random_symmetric(3, size, 1)
+    expected = apply(torch.abs, matrix)
+    found = products.absolute(matrix.to(dtype)).double()
+    assert float(linalg.matrix_norm(found - expected).max()) < error * float(
+        linalg.matrix_norm(expected).max()
+    )
+
+
+@pytest.mark.parametrize("smallest", [0.0, 1e-12, 1e-7, 1e-5, 1e-3])
+def test_one_sided_clip_is_that_of_eigh_however_small_eigenvalues_are(smallest):
+    """(|A| - A) / 2 is the negative part: what is unresolved near 0 is as small as that."""
+    size = 40
+    frame = linalg.qr(random_symmetric(1, size, 2)).Q
+    values = torch.linspace(-1, 1, size, dtype=torch.float64)
+    values[size // 2 - 5 : size // 2 + 5] = smallest * torch.linspace(-1, 1, 10)
+    matrix = (frame * values) @ frame.mT
+    expected = apply(lambda w: (-w).clamp_min(0), matrix)
+    found = (products.absolute(matrix) - matrix) / 2
+    assert float((found - expected).abs().max()) < 1e-5
+
+
+def test_sign_of_definite_matrices_is_the_identity():
+    spd = random_symmetric(2, 12, 3)
+    spd = spd @ spd + 0.1 * torch.eye(12, dtype=torch.float64)
+    one = torch.eye(12, dtype=torch.float64).expand(2, -1, -1)
+    torch.testing.assert_close(products.sign(spd), one)
+    torch.testing.assert_close(products.sign(-spd), -one)
+
+
+def test_nothing_has_no_sign():
+    zero = torch.zeros(1, 4, 4)
+    assert not products.sign(zero).any()
+
+
+@pytest.mark.parametrize("norm", [1e-3, 0.3, 1.0])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-5), (torch.float32, 1e-5)])
+def test_exponential_is_that_of_eigh(norm, dtype, error):
+    matrix = random_symmetric(3, 30, 4)
+    matrix = norm * matrix / linalg.matrix_norm(matrix, 2)[:, None, None]
+    expected = apply(torch.exp, matrix)
+    found = products.expm(matrix.to(dtype)).double()
+    assert float(linalg.matrix_norm(found - expected, 2).max()) < error * norm**0.5
+
+
+def test_log_det_of_the_exponential_is_the_trace():
+    matrix = 0.05 * random_symmetric(3, 20, 5)
+    found = linalg.slogdet(products.expm(matrix)).logabsdet
+    torch.testing.assert_close(found, matrix.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6, rtol=1e-6)
+
+
+def test_rectangles_are_refused():
+    for function in (products.sign, products.expm):
+        with pytest.raises(ValueError, match=r"shape \(\.\.\., d, d\)"):
+            function(torch.zeros(2, 3))
