@@ -1,0 +1,175 @@
+"""Seconds per image of every method on one device, and how near they come to the bare network.
+
+Needs torch, numpy and scipy alone, and runs on a CPU by the same path. Images are the first of a
+torchvision MNIST folder, the network is the published LeNet. RDDRS is timed for a few iterations
+and extrapolated to its published number.
+
+    python benchmarks/gpu.py --checkpoint LeNet5_0.25.pth --data-root data --device cuda
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from counts import work
+from torch import Tensor, nn
+
+from rddrs_dist import (
+    DDRS,
+    RDDRS,
+    RDDRSTR,
+    RS,
+    Ancer,
+    Budget,
+    Context,
+    Fit,
+    IsotropicNoise,
+    Method,
+    Reference,
+    Streams,
+    certify,
+)
+from rddrs_dist.networks import LeNet
+from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.sample import input_gradient
+
+SIGMA, TEST_SET, RDDRS_STEPS = 0.25, 10_000, 2
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="state dict of the LeNet")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="torchvision root")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--images", type=int, default=64, help="images in one shard")
+    parser.add_argument("--n", type=int, default=100_000, help="samples of a certificate")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--methods", nargs="+", default=["rs", "ddrs", "ancer", "rddrs_tr"])
+    return parser.parse_args()
+
+
+def mnist(root: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Pixels (N, 1, 28, 28) in [0, 1] and labels (N,) of the torchvision folder."""
+    name = root / "MNIST" / "raw" / {"test": "t10k", "train": "train"}[split]
+    pixels = np.fromfile(f"{name}-images-idx3-ubyte", np.uint8)[16:]
+    labels = np.fromfile(f"{name}-labels-idx1-ubyte", np.uint8)[8:]
+    images = torch.from_numpy(pixels).view(-1, 1, 28, 28).float() / 255
+    return images, torch.from_numpy(labels).long()
+
+
+def network(path: Path, device: torch.device) -> nn.Module:
+    """The published network, channels last."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model = LeNet((1, 28, 28), 10)
+    model.load_state_dict(state)
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Wall time of a call and of all that it left to the device."""
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Floating-point operations per second of a float32 matrix product."""
+    size = 8192 if device.type == "cuda" else 2048
+    one = torch.randn(size, size, device=device)
+    seconds(lambda: one @ one, device)
+    return 2 * size**3 / min(seconds(lambda: one @ one, device) for _ in range(3))
+
+
+def bare_rates(model: nn.Module, images: Tensor) -> tuple[float, float]:
+    """Samples per second of the network alone: forward, and forward with input gradient."""
+    launches = Launches.of(images, 1 << 20)
+    rows = launches.blocks[0] * min(launches.images, len(images))
+    batch = images[:1] + torch.randn(rows, *images.shape[1:], device=images.device)
+    cotangent = torch.eye(10, device=images.device)[0]
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    def gradient() -> None:
+        leaf = batch.clone().requires_grad_()
+        input_gradient(model(leaf), cotangent, leaf)
+
+    found = []
+    for call in (forward, gradient):
+        seconds(call, images.device)
+        found.append(rows / np.median([seconds(call, images.device) for _ in range(20)]))
+    return found[0], found[1]
+
+
+class Bench:
+    """A network, images and the rates of the network alone."""
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self.device = torch.device(flags.device)
+        self.model = network(flags.checkpoint, self.device)
+        images = mnist(flags.data_root, "test")[0][: flags.images].to(self.device)
+        reference = Reference(*(part.to(self.device) for part in mnist(flags.data_root, "train")))
+        self.images, self.budget = images, Budget(n=flags.n)
+        self.context = Context(
+            SIGMA,
+            Streams.of(0, range(len(images))),
+            sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
+            reference=reference,
+        )
+        self.forward, self.backward = bare_rates(self.model, images)
+
+    def line(self, method: Method, factor: float = 1) -> str:
+        """Times of one method; those of its fit times a factor."""
+        model, images, context = self.model, self.images, self.context
+        # Once before, with one step: compilers, caches and memory pools do their work then.
+        once = replace(cast(Any, method), steps=1) if hasattr(method, "steps") else method
+        once.fit(model, images[:1], context[:1])
+        fits: list[Fit] = []
+        fitting = seconds(lambda: fits.append(method.fit(model, images, context)), self.device)
+        noise, done = fits[0].noise, work(method, round(fits[0].steps.mean()))
+        certifying = seconds(
+            lambda: certify(model, images, noise, self.budget, context.streams), self.device
+        )
+        bare = done.seconds(self.forward, self.backward) * len(images)
+        share = f"{bare / fitting:8.0%} " if bare else f"{'':9s}"
+        fitting *= factor
+        bare = (self.budget.n + self.budget.n0) / self.forward * len(images)
+        total = (fitting + certifying) / len(images) * TEST_SET / 3600
+        return (
+            f"{method.name:9s} {fitting / len(images):9.3f} {share}"
+            f"{certifying / len(images):10.3f} {bare / certifying:8.0%} {total:7.2f} h"
+        )
+
+
+def main() -> None:
+    """Prints the device's rates, then one line per method."""
+    flags = options()
+    torch.set_num_threads(flags.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    bench = Bench(flags)
+    cuda = bench.device.type == "cuda"
+    name = torch.cuda.get_device_name(bench.device) if cuda else "CPU"
+    print(f"{name}, torch {torch.__version__}, {flags.threads} threads, {flags.images} images")
+    print(f"float32 matrix product {matrix_rate(bench.device) / 1e12:.3f} Tflop/s")
+    print(f"network {bench.forward:,.0f} samples/s forward, {bench.backward:,.0f} with gradient")
+    print(
+        f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s} {'10,000':>9s}"
+    )
+    published, short = RDDRS(), RDDRS(step_lengths=(1.0,), steps=RDDRS_STEPS)
+    factor = work(published, published.steps).both / work(short, short.steps).both
+    known = {method.name: method for method in (RS(), DDRS(), Ancer(), short, RDDRSTR())}
+    for method in (known[name] for name in flags.methods):
+        print(bench.line(method, factor if method is short else 1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
