@@ -16,7 +16,7 @@ from rddrs_dist import data, models
 from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Training
 from rddrs_dist.train import accuracy, train_new
 
-COMPLETE, FAILED_SHARDS, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
+COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ def certify(run: Run) -> int:
     if failed:
         first = min(failed)
         return _complain(
-            f"{len(failed)} shards were given up (first: shard {first}, {failed[first]}); the "
-            f"others are in {run.out}: give the same command with --resume to try these again",
-            FAILED_SHARDS,
+            f"nothing could be computed for {len(failed)} images (first: image {first}, "
+            f"{failed[first]}); they stand as abstentions, with the error, among the rows in "
+            f"{run.out}: give the same command with --resume to try them again",
+            FAILED_IMAGES,
         )
     print(f"complete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")
     return COMPLETE
@@ -177,9 +178,9 @@ def _complain(text: str, code: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0 complete; 2 wrong configuration, missing file or failed write; 3 shards were given up; 4 no
-    actor could be started; 130 and 143 stopped by Ctrl-C and SIGTERM. With RDDRS_DEBUG set, errors
-    come with their traceback.
+    0 complete; 2 wrong configuration, missing file or failed write; 3 nothing could be computed
+    for some images; 4 no actor could be started; 130 and 143 stopped by Ctrl-C and SIGTERM. With
+    RDDRS_DEBUG set, errors come with their traceback.
     """
     try:
         options = parse(sys.argv[1:] if argv is None else argv)

@@ -27,6 +27,7 @@ class Status(Enum):
     MAX_STEPS = "the last planned step was taken"
     DEADLINE = "time ran out; the noise reached by then was kept"
     NONFINITE = "a step was not finite; the last finite noise was kept"
+    FALLBACK = "no fit came back, however often it was tried; this is the noise of RS"
 
 
 @dataclass(frozen=True)

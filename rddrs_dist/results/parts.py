@@ -58,16 +58,7 @@ def read_part(path: Path) -> pa.Table:
     Raises:
         ValueError: If the part cannot be read or was written with another schema.
     """
-    try:
-        # ParquetFile, since read_table would turn a folder named sigma=0.5 into a column.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            part = file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} must be a whole Parquet part, got {reason(error)}; continue the run with "
-            "--resume to make it again"
-        ) from error
-    part = _upgraded(part)
+    part = _upgraded(read_table(path))
     version = read_metadata(part.schema).get("schema_version")
     if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
         raise ValueError(
@@ -75,6 +66,26 @@ def read_part(path: Path) -> pa.Table:
             f"{version} with {len(part.schema)} columns; read it with the code that wrote it"
         )
     return part
+
+
+def read_table(path: Path) -> pa.Table:
+    """Reads a Parquet file whole and checks its pages.
+
+    Args:
+        path: A file that `encode` made.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        # ParquetFile: pyarrow's read_table would turn a folder named sigma=0.5 into a column.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} must be a whole Parquet file, got {reason(error)}; continue the run with "
+            "--resume to make it again"
+        ) from error
 
 
 def encode(part: pa.Table) -> bytes:
@@ -156,16 +167,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _upgraded(part: pa.Table) -> pa.Table:
-    """A part of version 1 with the columns that it lacks, all null; others as they are."""
+    """A part of an earlier version with the columns that it lacks, all null."""
     metadata = dict(part.schema.metadata or {})
     key = (PREFIX + "schema_version").encode()
-    lacking = [name for name in SCHEMA.names if name not in part.schema.names]
-    if metadata.get(key) != b"1" or set(lacking) != set(ADDED):
+    lacking = {name for name in SCHEMA.names if name not in part.schema.names}
+    for version in range(1, SCHEMA_VERSION):
+        later = [names for added, names in ADDED.items() if added > version]
+        if metadata.get(key) == str(version).encode() and lacking == frozenset().union(*later):
+            break
+    else:
         return part
     columns = [
-        part.column(field.name)
-        if field.name in part.schema.names
-        else pa.nulls(len(part), field.type)
+        pa.nulls(len(part), field.type) if field.name in lacking else part.column(field.name)
         for field in SCHEMA
     ]
     metadata[key] = str(SCHEMA_VERSION).encode()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
@@ -45,12 +45,16 @@ _COLUMNS = (
     ("certify_seconds", pa.float64()),
     ("seed", pa.int64()),
     ("shard", pa.int64()),
+    ("error", pa.string()),
 )
-# Columns of version 2; parts of version 1 read with nulls in them.
-ADDED = ("capped_proxy_radius", "axes_beyond_domain", "others_inside")
-# others_inside is null where the data set has no training images, contains_ddrs_ball where ddrs
-# was not certified.
-NULLABLE = frozenset({"contains_ddrs_ball", *ADDED})
+# Columns that each version added; parts of an earlier one read with nulls in them.
+ADDED = {
+    2: frozenset({"capped_proxy_radius", "axes_beyond_domain", "others_inside"}),
+    3: frozenset({"error"}),
+}
+# error is null unless nothing could be computed for an image, others_inside where the data set has
+# no training images, contains_ddrs_ball where ddrs was not certified.
+NULLABLE = frozenset({"contains_ddrs_ball"}).union(*ADDED.values())
 NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
 SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])
 _WANTED = {pa.int64(): "an integer", pa.float64(): "a number", pa.bool_(): "a bool"}

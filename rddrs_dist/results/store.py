@@ -76,7 +76,7 @@ class Store:
         self._lock.release()
 
     def finished(self) -> frozenset[int]:
-        """Returns the shards whose part is whole and of this run.
+        """Returns the shards whose part is whole, of this run and without a failed image.
 
         A part that cannot be read or that another run wrote is renamed to `_corrupt-...`, so
         that it is neither read nor lost, and its shard counts as unfinished.
@@ -84,7 +84,8 @@ class Store:
         for leftover in self.out.glob(parts.TEMPORARY + "*"):
             leftover.unlink()
         found = parts.part_paths(self.out)
-        return frozenset(shard for shard, path in found.items() if self._keep(shard, path))
+        kept = {shard: path for shard, path in found.items() if self._keep(shard, path)}
+        return frozenset(shard for shard, path in kept.items() if not _has_errors(path))
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Writes the part of one shard so that it exists whole or not at all.
@@ -159,3 +160,9 @@ class Store:
     def _retract(self) -> None:
         """Removes the mark of completeness, since the parts are about to change."""
         (self.out / parts.SUCCESS).unlink(missing_ok=True)
+
+
+def _has_errors(path: Path) -> bool:
+    """Tells whether nothing could be computed for some image of a part."""
+    errors = parts.read_part(path)["error"]
+    return errors.null_count < len(errors)

@@ -35,11 +35,12 @@ class _Actor:
         gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
         self._worker = Worker(task, checkpoint, training, threads, cuda=bool(gpus))
 
-    def ready(self) -> None:
-        """Returns once the network is loaded."""
+    def ready(self) -> str:
+        """Returns the address of its machine, once the network is loaded."""
+        return ray.util.get_node_ip_address()
 
-    def certify(self, shard: Shard) -> list[Row]:
-        return self._worker.certify(shard)
+    def certify(self, shard: Shard, resort: bool) -> list[Row]:
+        return self._worker.certify(shard, resort)
 
 
 class RayExecutor:
@@ -60,9 +61,9 @@ class RayExecutor:
         self._calls[self._actors[name].ready.remote()] = name
         return name
 
-    def submit(self, actor: int, shard: Shard) -> None:
+    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
         """Gives a shard to an idle actor; see Executor.submit."""
-        self._calls[self._actors[actor].certify.remote(shard)] = actor
+        self._calls[self._actors[actor].certify.remote(shard, resort)] = actor
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Events of the next seconds; see Executor.wait."""

@@ -12,6 +12,7 @@ from rddrs_dist import __version__
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results.schema import canonical_json
+from rddrs_dist.run.shards import Limits
 
 # One field per method, named after it: the command line and the identity follow from METHODS.
 Settings = make_dataclass(
@@ -49,7 +50,13 @@ class Run:
         address: Ray cluster to join ("auto" finds a running one); by default a local one is
             started.
         start_timeout: Seconds to wait for the first actor before giving up.
-        max_attempts: Times that a shard is tried before it is given up.
+        fit_seconds: Seconds per image and method after which a fit returns what it has; by default
+            none. What it has then depends on the machine, so rows are no longer reproducible.
+        image_seconds: Seconds per image, all methods together, after which its actor is killed and
+            the image tried again elsewhere; by default none.
+        max_attempts: Times that a shard may fail or be late before its images are tried alone, and
+            an image before it gets the noise of RS.
+        max_losses: Actors that may be lost over a shard, likewise.
         settings: Hyper-parameters of each method.
     """
 
@@ -72,7 +79,10 @@ class Run:
     gpus_per_actor: float = 0.0
     address: str | None = None
     start_timeout: float = 120.0
+    fit_seconds: float | None = None
+    image_seconds: float | None = None
     max_attempts: int = 3
+    max_losses: int = 3
     settings: Annotated[Settings, arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
         default_factory=Settings
     )
@@ -85,7 +95,7 @@ class Run:
             raise ValueError(f"--methods must name each method once, got {list(self.methods)}")
         if self.sigma is not None and not 0 < self.sigma < float("inf"):
             raise ValueError(f"--sigma must be positive and finite, got {self.sigma}")
-        for name in ("actors", "shard_size", "cpus_per_actor", "max_attempts"):
+        for name in ("actors", "shard_size", "cpus_per_actor", "max_attempts", "max_losses"):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
@@ -94,7 +104,16 @@ class Run:
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
                 f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
             )
+        for name in ("fit_seconds", "image_seconds"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
         _ = self.budget
+
+    @property
+    def limits(self) -> Limits:
+        """When to stop trying."""
+        late = float("inf") if self.image_seconds is None else self.image_seconds
+        return Limits(self.start_timeout, late, self.max_attempts, self.max_losses)
 
     @property
     def budget(self) -> Budget:
@@ -141,6 +160,7 @@ class Run:
             "shard_size": self.shard_size,
             "device": "cuda" if self.gpus_per_actor > 0 else "cpu",
             "threads": self.cpus_per_actor,
+            "fit_seconds": self.fit_seconds,
         }
 
 

@@ -16,10 +16,11 @@ from rddrs_dist import data, models
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
 from rddrs_dist.run.config import Run, run_id
+from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.scheduler import NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
-from rddrs_dist.run.worker import Row, Task
+from rddrs_dist.run.worker import Row, Task, failed_rows
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def certify(run: Run) -> dict[int, str]:
     """Does a whole run, or what is left of it.
 
     Returns:
-        Number and reason of each shard that was given up; empty where the run is complete.
+        Index and reason of each image for which nothing could be computed; empty where the run is
+        complete.
 
     Raises:
         ValueError: If the configuration is wrong.
@@ -142,20 +144,41 @@ def certify(run: Run) -> dict[int, str]:
     return failed
 
 
+class _Rows:
+    """Writes a shard once the rows of all its images are there, whole or one by one."""
+
+    def __init__(self, inputs: Inputs, store: Store, shards: Sequence[Shard]) -> None:
+        self._inputs, self._store = inputs, store
+        self._missing = {shard.number: set(shard.indices) for shard in shards}
+        self._rows: dict[int, list[Row]] = {shard.number: [] for shard in shards}
+
+    def add(self, shard: Shard, rows: Sequence[Row]) -> None:
+        """Takes the rows of some images of a shard."""
+        number = shard.number
+        self._rows[number] += [_judged(row, self._inputs) for row in rows]
+        self._missing[number] -= set(shard.indices)
+        if not self._missing[number]:
+            self._store.write(number, self._rows.pop(number))
+
+
 def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
-    """Has shards done and writes their rows; the numbers and reasons of those given up."""
-    task = Task(run.fitted, run.methods, inputs.sigma, run.budget, run.seed)
+    """Has shards done and writes their rows; indices and reasons of the images given up."""
+    seconds = float("inf") if run.fit_seconds is None else run.fit_seconds
+    task = Task(run.fitted, run.methods, inputs.sigma, run.budget, run.seed, seconds)
     known = inputs.training
     training = None if known is None else (known.images, known.labels)
     left = sum(len(shard.indices) for shard in todo)
     progress = Progress(len(inputs.indices), len(inputs.indices) - left)
 
-    def on_result(shard: Shard, rows: list[Row]) -> None:
-        store.write(shard.number, [_judged(row, inputs) for row in rows])
+    rows, events = _Rows(inputs, store, todo), EventLog(inputs.out)
+
+    def on_result(shard: Shard, found: list[Row]) -> None:
+        rows.add(shard, found)
         progress.advance(len(shard.indices))
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
+        events.tick()
         progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
 
     with connected(run), _stoppable() as check_stop:
@@ -164,16 +187,18 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
             shards=todo,
             actors=run.actors,
             on_result=on_result,
+            on_failure=lambda shard, why: on_result(shard, failed_rows(task, shard, why)),
+            on_attempt=events.add,
             on_tick=on_tick,
             clock=time.monotonic,
-            start_timeout=run.start_timeout,
-            max_attempts=run.max_attempts,
+            limits=run.limits,
         )
         try:
             return scheduler.run()
         except NoActorError as error:
             raise NoActorError(f"{error}: {resources(run)}") from error
         finally:
+            events.write()
             progress.close()
 
 

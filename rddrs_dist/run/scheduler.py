@@ -1,16 +1,18 @@
 """Gives shards to actors until all are done; knows nothing of Ray.
 
-One call is in flight per actor. An actor that is lost is replaced and its shard goes to the back
-of the queue; a shard that fails too often is given up, and the others go on.
+One call is in flight per actor, so that the time of a call is the time since it was given. An
+actor that is lost, or late, is replaced. What fails goes to the back of the queue; a shard that
+fails too often is split into its images, an image that does gets the last resort, and where even
+that fails it is given up and the others go on.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.shards import Limits, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ class Event:
 
     Attributes:
         actor: Which one.
-        result: What its call returned; None for the call that only says it is ready.
+        result: What its call returned: rows, or its node for the call that says it is ready.
         error: Why its call failed, if it did.
         lost: Whether the actor itself is gone.
     """
@@ -39,8 +41,8 @@ class Executor(Protocol):
         """Starts an actor; an event tells when it is ready."""
         ...
 
-    def submit(self, actor: int, shard: Shard) -> None:
-        """Gives a shard to an idle actor."""
+    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
+        """Gives a shard to an idle actor, to be done in full or by the last resort."""
         ...
 
     def wait(self, timeout: float) -> Sequence[Event]:
@@ -56,6 +58,42 @@ class NoActorError(RuntimeError):
     """No actor can be started."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A shard on its way.
+
+    Attributes:
+        shard: What is to be done.
+        failures: How often it failed or was late.
+        losses: How many actors were lost over it.
+        resort: Whether the last resort is wanted in place of the fits.
+    """
+
+    shard: Shard
+    failures: int = 0
+    losses: int = 0
+    resort: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call, as it ended.
+
+    Attributes:
+        job: What was tried, with what had gone wrong before.
+        node: Where.
+        outcome: done, failed, late or lost.
+        reason: Why it was not done; empty where it was.
+        seconds: How long it took.
+    """
+
+    job: Job
+    node: str
+    outcome: str
+    reason: str
+    seconds: float
+
+
 @dataclass
 class Scheduler:
     """The state of a run in progress.
@@ -64,48 +102,51 @@ class Scheduler:
         executor: Where actors live.
         shards: What is to be done.
         actors: How many actors are wanted.
-        on_result: Called with each shard and its rows as they come.
+        on_result: Called with each shard, or image of a split shard, and its rows as they come.
+        on_failure: Called with each image that is given up, and why.
+        on_attempt: Called with each call that ended.
         on_tick: Called at least once a second with the scheduler.
         clock: Seconds, monotonic.
-        start_timeout: Seconds without any actor after which the run is given up.
-        max_attempts: Attempts of a shard before it is given up.
+        limits: When to stop trying.
     """
 
     executor: Executor
     shards: Sequence[Shard]
     actors: int
     on_result: Callable[[Shard, Any], None]
+    on_failure: Callable[[Shard, str], None]
+    on_attempt: Callable[[Attempt], None]
     on_tick: Callable[["Scheduler"], None]
     clock: Callable[[], float]
-    start_timeout: float = 120.0
-    max_attempts: int = 3
-    queue: deque[Shard] = field(init=False)
+    limits: Limits = field(default_factory=Limits)
+    queue: deque[Job] = field(init=False)
     starting: set[int] = field(init=False, default_factory=set)
     idle: list[int] = field(init=False, default_factory=list)
-    busy: dict[int, Shard] = field(init=False, default_factory=dict)
-    attempts: dict[int, int] = field(init=False, default_factory=dict)
+    busy: dict[int, tuple[Job, float]] = field(init=False, default_factory=dict)
+    nodes: dict[int, str] = field(init=False, default_factory=dict)
     failed: dict[int, str] = field(init=False, default_factory=dict)
-    done: int = field(init=False, default=0)
     retries: int = field(init=False, default=0)
+    losses: int = field(init=False, default=0)
     last_loss: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.queue = deque(self.shards)
+        self.queue = deque(Job(shard) for shard in self.shards)
 
     def run(self) -> dict[int, str]:
         """Does all shards.
 
         Returns:
-            Number and reason of each shard that was given up.
+            Index and reason of each image that was given up.
 
         Raises:
-            NoActorError: If no actor was ready for `start_timeout` seconds.
+            NoActorError: If no actor was ready for `start_seconds`.
         """
         self._last_alive = self.clock()
         while self.queue or self.busy:
             self._hire()
             for event in self.executor.wait(1.0):
                 self._handle(event)
+            self._end_late()
             self._assign()
             self._check_alive()
             self.on_tick(self)
@@ -123,45 +164,80 @@ class Scheduler:
             self.starting.add(self.executor.start())
 
     def _handle(self, event: Event) -> None:
-        """Moves an actor, and the shard it had, to where they now belong."""
-        shard = self.busy.pop(event.actor, None)
-        self.starting.discard(event.actor)
+        """Moves an actor, and the job it had, to where they now belong."""
+        actor = event.actor
+        started = actor in self.starting
+        self.starting.discard(actor)
+        call = self.busy.pop(actor, None)
         if event.lost:
-            self.executor.discard(event.actor)
-            self.last_loss = event.error
-            logger.warning("an actor was lost (%s)", event.error)
+            self._lose(actor, event.error or "")
         else:
-            self.idle.append(event.actor)
-        if shard is None:
+            self.idle.append(actor)
+            if started:
+                self.nodes[actor] = str(event.result)
+        if call is None:
             return
         if event.error is None:
-            self.on_result(shard, event.result)
-            self.done += 1
+            self._record(call, actor, "done", "")
+            self.on_result(call[0].shard, event.result)
         else:
-            self._retry(shard, event.error)
+            self._fail(call, actor, "lost" if event.lost else "failed", event.error)
 
-    def _retry(self, shard: Shard, reason: str) -> None:
-        """Queues a shard again, or gives it up."""
-        self.attempts[shard.number] = self.attempts.get(shard.number, 0) + 1
-        if self.attempts[shard.number] < self.max_attempts:
-            logger.warning("%s will be tried again: %s", shard, reason)
+    def _lose(self, actor: int, reason: str) -> None:
+        """Forgets an actor that is gone."""
+        self.executor.discard(actor)
+        self.losses += 1
+        self.last_loss = reason
+        logger.warning("an actor was lost (%s)", reason)
+
+    def _end_late(self) -> None:
+        """Kills actors whose call has taken too long."""
+        for actor, call in list(self.busy.items()):
+            allowed = self.limits.image_seconds * len(call[0].shard.indices)
+            if self.clock() - call[1] > allowed:
+                del self.busy[actor]
+                self.executor.discard(actor)
+                self._fail(call, actor, "late", f"not done within {allowed:g} s")
+
+    def _record(self, call: tuple[Job, float], actor: int, outcome: str, reason: str) -> None:
+        """Reports how a call ended."""
+        seconds = self.clock() - call[1]
+        self.on_attempt(Attempt(call[0], self.nodes.get(actor, ""), outcome, reason, seconds))
+
+    def _fail(self, call: tuple[Job, float], actor: int, outcome: str, reason: str) -> None:
+        """Queues a job again, in parts or as a last resort, or gives its image up."""
+        self._record(call, actor, outcome, reason)
+        job = call[0]
+        lost = outcome == "lost"
+        job = replace(job, failures=job.failures + (not lost), losses=job.losses + lost)
+        attempts = 1 if job.resort else self.limits.attempts
+        spent = job.failures >= attempts or job.losses >= self.limits.losses
+        if not spent:
+            logger.warning("%s will be tried again: %s", job.shard, reason)
             self.retries += 1
-            self.queue.append(shard)
+            self.queue.append(job)
+        elif len(job.shard.indices) > 1:
+            logger.warning("%s will be tried image by image: %s", job.shard, reason)
+            self.queue.extend(Job(image) for image in job.shard.images_alone())
+        elif not job.resort:
+            logger.warning("%s gets the noise of the network: %s", job.shard, reason)
+            self.queue.append(Job(job.shard, resort=True))
         else:
-            logger.error("%s was given up: %s", shard, reason)
-            self.failed[shard.number] = reason
+            logger.error("%s was given up: %s", job.shard, reason)
+            self.failed.update(dict.fromkeys(job.shard.indices, reason))
+            self.on_failure(job.shard, reason)
 
     def _assign(self) -> None:
-        """Gives queued shards to idle actors."""
+        """Gives queued jobs to idle actors."""
         while self.queue and self.idle:
-            actor, shard = self.idle.pop(), self.queue.popleft()
-            self.busy[actor] = shard
-            self.executor.submit(actor, shard)
+            actor, job = self.idle.pop(), self.queue.popleft()
+            self.busy[actor] = (job, self.clock())
+            self.executor.submit(actor, job.shard, job.resort)
 
     def _check_alive(self) -> None:
         """Gives up where no actor has been ready for too long."""
         if self.alive:
             self._last_alive = self.clock()
-        elif self.clock() - self._last_alive > self.start_timeout:
+        elif self.clock() - self._last_alive > self.limits.start_seconds:
             why = f" (the last one was lost: {self.last_loss})" if self.last_loss else ""
-            raise NoActorError(f"no actor was ready within {self.start_timeout:g} s{why}")
+            raise NoActorError(f"no actor was ready within {self.limits.start_seconds:g} s{why}")

@@ -1,4 +1,4 @@
-"""Shards: the units of work of a run, and of what is written and redone."""
+"""Shards: the units of work of a run, of what is written and redone, and when to stop trying."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddrs_dist.data import ImageSet
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop trying.
+
+    Attributes:
+        start_seconds: Seconds without any actor after which the run is given up.
+        image_seconds: Seconds per image after which a call is late and its actor is killed.
+        attempts: Times that a shard may fail or be late.
+        losses: Actors that a shard may take with it; machines go for other reasons too.
+    """
+
+    start_seconds: float = 120.0
+    image_seconds: float = float("inf")
+    attempts: int = 3
+    losses: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +44,13 @@ class Shard:
         first, last = self.indices[0], self.indices[-1]
         images = f"image {first}" if len(self.indices) == 1 else f"images {first} to {last}"
         return f"shard {self.number} ({images})"
+
+    def images_alone(self) -> list["Shard"]:
+        """Its images, each in a shard of its own with the same number."""
+        return [
+            Shard(self.number, (index,), self.images[k : k + 1])
+            for k, index in enumerate(self.indices)
+        ]
 
 
 def split(images: ImageSet, indices: Sequence[int], size: int) -> list[Shard]:

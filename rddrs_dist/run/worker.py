@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rddrs_dist.certify import Budget, Certificate, Floats, certify
-from rddrs_dist.methods import DDRS, Context, Fit, Method
+from rddrs_dist.certify import ABSTAIN, Budget, Certificate, Floats, certify
+from rddrs_dist.methods import DDRS, RS, Context, Fit, Method, Status
 from rddrs_dist.models import load
 from rddrs_dist.noise import Noise
 from rddrs_dist.reference import Reference, others_inside
@@ -35,6 +35,7 @@ class Task:
         sigma: Standard deviation the network was trained with.
         budget: Samples and confidence.
         seed: Seed of the run.
+        fit_seconds: Seconds per image and method after which a fit returns what it has.
     """
 
     methods: Sequence[Method]
@@ -42,6 +43,7 @@ class Task:
     sigma: float
     budget: Budget
     seed: int
+    fit_seconds: float = float("inf")
 
 
 @dataclass
@@ -96,8 +98,13 @@ class Worker:
             tensors = [torch.from_numpy(part).to(self.device) for part in (images, labels)]
         return Reference(*tensors)
 
-    def certify(self, shard: Shard) -> list[Row]:
-        """The rows of a shard, one per method and image, without label and verdict."""
+    def certify(self, shard: Shard, resort: bool = False) -> list[Row]:
+        """The rows of a shard, one per method and image, without label and verdict.
+
+        Args:
+            shard: Images.
+            resort: Whether to certify the noise of RS in place of every fit.
+        """
         images = torch.from_numpy(shard.images.copy()).to(self.device)
         streams = Streams.of(self.task.seed, shard.indices)
         context = Context(self.task.sigma, streams, reference=self.reference)
@@ -105,7 +112,7 @@ class Worker:
         ball = None
         for method in self.task.methods:
             with self._timed() as fitting:
-                fit = method.fit(self.model, images, context)
+                fit = self._fit(RS() if resort else method, images, context)
             if method.name == DDRS.name:
                 context = replace(context, sigma_star=fit.noise)
             if method.name not in self.task.report:
@@ -121,8 +128,15 @@ class Worker:
                 "certify_seconds": certifying.seconds / len(images),
             }
             inside = self._others_inside(images, fit.noise, certificate)
+            if resort:
+                fit = replace(fit, status=[Status.FALLBACK] * len(images))
             rows += self._rows(shard, method, fit, certificate, ball, inside, times)
         return rows
+
+    def _fit(self, method: Method, images: Tensor, context: Context) -> Fit:
+        """A fit that ends in time, if its method looks at the clock."""
+        deadline = time.monotonic() + self.task.fit_seconds * len(images)
+        return method.fit(self.model, images, replace(context, deadline=deadline))
 
     def _others_inside(
         self, images: Tensor, noise: Noise, certificate: Certificate
@@ -198,4 +212,41 @@ class Worker:
                 **times,
                 "seed": self.task.seed,
                 "shard": shard.number,
+                "error": None,
             }
+
+
+def failed_rows(task: Task, shard: Shard, error: str) -> list[Row]:
+    """The rows of images for which nothing could be computed: abstentions, and why.
+
+    They keep such images in the denominator of every curve.
+    """
+    zeros = (
+        "p_lower", "radius", "l2_radius", "proxy_radius", "capped_proxy_radius", "min_axis",
+        "mean_axis", "max_axis", "fit_seconds", "certify_seconds",
+    )  # fmt: skip
+    return [
+        {
+            "index": index,
+            "method": method,
+            "sigma": task.sigma,
+            "prediction": ABSTAIN,
+            "count": 0,
+            "n": task.budget.n,
+            "n0": task.budget.n0,
+            "alpha": task.budget.alpha,
+            **dict.fromkeys(zeros, 0.0),
+            "log_volume": float("-inf"),
+            "axes_beyond_domain": 0,
+            "others_inside": 0,
+            "contains_ddrs_ball": None,
+            "fit_status": "failed",
+            "fit_steps": 0,
+            "fit_objective": float("nan"),
+            "seed": task.seed,
+            "shard": shard.number,
+            "error": error,
+        }
+        for index in shard.indices
+        for method in task.report
+    ]

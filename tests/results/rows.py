@@ -38,6 +38,7 @@ def row(index: int | np.integer = 0, method: str = "rs", **changes: Any) -> dict
         "certify_seconds": 1.5,
         "seed": 0,
         "shard": 0,
+        "error": None,
     }
     return values | changes
 

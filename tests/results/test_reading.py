@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rddrs_dist.results import read, read_many
-from rddrs_dist.results.schema import ADDED, SCHEMA
+from rddrs_dist.results.schema import ADDED, SCHEMA, SCHEMA_VERSION
 from rddrs_dist.results.store import Store
 
 from .rows import row
@@ -48,19 +48,21 @@ def test_rows_are_sorted_and_attributes_told(tmp_path):
     assert frame.attrs["metadata"]["data_sha256"] == "d"
 
 
-def test_a_part_of_version_1_reads_with_nulls_where_columns_are_new(tmp_path):
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_part_of_an_earlier_version_reads_with_nulls_where_columns_are_new(tmp_path, version):
     out = run(tmp_path, [row(3)])
     path = out / "part-00000.parquet"
     part = pq.read_table(path)
-    old = part.drop_columns(list(ADDED))
-    metadata = part.schema.metadata | {b"rddrs_dist.schema_version": b"1"}
+    added = sorted(set().union(*(names for later, names in ADDED.items() if later > version)))
+    old = part.drop_columns(added)
+    metadata = part.schema.metadata | {b"rddrs_dist.schema_version": str(version).encode()}
     pq.write_table(old.replace_schema_metadata(metadata), path)
     frame = read(out)
     assert list(frame.columns) == SCHEMA.names
-    assert frame[list(ADDED)].isna().all(axis=None)
+    assert frame[added].isna().all(axis=None)
     assert frame["radius"].tolist() == [2.0]
     pq.write_table(old.drop_columns(["radius"]).replace_schema_metadata(metadata), path)
-    with pytest.raises(ValueError, match="columns of schema version 2, got version 1"):
+    with pytest.raises(ValueError, match=f"columns of schema version 3, got version {version}"):
         read(out)
 
 

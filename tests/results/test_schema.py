@@ -40,6 +40,7 @@ WANTED = [
     "certify_seconds",
     "seed",
     "shard",
+    "error",
 ]
 
 
@@ -50,6 +51,7 @@ def test_columns_have_the_promised_names_order_and_nullability():
         "axes_beyond_domain",
         "others_inside",
         "contains_ddrs_ball",
+        "error",
     ]
 
 
@@ -57,7 +59,7 @@ def test_values_keep_full_precision_and_metadata_returns():
     made = table([row(radius=0.1 + 0.2, index=np.int64(7))], {"run_id": "abc"})
     assert made["radius"].to_pylist() == [0.30000000000000004]
     assert made["index"].to_pylist() == [7]
-    assert read_metadata(made.schema) == {"schema_version": "2", "run_id": "abc"}
+    assert read_metadata(made.schema) == {"schema_version": "3", "run_id": "abc"}
     assert b"rddrs_dist.run_id" in made.schema.metadata
 
 

@@ -207,7 +207,7 @@ def test_a_damaged_part_is_set_aside_and_its_shard_redone(tmp_path, caplog, how)
             store.write(shard, [row(index, shard=shard) for index in range(50)])
         store.complete({})
     damage(tmp_path / "part-00001.parquet", how)
-    with pytest.raises(ValueError, match=r"part-00001.* whole Parquet part"):
+    with pytest.raises(ValueError, match=r"part-00001.* whole Parquet file"):
         read(tmp_path)
     with opened(tmp_path, resume=True) as store:
         assert store.finished() == {0}

@@ -3,6 +3,7 @@
 All runs here have one identity, that of the fixture `run`, so that their rows can be compared.
 """
 
+import ctypes
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from rddrs_dist.results import read
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor, connected
 from rddrs_dist.run.config import Run
+from rddrs_dist.run.events import read_events
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.run.worker import Task
 
@@ -82,9 +84,9 @@ class Murderous(RayExecutor):
     victims: list[int]
     submitted = 0
 
-    def submit(self, actor: int, shard: Shard) -> None:
+    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
         pid = self._actors[actor].__ray_call__.remote(lambda self: os.getpid())
-        super().submit(actor, shard)
+        super().submit(actor, shard, resort)
         self.submitted += 1
         if self.submitted == 3:
             self.victims.append(ray.get(pid))
@@ -205,19 +207,62 @@ def test_an_actor_that_cannot_load_its_network_is_lost_and_says_why(run: Run):
     assert re.match("ActorDiedError: ValueError: checkpoint .*safetensors", event.error or "")
 
 
-def test_a_shard_that_raises_is_given_up_and_the_others_are_done(
+def test_an_image_that_fails_has_a_row_with_its_error_and_resume_tries_it_again(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     original = driver.split
     monkeypatch.setattr(driver, "split", lambda *given: broken(original(*given)))
-    wanting = replace(run, methods=("rs",), actors=1, max_attempts=2)
-    assert certify(wanting) == cli.FAILED_SHARDS
-    assert "1 shards were given up (first: shard 0" in capsys.readouterr().err
-    assert sorted(parts(run.out)) == ["part-00001.parquet", "part-00002.parquet"]
-    assert not read(run.out).attrs["complete"]
+    wanting = replace(run, methods=("rs",), actors=1, max_attempts=2, indices="0:80:20")
+    wanting = replace(wanting, shard_size=2)
+    assert certify(wanting) == cli.FAILED_IMAGES
+    assert "for 2 images (first: image 0" in capsys.readouterr().err
+    frame = read(run.out)
+    assert frame["index"].tolist() == [0, 20, 40, 60]
+    assert frame["fit_status"].tolist() == ["failed"] * 2 + ["closed_form"] * 2
+    assert frame["prediction"].tolist()[:2] == [-1, -1] and not frame["correct"][:2].any()
+    assert frame["error"][0].startswith("RuntimeError") and frame["error"][2:].isna().all()
+    assert not frame.attrs["complete"]
+    tried = read_events(run.out).to_pandas()
+    assert tried[tried["index"] == 20]["outcome"].tolist() == ["failed"] * 5
+    assert tried[tried["index"] == 20]["resort"].tolist() == [False] * 4 + [True]
+    assert tried[tried["index"] == 40]["outcome"].tolist() == ["done"]
+    monkeypatch.setattr(driver, "split", original)
+    assert certify(replace(wanting, resume=True)) == cli.COMPLETE
+    assert read(run.out)["error"].isna().all()
 
 
 def broken(shards: list[Shard]) -> list[Shard]:
-    """The first three shards, the first with images that do not fit the network."""
-    first = replace(shards[0], images=shards[0].images[:, :, :3])
-    return [first, *shards[1:3]]
+    """The first shard with images that do not fit the network."""
+    return [replace(shards[0], images=shards[0].images[:, :, :3]), *shards[1:]]
+
+
+class Hanging(RayExecutor):
+    """Lets the actor of the second shard hang in native code that holds the interpreter."""
+
+    submitted = 0
+
+    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
+        self.submitted += 1
+        if self.submitted == 2:
+            self._actors[actor].__ray_call__.remote(lambda self: ctypes.PyDLL(None).pause())
+        super().submit(actor, shard, resort)
+
+
+def test_an_actor_that_hangs_is_killed_at_the_hard_deadline_and_nothing_is_lost(
+    quiet: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(driver, "RayExecutor", Hanging)
+    assert driver.certify(replace(run, image_seconds=20)) == {}
+    assert_same_rows(run.out, quiet)
+    late = read_events(run.out).to_pandas().query("outcome == 'late'")
+    assert len(late) == 1 and late["seconds"].item() > 20
+    assert late["node"].item() == "127.0.0.1" or late["node"].item().count(".") == 3
+
+
+def test_a_fit_that_may_take_no_time_says_so(run: Run):
+    """The soft deadline: the noise at which the fit was is certified."""
+    assert driver.certify(replace(run, indices="0", fit_seconds=1e-6, methods=("ancer",))) == {}
+    frame = read(run.out)
+    assert frame["fit_status"].tolist() == ["deadline"]
+    assert frame["fit_steps"].tolist() == [0]
