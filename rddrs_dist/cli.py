@@ -1,9 +1,10 @@
-"""The command line: `rddrs train | certify | curves`."""
+"""The command line: `rddrs train | certify | status | curves`."""
 
 import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,17 @@ class Curves:
     dirs: Positional[tuple[Path, ...]]
     out: Path
     common: bool = False
+
+
+@dataclass(frozen=True)
+class Status:
+    """Show how far a run is and what it has found, while it runs and afterwards.
+
+    Attributes:
+        dir: Folder given to `rddrs certify` as --out.
+    """
+
+    dir: Positional[Path]
 
 
 def train(training: Training) -> int:
@@ -117,6 +129,14 @@ def curves(options: Curves) -> int:
     return COMPLETE
 
 
+def status(options: Status) -> int:
+    """Prints where a run stands."""
+    from rddrs_dist.results.status import status as text
+
+    print(text(options.dir, time.time()), end="")
+    return COMPLETE
+
+
 def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training]):
     """The preset named right after a command, taken out of the arguments; None without one."""
     if argv[:1] != [command] or len(argv) < 2 or argv[1].startswith("-"):
@@ -127,7 +147,7 @@ def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training
     return presets[name]
 
 
-def parse(argv: Sequence[str]) -> Training | Run | Curves:
+def parse(argv: Sequence[str]) -> Training | Run | Status | Curves:
     """The configuration that command-line arguments stand for.
 
     Raises:
@@ -140,6 +160,7 @@ def parse(argv: Sequence[str]) -> Training | Run | Curves:
     commands = (
         Annotated[Training, subcommand("train", default=training)]
         | Annotated[Run, subcommand("certify", default=run)]
+        | Annotated[Status, subcommand("status")]
         | Annotated[Curves, subcommand("curves")]
     )
     complaint = io.StringIO()
@@ -184,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
-        commands = {Training: train, Run: certify, Curves: curves}
+        commands = {Training: train, Run: certify, Status: status, Curves: curves}
         return commands[type(options)](options)  # type: ignore[operator]
     except (ValueError, OSError) as error:
         if os.environ.get("RDDRS_DEBUG"):

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 
 from rddrs_dist import data, models
+from rddrs_dist.results import parts, read
+from rddrs_dist.results.status import SUMMARY, summary
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
 from rddrs_dist.run.config import Run, run_id
 from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.progress import Progress
+from rddrs_dist.run.report import Report
 from rddrs_dist.run.scheduler import NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
 from rddrs_dist.run.worker import Row, Task, failed_rows
@@ -140,7 +143,9 @@ def certify(run: Run) -> dict[int, str]:
         todo = [shard for shard in shards if shard.number not in finished]
         failed = _work(run, inputs, store, todo) if todo else {}
         if not failed:
-            store.complete({"images": len(inputs.indices), "shards": len(shards)})
+            facts = {"images": len(inputs.indices), "shards": len(shards)}
+            store.complete(facts)
+            parts.replace_json(inputs.out / SUMMARY, summary(read(inputs.out), facts))
     return failed
 
 
@@ -171,6 +176,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
     progress = Progress(len(inputs.indices), len(inputs.indices) - left)
 
     rows, events = _Rows(inputs, store, todo), EventLog(inputs.out)
+    report = Report(inputs.out, progress, run.actors)
 
     def on_result(shard: Shard, found: list[Row]) -> None:
         rows.add(shard, found)
@@ -179,6 +185,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
     def on_tick(state: Scheduler) -> None:
         check_stop()
         events.tick()
+        report.tick(state)
         progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
 
     with connected(run), _stoppable() as check_stop:
@@ -199,6 +206,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
             raise NoActorError(f"{error}: {resources(run)}") from error
         finally:
             events.write()
+            report.write(scheduler)
             progress.close()
 
 

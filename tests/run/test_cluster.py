@@ -4,6 +4,7 @@ All runs here have one identity, that of the fixture `run`, so that their rows c
 """
 
 import ctypes
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ import ray
 
 from rddrs_dist import cli
 from rddrs_dist.results import read
+from rddrs_dist.results.status import SUMMARY
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor, connected
 from rddrs_dist.run.config import Run
@@ -64,8 +66,13 @@ def quiet(reference: Path, run: Run) -> Path:
     return reference
 
 
-def test_the_reference_is_whole(quiet: Path, run: Run):
+def test_the_reference_is_whole(quiet: Path, run: Run, capsys: pytest.CaptureFixture[str]):
     frame = read(quiet)
+    assert cli.main(["status", str(quiet)]) == cli.COMPLETE
+    assert f"complete: {IMAGES}/{IMAGES} images" in capsys.readouterr().out
+    told = json.loads((quiet / SUMMARY).read_text())
+    assert told["run"] == {"images": IMAGES, "shards": IMAGES}
+    assert [line["method"] for line in told["methods"]] == list(run.methods)
     assert len(frame) == IMAGES * len(run.methods)
     assert set(frame["method"]) == set(run.methods)
     assert frame.attrs["complete"]
