@@ -136,7 +136,7 @@ def best_multiple(
         better = torch.from_numpy(gain > score).to(scale.device)
         best = torch.where(trailing(better, scale), k * scale, best)
         score = np.maximum(score, gain)
-    return FullNoise(best, shape)
+    return FullNoise(best, shape).lower()
 
 
 def _radii(

@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.noise.base import Noise
+
+# Columns of a triangular scale that are multiplied at once: few enough to pass over its zeros.
+_COLUMNS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +27,27 @@ class FullNoise(Noise):
         d = math.prod(self.event_shape)
         return (d, d)
 
+    def lower(self) -> "FullNoise":
+        """The same noise with a lower triangular scale of positive diagonal, half as much work."""
+        # S = L Q from the QR decomposition of S^T; L L^T = S S^T.
+        root = linalg.qr(self.scale.double().mT, mode="r").R.mT
+        root = root * root.diagonal(dim1=1, dim2=2).sign().unsqueeze(-2)
+        return FullNoise(root.to(self.scale.dtype), self.event_shape)
+
+    @cached_property
+    def _is_lower(self) -> bool:
+        return not bool(self.scale.triu(1).any())
+
     def colour(self, z: Tensor) -> Tensor:
         """S z; see Noise.colour."""
-        return (z.flatten(2) @ self.scale.mT).view_as(z)  # (B, n, d) @ (B, d, d)
+        flat = z.flatten(2)
+        if not self._is_lower:
+            return (flat @ self.scale.mT).view_as(z)  # (B, n, d) @ (B, d, d)
+        edges = [*range(0, self.dimension, _COLUMNS), self.dimension]
+        parts = [
+            flat[..., :end] @ self.scale[:, start:end, :end].mT for start, end in pairwise(edges)
+        ]
+        return torch.cat(parts, -1).view_as(z)
 
     def mahalanobis(self, delta: Tensor) -> Tensor:
         """||S^-1 delta||; see Noise.mahalanobis."""
