@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ _LOST = (
     exceptions.ObjectLostError,
     exceptions.RuntimeEnvSetupError,
 )
+
+_KNOCK_SECONDS = 10.0
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -104,6 +107,17 @@ def resources(run: Run) -> str:
     )
 
 
+def _knock(address: str) -> None:
+    """Fails within seconds where nobody listens; Ray itself would try for minutes.
+
+    Raises:
+        OSError: If there is no such host, or nobody listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+
+
 @contextlib.contextmanager
 def connected(run: Run) -> Iterator[None]:
     """Connects to the cluster the run names, or starts one on this machine for its duration."""
@@ -112,8 +126,9 @@ def connected(run: Run) -> Iterator[None]:
     address = run.address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
+        except OSError as error:
             raise ConnectionError(
                 f"no Ray cluster at {address}: start one with `ray start --head`, set "
                 "RAY_AUTH_MODE=token if it wants a token, or leave --address out for a local one"

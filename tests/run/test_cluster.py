@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -201,6 +202,14 @@ def test_a_request_that_cannot_be_met_says_what_there_is(
     text = one_line(capsys)
     assert "1 CPU and 1 GPU per actor" in text
     assert "3 CPU and 0 GPU" in text
+
+
+def test_an_address_where_nobody_listens_is_one_line(run: Run, capsys: pytest.CaptureFixture[str]):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert certify(replace(run, address=address)) == cli.WRONG
+    assert f"no Ray cluster at {address}: start one" in one_line(capsys)
 
 
 def test_an_actor_that_cannot_load_its_network_is_lost_and_says_why(run: Run):
