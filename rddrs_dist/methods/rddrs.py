@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, linalg, nn
 
 from rddrs_dist.geometry import affine_invariant, metrics
-from rddrs_dist.geometry.symmetric import from_eigen
+from rddrs_dist.geometry.symmetric import eye, from_eigen
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
 from rddrs_dist.methods.checks import at_least_one, clamp_range, one_of, positive
@@ -152,14 +152,14 @@ class RDDRS(Method):
             matrix = metrics.step(self.metric, scale.matrix, gradient, length)
         # Judged in the precision that will be sampled from: a scale that overflows there is lost.
         good &= torch.isfinite(matrix.float()).flatten(1).all(1)
-        eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        axes, frame = linalg.eigh(torch.where(trailing(good, matrix), matrix, eye))
+        one = eye(matrix.shape[-1], matrix)
+        axes, frame = linalg.eigh(torch.where(trailing(good, matrix), matrix, one))
         return _Scale(torch.where(good[:, None], axes.clamp_min(floor), torch.nan), frame)
 
 
 def _isotropic(sigma: Tensor, dimension: int) -> _Scale:
     """sigma I from (B, 1)."""
-    frame = torch.eye(dimension, dtype=sigma.dtype, device=sigma.device)
+    frame = eye(dimension, sigma)
     return _Scale(sigma.expand(-1, dimension), frame.expand(len(sigma), -1, -1))
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def _methods(frame: pd.DataFrame) -> str:
     table = tables.summary(frame, {"proxy": (0.0,)}).to_dict("records")
     unusual = [_unusual(select(frame, method=m, sigma=sigma)) for sigma, m in lines(frame)]
     body = [_cells(line, text) for line, text in zip(table, unusual, strict=True)]
-    return _aligned([_HEADER, *body]) + "\n" + _LEGEND
+    return tables.aligned([_HEADER, *body]) + "\n" + _LEGEND
 
 
 def _cells(line: Mapping[Any, Any], unusual: str) -> list[str]:
@@ -224,13 +224,7 @@ def _slowest(frame: pd.DataFrame) -> str:
     slow = timed.nlargest(_SLOWEST, "seconds").to_dict("records")
     body = [[str(one["index"]), one["method"], f"{one['seconds']:.3f}"] for one in slow]
     title = "slowest images, fit and certificate together; images of a shard share its mean"
-    return title + "\n" + _aligned([("index", "method", "seconds"), *body])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Puts cells into columns, to the right of each."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, cells, widths)) for cells in rows)
+    return title + "\n" + tables.aligned([("index", "method", "seconds"), *body])
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import filelock
+import pyarrow as pa
 
 from rddrs_dist.results import parts
 from rddrs_dist.results.claim import claim
@@ -84,8 +85,7 @@ class Store:
         for leftover in self.out.glob(parts.TEMPORARY + "*"):
             leftover.unlink()
         found = parts.part_paths(self.out)
-        kept = {shard: path for shard, path in found.items() if self._keep(shard, path)}
-        return frozenset(shard for shard, path in kept.items() if not _has_errors(path))
+        return frozenset(shard for shard, path in found.items() if self._is_done(shard, path))
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Writes the part of one shard so that it exists whole or not at all.
@@ -134,35 +134,32 @@ class Store:
         parts.replace_json(self.out / parts.MANIFEST, manifest)
         parts.replace(self.out / parts.SUCCESS, b"")
 
-    def _keep(self, shard: int, path: Path) -> bool:
-        """Tells whether a part is whole and ours, and sets it aside where it is not."""
-        fault = self._fault(shard, path)
-        if not fault:
-            return True
+    def _is_done(self, shard: int, path: Path) -> bool:
+        """Tells whether a part needs no more work; one that is not whole and ours is set aside."""
+        try:
+            part = parts.read_part(path)
+            self._check_ours(shard, part)
+        except ValueError as fault:
+            self._set_aside(path, fault)
+            return False
+        return part["error"].null_count == len(part)
+
+    def _check_ours(self, shard: int, part: pa.Table) -> None:
+        """Raises where a part is not the one of this run that its name promises."""
+        run_id = read_metadata(part.schema).get("run_id")
+        if run_id != self.metadata["run_id"]:
+            raise ValueError(f"it is of run {run_id}, not of run {self.metadata['run_id']}")
+        shards = part["shard"].unique().to_pylist()
+        if shards != [shard]:
+            raise ValueError(f"its rows are of shards {shards}, not of {shard}")
+
+    def _set_aside(self, path: Path, fault: ValueError) -> None:
+        """Renames a part, so that it is neither read nor lost."""
         aside = path.with_name(parts.CORRUPT + path.name)
         _log.warning("set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault)
         self._retract()
         os.replace(path, aside)
-        return False
-
-    def _fault(self, shard: int, path: Path) -> str:
-        """Says what is wrong with a part, or nothing where it is good."""
-        try:
-            part = parts.read_part(path)
-        except ValueError as error:
-            return str(error)
-        run_id = read_metadata(part.schema).get("run_id")
-        if run_id != self.metadata["run_id"]:
-            return f"it is of run {run_id}, not of run {self.metadata['run_id']}"
-        shards = part["shard"].unique().to_pylist()
-        return "" if shards == [shard] else f"its rows are of shards {shards}, not of {shard}"
 
     def _retract(self) -> None:
         """Removes the mark of completeness, since the parts are about to change."""
         (self.out / parts.SUCCESS).unlink(missing_ok=True)
-
-
-def _has_errors(path: Path) -> bool:
-    """Tells whether nothing could be computed for some image of a part."""
-    errors = parts.read_part(path)["error"]
-    return errors.null_count < len(errors)

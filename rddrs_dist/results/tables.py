@@ -68,10 +68,14 @@ def to_text(table: pd.DataFrame) -> str:
     """Renders a summary as aligned text for a terminal, one block per metric."""
     blocks = []
     for title, header, body in _blocks(table):
-        widths = [max(map(len, cells)) for cells in zip(header, *body, strict=True)]
-        printed = ["  ".join(map(str.rjust, cells, widths)) for cells in (header, *body)]
-        blocks.append("\n".join([title, *printed]))
+        blocks.append(title + "\n" + aligned([header, *body]))
     return "\n\n".join(blocks) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Puts cells into columns, to the right of each."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, cells, widths)) for cells in rows)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
