@@ -95,11 +95,8 @@ def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
     Returns:
         S B with 0 < B <= I.
     """
-    return _pushed_out(scale, displacements, distance) if len(displacements) else scale
-
-
-def _pushed_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
-    """The scale after all of a few displacements have been pushed out, one after another."""
+    if not len(displacements):
+        return scale
     # A little beyond, so that rounding to the precision of the scale brings none back.
     wanted = distance * (1 + 1e-3)
     whitened = linalg.solve(scale, displacements.mT).mT  # (k, d)
