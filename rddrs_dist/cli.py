@@ -14,9 +14,11 @@ import tyro
 from tyro.conf import Positional, subcommand
 
 from rddrs_dist import data, models
-from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Training
+from rddrs_dist.results.sound import SOUND
+from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
 from rddrs_dist.train import accuracy, train_new
 
+UNSOUND = 1
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
 
 
@@ -44,6 +46,29 @@ class Status:
     """
 
     dir: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check a finished run with code that shares nothing with what made it.
+
+    Attributes:
+        dir: Folder given to `rddrs certify` as --out.
+        checkpoint: The network that was certified; --resample wants it.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        resample: Rows to draw again, from the streams of the run and from fresh ones; wants
+            stored scales (--save-scales).
+        tables: Tables that `rddrs curves` made of this run alone (table.md or table.csv), whose
+            numbers are then computed anew.
+        seed: Chooses the rows to draw again and the fresh streams.
+    """
+
+    dir: Positional[Path]
+    checkpoint: Path | None = None
+    data_root: Path | None = None
+    resample: int = 0
+    tables: tuple[Path, ...] = ()
+    seed: int = 0
 
 
 def train(training: Training) -> int:
@@ -129,12 +154,39 @@ def curves(options: Curves) -> int:
     return COMPLETE
 
 
+def soundness(options: Soundness) -> int:
+    """Does the soundness pass and prints what it did to each method."""
+    from rddrs_dist.run.sound import as_text
+    from rddrs_dist.run.sound import soundness as shrink
+
+    print(as_text(shrink(options)), end="")
+    print(f"wrote {options.dir / SOUND}; `rddrs curves {options.dir}` draws sound radii too")
+    return COMPLETE
+
+
 def status(options: Status) -> int:
     """Prints where a run stands."""
     from rddrs_dist.results.status import status as text
 
     print(text(options.dir, time.time()), end="")
     return COMPLETE
+
+
+def verify(options: Verify) -> int:
+    """Checks a run and prints what was checked and found."""
+    from rddrs_dist.verify import as_text, is_sound
+    from rddrs_dist.verify import verify as check
+
+    outcomes = check(
+        options.dir,
+        checkpoint=options.checkpoint,
+        data_root=options.data_root,
+        resample=options.resample,
+        tables=options.tables,
+        seed=options.seed,
+    )
+    print(as_text(outcomes), end="")
+    return COMPLETE if is_sound(outcomes) else UNSOUND
 
 
 def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training]):
@@ -147,7 +199,7 @@ def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training
     return presets[name]
 
 
-def parse(argv: Sequence[str]) -> Training | Run | Status | Curves:
+def parse(argv: Sequence[str]) -> Training | Run | Soundness | Status | Verify | Curves:
     """The configuration that command-line arguments stand for.
 
     Raises:
@@ -160,7 +212,9 @@ def parse(argv: Sequence[str]) -> Training | Run | Status | Curves:
     commands = (
         Annotated[Training, subcommand("train", default=training)]
         | Annotated[Run, subcommand("certify", default=run)]
+        | Annotated[Soundness, subcommand("soundness")]
         | Annotated[Status, subcommand("status")]
+        | Annotated[Verify, subcommand("verify")]
         | Annotated[Curves, subcommand("curves")]
     )
     complaint = io.StringIO()
@@ -199,13 +253,20 @@ def _complain(text: str, code: int) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.
 
-    0 complete; 2 wrong configuration, missing file or failed write; 3 nothing could be computed
-    for some images; 4 no actor could be started; 130 and 143 stopped by Ctrl-C and SIGTERM. With
-    RDDRS_DEBUG set, errors come with their traceback.
+    0 complete; 1 a run that `verify` found unsound; 2 wrong configuration, missing file or failed
+    write; 3 nothing could be computed for some images; 4 no actor could be started; 130 and 143
+    stopped by Ctrl-C and SIGTERM. With RDDRS_DEBUG set, errors come with their traceback.
     """
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
-        commands = {Training: train, Run: certify, Status: status, Curves: curves}
+        commands = {
+            Training: train,
+            Run: certify,
+            Soundness: soundness,
+            Status: status,
+            Verify: verify,
+            Curves: curves,
+        }
         return commands[type(options)](options)  # type: ignore[operator]
     except (ValueError, OSError) as error:
         if os.environ.get("RDDRS_DEBUG"):

@@ -1,6 +1,11 @@
-"""Classifiers whose exact answers are known."""
+"""Classifiers whose exact answers are known, and exact answers about ellipsoids."""
 
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 
@@ -65,3 +70,21 @@ def random_symmetric(count: int, dimension: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(count, dimension, dimension, generator=generator, dtype=torch.float64)
     return (a + a.mT) / 2
+
+
+def contact_factor(
+    first: NDArray[np.float64], second: NDArray[np.float64], v: NDArray[np.float64]
+) -> float:
+    """The factor by which two ellipsoids scale to touch, by its concave dual.
+
+    Args:
+        first: r^2 S S^T of one, (d, d).
+        second: Of the other.
+        v: From the centre of one to that of the other, (d,).
+    """
+
+    def dual(s: float) -> float:
+        return -s * (1 - s) * float(v @ np.linalg.solve((1 - s) * first + s * second, v))
+
+    found = minimize_scalar(dual, bounds=(0, 1), method="bounded", options={"xatol": 1e-10})
+    return math.sqrt(-found.fun)

@@ -66,6 +66,16 @@ class Noise(ABC):
         """
 
     @abstractmethod
+    def adjoint(self, w: Tensor) -> Tensor:
+        """S^T w, in the precision of the scale.
+
+        Args:
+            w: (B, n, *event).
+
+        Returns:
+            (B, n, *event).
+        """
+
     def support(self, direction: Tensor) -> Tensor:
         """||S^T w||, the support function of the unit ellipsoid {S u : ||u|| <= 1}.
 
@@ -75,6 +85,17 @@ class Noise(ABC):
         Returns:
             (B,) float64.
         """
+        flat = self._flat64(direction)
+        return (
+            self.double()
+            .adjoint(flat.view(len(flat), 1, *self.event_shape))
+            .flatten(1)
+            .norm(dim=1)
+        )
+
+    @abstractmethod
+    def variances(self) -> Tensor:
+        """Diagonal of S S^T, (B, d) float64: the variance of each element of the noise."""
 
     @abstractmethod
     def covariance(self) -> Tensor:
@@ -105,6 +126,10 @@ class Noise(ABC):
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """One noise of all the images of several noises of one kind."""
         return replace(parts[0], scale=torch.cat([part.scale for part in parts]))
+
+    def double(self) -> Self:
+        """The same noise with its numbers held in float64."""
+        return replace(self, scale=self.scale.double())
 
     @property
     def dimension(self) -> int:

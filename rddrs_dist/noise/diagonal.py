@@ -35,9 +35,13 @@ class DiagonalNoise(Noise):
         """||delta / theta||; see Noise.mahalanobis."""
         return (self._flat64(delta) / self._flat64(self.scale)).norm(dim=1)
 
-    def support(self, direction: Tensor) -> Tensor:
-        """||theta w||; see Noise.support."""
-        return (self._flat64(direction) * self._flat64(self.scale)).norm(dim=1)
+    def adjoint(self, w: Tensor) -> Tensor:
+        """diag(theta) w; see Noise.adjoint."""
+        return self.colour(w)
+
+    def variances(self) -> Tensor:
+        """theta^2; see Noise.variances."""
+        return self._flat64(self.scale) ** 2
 
     def covariance(self) -> Tensor:
         """diag(theta^2); see Noise.covariance."""

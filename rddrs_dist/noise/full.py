@@ -54,10 +54,13 @@ class FullNoise(Noise):
         flat = self._flat64(delta).unsqueeze(-1)
         return linalg.solve(self.scale.double(), flat).squeeze(-1).norm(dim=1)
 
-    def support(self, direction: Tensor) -> Tensor:
-        """||S^T w||; see Noise.support."""
-        flat = self._flat64(direction).unsqueeze(-1)
-        return (self.scale.double().mT @ flat).squeeze(-1).norm(dim=1)
+    def adjoint(self, w: Tensor) -> Tensor:
+        """S^T w; see Noise.adjoint."""
+        return (w.flatten(2) @ self.scale).view_as(w)  # (B, n, d) @ (B, d, d)
+
+    def variances(self) -> Tensor:
+        """Squared lengths of the rows of S; see Noise.variances."""
+        return self.scale.double().square().sum(2)
 
     def covariance(self) -> Tensor:
         """S S^T; see Noise.covariance."""

@@ -40,9 +40,13 @@ class IsotropicNoise(Noise):
         """||delta|| / sigma; see Noise.mahalanobis."""
         return self._flat64(delta).norm(dim=1) / self.scale.double()
 
-    def support(self, direction: Tensor) -> Tensor:
-        """sigma ||w||; see Noise.support."""
-        return self._flat64(direction).norm(dim=1) * self.scale.double()
+    def adjoint(self, w: Tensor) -> Tensor:
+        """sigma w; see Noise.adjoint."""
+        return self.colour(w)
+
+    def variances(self) -> Tensor:
+        """sigma^2, d times; see Noise.variances."""
+        return self.axes**2
 
     def covariance(self) -> Tensor:
         """sigma^2 I; see Noise.covariance."""

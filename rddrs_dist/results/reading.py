@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rddrs_dist.results import parts
+from rddrs_dist.results import parts, sound
 from rddrs_dist.results.curves import lines, select
 from rddrs_dist.results.schema import KEY, TIMINGS, read_metadata
 
@@ -23,7 +23,8 @@ def read(directory: str | Path) -> pd.DataFrame:
         directory: Folder of a run, as given to `--out`.
 
     Returns:
-        A frame with the columns of `schema.SCHEMA`. Its `attrs` hold run_id, config, dataset
+        A frame with the columns of `schema.SCHEMA`, and those of `sound.SCHEMA` where a soundness
+        pass was made. Its `attrs` hold run_id, config, dataset
         (name, or None), metadata (the hashes and versions), and complete (whether the run
         was marked as complete).
 
@@ -39,7 +40,7 @@ def read(directory: str | Path) -> pd.DataFrame:
     frame = pa.concat_tables(bare).to_pandas()
     frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")
     frame = _without_duplicates(frame, str(folder)).sort_values(["method", "index"])
-    frame = frame.reset_index(drop=True)
+    frame = sound.join(frame.reset_index(drop=True), folder)
     frame.attrs.update(attrs)
     return frame
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
@@ -46,14 +46,17 @@ _COLUMNS = (
     ("seed", pa.int64()),
     ("shard", pa.int64()),
     ("error", pa.string()),
+    ("scale_sha256", pa.string()),
 )
 # Columns that each version added; parts of an earlier one read with nulls in them.
 ADDED = {
     2: frozenset({"capped_proxy_radius", "axes_beyond_domain", "others_inside"}),
     3: frozenset({"error"}),
+    4: frozenset({"scale_sha256"}),
 }
-# error is null unless nothing could be computed for an image, others_inside where the data set has
-# no training images, contains_ddrs_ball where ddrs was not certified.
+# Where nothing could be computed for an image there is an error and no scale_sha256; others_inside
+# is null where the data set has no training images, contains_ddrs_ball where ddrs was not
+# certified.
 NULLABLE = frozenset({"contains_ddrs_ball"}).union(*ADDED.values())
 NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
 SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])

@@ -11,7 +11,8 @@ from typing import Any, Self
 import filelock
 import pyarrow as pa
 
-from rddrs_dist.results import parts
+from rddrs_dist.noise.packed import Packed
+from rddrs_dist.results import parts, scales
 from rddrs_dist.results.claim import claim
 from rddrs_dist.results.schema import SCHEMA_VERSION, canonical_json, read_metadata, table
 
@@ -22,12 +23,17 @@ class Store:
     """Writes the parts of one run; make it with `Store.open` and use it as a context manager."""
 
     def __init__(
-        self, out: Path, metadata: Mapping[str, str], lock: filelock.BaseFileLock
+        self,
+        out: Path,
+        metadata: Mapping[str, str],
+        lock: filelock.BaseFileLock,
+        with_scales: bool = False,
     ) -> None:
         """Keeps what `open` has claimed; call `open` instead."""
         self.out = out
         self.metadata = dict(metadata)
         self._lock = lock
+        self._with_scales = with_scales
 
     @classmethod
     def open(
@@ -38,6 +44,7 @@ class Store:
         config: Mapping[str, Any],
         metadata: Mapping[str, str],
         resume: bool = False,
+        with_scales: bool = False,
     ) -> Self:
         """Claims a folder for one run and writes its configuration before anything else.
 
@@ -47,6 +54,7 @@ class Store:
             config: The whole configuration, as plain JSON values.
             metadata: Texts stored in every part, such as weights_sha256 and code_version.
             resume: Whether a folder that already holds this run may be continued.
+            with_scales: Whether a shard without stored scales counts as unfinished.
 
         Returns:
             The store, which holds the folder's lock until it is closed.
@@ -57,7 +65,7 @@ class Store:
         """
         text = canonical_json(config)
         lock = claim(Path(out), run_id=run_id, config=json.loads(text), resume=resume)
-        return cls(Path(out), {**metadata, "run_id": run_id, "config": text}, lock)
+        return cls(Path(out), {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
 
     def __enter__(self) -> Self:
         """Returns the store itself."""
@@ -85,14 +93,22 @@ class Store:
         for leftover in self.out.glob(parts.TEMPORARY + "*"):
             leftover.unlink()
         found = parts.part_paths(self.out)
+        if self._with_scales:
+            found = {k: path for k, path in found.items() if scales.path(self.out, k).exists()}
         return frozenset(shard for shard, path in found.items() if self._is_done(shard, path))
 
-    def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def write(
+        self,
+        shard: int,
+        rows: Sequence[Mapping[str, Any]],
+        stored: Mapping[scales.Key, Packed] | None = None,
+    ) -> Path:
         """Writes the part of one shard so that it exists whole or not at all.
 
         Args:
             shard: Number of the shard, as in every row.
             rows: The rows of the shard; see `schema.table`.
+            stored: Scales to be stored with them, if any.
 
         Returns:
             The part's path.
@@ -109,6 +125,8 @@ class Store:
                 "write each shard by itself"
             )
         self._retract()
+        if stored is not None:  # first, so that no part is without its scales
+            scales.write(self.out, shard, stored)
         path = self.out / parts.part_name(shard)
         parts.replace(path, content)
         return path

@@ -1,11 +1,11 @@
-"""Workers as Ray actors: the one module of the package that imports ray."""
+"""Workers as Ray actors, and calls as Ray tasks."""
 
 import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import ray
 from ray import exceptions
@@ -13,7 +13,7 @@ from ray import exceptions
 from rddrs_dist.run.config import Run
 from rddrs_dist.run.scheduler import Event, NoActorError
 from rddrs_dist.run.shards import Shard
-from rddrs_dist.run.worker import Row, Task, Training, Worker
+from rddrs_dist.run.worker import Done, Task, Training, Worker
 
 # Errors that tell of the actor or its machine, not of the shard it had.
 _LOST = (
@@ -26,6 +26,25 @@ _LOST = (
 )
 
 _KNOCK_SECONDS = 10.0
+
+
+class Where(Protocol):
+    """A cluster, and how much of it is wanted; see run.config.Run."""
+
+    @property
+    def address(self) -> str | None:
+        """Of the cluster; None for a local one."""
+        ...
+
+    @property
+    def actors(self) -> int:
+        """How many processes work at once."""
+        ...
+
+    @property
+    def cpus_per_actor(self) -> int:
+        """Cores of each."""
+        ...
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
@@ -42,7 +61,7 @@ class _Actor:
         """Returns the address of its machine, once the network is loaded."""
         return ray.util.get_node_ip_address()
 
-    def certify(self, shard: Shard, resort: bool) -> list[Row]:
+    def certify(self, shard: Shard, resort: bool) -> Done:
         return self._worker.certify(shard, resort)
 
 
@@ -98,6 +117,38 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
 
 
+class Tasks:
+    """Calls of a function on the cluster this process is connected to, one CPU share each."""
+
+    def __init__(self, at_once: int, cpus: int) -> None:
+        """Says how many calls may be under way, and how many cores each may use."""
+        self._at_once, self._cpus = at_once, cpus
+
+    @classmethod
+    @contextlib.contextmanager
+    def connected(cls, where: Where) -> Iterator["Tasks"]:
+        """Connects, as `connected` does, for the duration of a block."""
+        with connected(where):
+            yield cls(where.actors, where.cpus_per_actor)
+
+    def put(self, value: Any) -> Any:
+        """Ships a value once for all calls; the reference stands for it among their arguments."""
+        return ray.put(value)
+
+    def each(self, function: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[Any]:
+        """Results of the calls as they come; one whose machine is lost is made again."""
+        remote = ray.remote(num_cpus=self._cpus, max_retries=3)(function)
+        waiting: list[ray.ObjectRef] = []
+        for call in calls:
+            if len(waiting) >= self._at_once:
+                ready, waiting = ray.wait(waiting, num_returns=1)
+                yield ray.get(ready[0])
+            waiting.append(remote.remote(*call))
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1)
+            yield ray.get(ready[0])
+
+
 def resources(run: Run) -> str:
     """What the run asks for and what there is, in one line."""
     there = ray.cluster_resources()
@@ -119,7 +170,7 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
-def connected(run: Run) -> Iterator[None]:
+def connected(run: Where) -> Iterator[None]:
     """Connects to the cluster the run names, or starts one on this machine for its duration."""
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # A job finds its cluster in the environment.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from rddrs_dist import __version__
 from rddrs_dist.certify import Budget
@@ -57,6 +57,9 @@ class Run:
         max_attempts: Times that a shard may fail or be late before its images are tried alone, and
             an image before it gets the noise of RS.
         max_losses: Actors that may be lost over a shard, likewise.
+        save_scales: Store the scale of every certified noise beside the rows, as `rddrs soundness`
+            and `rddrs verify` want it: for a full covariance 2 d^2 bytes per image (1.2 MB on
+            MNIST).
         settings: Hyper-parameters of each method.
     """
 
@@ -83,6 +86,7 @@ class Run:
     image_seconds: float | None = None
     max_attempts: int = 3
     max_losses: int = 3
+    save_scales: bool = False
     settings: Annotated[Settings, arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
         default_factory=Settings
     )
@@ -172,6 +176,35 @@ def _plain(value: Any) -> Any:
 def run_id(identity: dict[str, Any]) -> str:
     """Hash of the canonical JSON of a run's identity."""
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """Shrink certified regions until no two of different predictions overlap.
+
+    Attributes:
+        dir: Folder written by `rddrs certify --save-scales`.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        rule: narrow: regions become narrower toward those they overlap with; order-free: they
+            shrink by the smallest factor of their pairs; in-order: they shrink until they leave
+            the images before them alone, as in the DDRS paper.
+        actors: Blocks of pairs that are worked on at once.
+        cpus_per_actor: CPU cores, and torch threads, of each.
+        address: Ray cluster to join; by default a local one is started.
+    """
+
+    dir: Positional[Path]
+    data_root: Path | None = None
+    rule: Literal["narrow", "order-free", "in-order"] = "narrow"
+    actors: int = 2
+    cpus_per_actor: int = 1
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "cpus_per_actor"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from rddrs_dist.results.store import Store
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
 from rddrs_dist.run.config import Run, run_id
 from rddrs_dist.run.events import EventLog
+from rddrs_dist.run.metrics import Metrics
 from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.report import Report
-from rddrs_dist.run.scheduler import NoActorError, Scheduler
+from rddrs_dist.run.scheduler import Attempt, NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
-from rddrs_dist.run.worker import Row, Task, failed_rows
+from rddrs_dist.run.worker import Done, Row, Task, given_up
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,12 @@ def certify(run: Run) -> dict[int, str]:
         "data_sha256": inputs.identity["data_sha256"],
     }
     with Store.open(
-        inputs.out, run_id=name, config=inputs.identity, metadata=metadata, resume=run.resume
+        inputs.out,
+        run_id=name,
+        config=inputs.identity,
+        metadata=metadata,
+        resume=run.resume,
+        with_scales=run.save_scales,
     ) as store:
         shards = split(inputs.images, inputs.indices, run.shard_size)
         finished = store.finished()
@@ -150,42 +156,54 @@ def certify(run: Run) -> dict[int, str]:
 
 
 class _Rows:
-    """Writes a shard once the rows of all its images are there, whole or one by one."""
+    """Writes a shard once all its images are there, whole or one by one."""
 
-    def __init__(self, inputs: Inputs, store: Store, shards: Sequence[Shard]) -> None:
-        self._inputs, self._store = inputs, store
+    def __init__(self, store: Store, shards: Sequence[Shard]) -> None:
+        self._store = store
         self._missing = {shard.number: set(shard.indices) for shard in shards}
-        self._rows: dict[int, list[Row]] = {shard.number: [] for shard in shards}
+        self._found = {shard.number: Done([], {}) for shard in shards}
 
-    def add(self, shard: Shard, rows: Sequence[Row]) -> None:
-        """Takes the rows of some images of a shard."""
+    def add(self, shard: Shard, found: Done) -> None:
+        """Takes rows and scales of some images of a shard."""
         number = shard.number
-        self._rows[number] += [_judged(row, self._inputs) for row in rows]
+        self._found[number].rows.extend(found.rows)
+        self._found[number].scales.update(found.scales)
         self._missing[number] -= set(shard.indices)
         if not self._missing[number]:
-            self._store.write(number, self._rows.pop(number))
+            whole = self._found.pop(number)
+            self._store.write(number, whole.rows, whole.scales or None)
 
 
 def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; indices and reasons of the images given up."""
     seconds = float("inf") if run.fit_seconds is None else run.fit_seconds
-    task = Task(run.fitted, run.methods, inputs.sigma, run.budget, run.seed, seconds)
+    task = Task(
+        run.fitted, run.methods, inputs.sigma, run.budget, run.seed, seconds, run.save_scales
+    )
     known = inputs.training
     training = None if known is None else (known.images, known.labels)
     left = sum(len(shard.indices) for shard in todo)
     progress = Progress(len(inputs.indices), len(inputs.indices) - left)
 
-    rows, events = _Rows(inputs, store, todo), EventLog(inputs.out)
+    rows, events = _Rows(store, todo), EventLog(inputs.out)
     report = Report(inputs.out, progress, run.actors)
+    metrics = Metrics(run_id(inputs.identity), progress, run.actors)
 
-    def on_result(shard: Shard, found: list[Row]) -> None:
-        rows.add(shard, found)
+    def on_result(shard: Shard, found: Done) -> None:
+        judged = [_judged(row, inputs) for row in found.rows]
+        rows.add(shard, replace(found, rows=judged))
+        metrics.add(judged)
         progress.advance(len(shard.indices))
+
+    def on_attempt(attempt: Attempt) -> None:
+        events.add(attempt)
+        metrics.attempt(attempt)
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
         events.tick()
         report.tick(state)
+        metrics.tick(state)
         progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
 
     with connected(run), _stoppable() as check_stop:
@@ -194,8 +212,8 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
             shards=todo,
             actors=run.actors,
             on_result=on_result,
-            on_failure=lambda shard, why: on_result(shard, failed_rows(task, shard, why)),
-            on_attempt=events.add,
+            on_failure=lambda shard, why: on_result(shard, given_up(task, shard, why)),
+            on_attempt=on_attempt,
             on_tick=on_tick,
             clock=time.monotonic,
             limits=run.limits,
@@ -205,6 +223,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
         except NoActorError as error:
             raise NoActorError(f"{error}: {resources(run)}") from error
         finally:
+            metrics.publish(scheduler)
             events.write()
             report.write(scheduler)
             progress.close()

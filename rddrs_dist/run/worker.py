@@ -16,6 +16,7 @@ from rddrs_dist.certify import ABSTAIN, Budget, Certificate, Floats, certify
 from rddrs_dist.methods import DDRS, RS, Context, Fit, Method, Status
 from rddrs_dist.models import load
 from rddrs_dist.noise import Noise
+from rddrs_dist.noise.packed import Packed, pack
 from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
@@ -36,6 +37,7 @@ class Task:
         budget: Samples and confidence.
         seed: Seed of the run.
         fit_seconds: Seconds per image and method after which a fit returns what it has.
+        save_scales: Whether the scales themselves are wanted, and not only their hashes.
     """
 
     methods: Sequence[Method]
@@ -44,6 +46,20 @@ class Task:
     budget: Budget
     seed: int
     fit_seconds: float = float("inf")
+    save_scales: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What a worker made of a shard.
+
+    Attributes:
+        rows: One per method and image, without label and verdict.
+        scales: Scale by method and index, where they are wanted.
+    """
+
+    rows: list[Row]
+    scales: dict[tuple[str, int], Packed]
 
 
 @dataclass
@@ -98,8 +114,8 @@ class Worker:
             tensors = [torch.from_numpy(part).to(self.device) for part in (images, labels)]
         return Reference(*tensors)
 
-    def certify(self, shard: Shard, resort: bool = False) -> list[Row]:
-        """The rows of a shard, one per method and image, without label and verdict.
+    def certify(self, shard: Shard, resort: bool = False) -> Done:
+        """Rows and scales of a shard.
 
         Args:
             shard: Images.
@@ -108,7 +124,7 @@ class Worker:
         images = torch.from_numpy(shard.images.copy()).to(self.device)
         streams = Streams.of(self.task.seed, shard.indices)
         context = Context(self.task.sigma, streams, reference=self.reference)
-        rows: list[Row] = []
+        done = Done([], {})
         ball = None
         for method in self.task.methods:
             with self._timed() as fitting:
@@ -130,8 +146,15 @@ class Worker:
             inside = self._others_inside(images, fit.noise, certificate)
             if resort:
                 fit = replace(fit, status=[Status.FALLBACK] * len(images))
-            rows += self._rows(shard, method, fit, certificate, ball, inside, times)
-        return rows
+            packed = pack(fit.noise)
+            hashes = [one.sha256 for one in packed]
+            done.rows.extend(
+                self._rows(shard, method, fit, certificate, ball, inside, times, hashes)
+            )
+            if self.task.save_scales:
+                named = [(method.name, index) for index in shard.indices]
+                done.scales.update(zip(named, packed, strict=True))
+        return done
 
     def _fit(self, method: Method, images: Tensor, context: Context) -> Fit:
         """A fit that ends in time, if its method looks at the clock."""
@@ -175,10 +198,12 @@ class Worker:
         ball: Floats | None,
         inside: list[int] | None,
         times: dict[str, float],
+        hashes: list[str],
     ) -> Iterator[Row]:
         """One row per image of the shard.
 
-        `ball` is the DDRS l2 radius, `inside` counts training images, `times` are per image.
+        `ball` is the DDRS l2 radius, `inside` counts training images, `times` are per image,
+        `hashes` of scales.
         """
         sizes = (
             "l2_radius",
@@ -213,11 +238,12 @@ class Worker:
                 "seed": self.task.seed,
                 "shard": shard.number,
                 "error": None,
+                "scale_sha256": hashes[i],
             }
 
 
-def failed_rows(task: Task, shard: Shard, error: str) -> list[Row]:
-    """The rows of images for which nothing could be computed: abstentions, and why.
+def given_up(task: Task, shard: Shard, error: str) -> Done:
+    """What is kept of images for which nothing could be computed: abstentions, and why.
 
     They keep such images in the denominator of every curve.
     """
@@ -225,7 +251,7 @@ def failed_rows(task: Task, shard: Shard, error: str) -> list[Row]:
         "p_lower", "radius", "l2_radius", "proxy_radius", "capped_proxy_radius", "min_axis",
         "mean_axis", "max_axis", "fit_seconds", "certify_seconds",
     )  # fmt: skip
-    return [
+    rows = [
         {
             "index": index,
             "method": method,
@@ -246,7 +272,9 @@ def failed_rows(task: Task, shard: Shard, error: str) -> list[Row]:
             "seed": task.seed,
             "shard": shard.number,
             "error": error,
+            "scale_sha256": None,
         }
         for index in shard.indices
         for method in task.report
     ]
+    return Done(rows, {})

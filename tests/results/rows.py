@@ -39,6 +39,7 @@ def row(index: int | np.integer = 0, method: str = "rs", **changes: Any) -> dict
         "seed": 0,
         "shard": 0,
         "error": None,
+        "scale_sha256": "0" * 64,
     }
     return values | changes
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rddrs_dist.results.schema import SCHEMA, canonical_json, read_metadata, table
+from rddrs_dist.results.schema import SCHEMA, SCHEMA_VERSION, canonical_json, read_metadata, table
 
 from .rows import row
 
@@ -41,6 +41,7 @@ WANTED = [
     "seed",
     "shard",
     "error",
+    "scale_sha256",
 ]
 
 
@@ -52,6 +53,7 @@ def test_columns_have_the_promised_names_order_and_nullability():
         "others_inside",
         "contains_ddrs_ball",
         "error",
+        "scale_sha256",
     ]
 
 
@@ -59,7 +61,7 @@ def test_values_keep_full_precision_and_metadata_returns():
     made = table([row(radius=0.1 + 0.2, index=np.int64(7))], {"run_id": "abc"})
     assert made["radius"].to_pylist() == [0.30000000000000004]
     assert made["index"].to_pylist() == [7]
-    assert read_metadata(made.schema) == {"schema_version": "3", "run_id": "abc"}
+    assert read_metadata(made.schema) == {"schema_version": str(SCHEMA_VERSION), "run_id": "abc"}
     assert b"rddrs_dist.run_id" in made.schema.metadata
 
 

@@ -48,10 +48,12 @@ class Head:
     Attributes:
         address: Where drivers connect.
         dashboard: Where jobs are submitted.
+        metrics: What Prometheus reads.
     """
 
     address: str
     dashboard: str
+    metrics: str
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +75,11 @@ def head() -> Iterator[Head]:
         process = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
     try:
         _await(process, f"http://127.0.0.1:{dashboard}/api/jobs/", folder / "head.log")
-        yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        yield Head(
+            f"127.0.0.1:{port}",
+            f"http://127.0.0.1:{dashboard}",
+            f"http://127.0.0.1:{agents[3]}/metrics",
+        )
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)

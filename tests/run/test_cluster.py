@@ -3,7 +3,6 @@
 All runs here have one identity, that of the fixture `run`, so that their rows can be compared.
 """
 
-import ctypes
 import json
 import os
 import re
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import ray
 
 from rddrs_dist import cli
 from rddrs_dist.results import read
@@ -83,35 +81,6 @@ def test_the_reference_is_whole(quiet: Path, run: Run, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("actors", [2, 3])
 def test_rows_do_not_depend_on_the_number_of_actors(quiet: Path, run: Run, actors: int):
     assert driver.certify(replace(run, actors=actors)) == {}
-    assert_same_rows(run.out, quiet)
-
-
-class Murderous(RayExecutor):
-    """Kills the process of an actor that has just begun the third shard."""
-
-    victims: list[int]
-    submitted = 0
-
-    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
-        pid = self._actors[actor].__ray_call__.remote(lambda self: os.getpid())
-        super().submit(actor, shard, resort)
-        self.submitted += 1
-        if self.submitted == 3:
-            self.victims.append(ray.get(pid))
-            time.sleep(0.1)
-            os.kill(self.victims[0], signal.SIGKILL)
-
-
-def test_a_killed_actor_is_replaced_and_nothing_is_lost(
-    quiet: Path, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    # Workers cannot import this module, so what they get from it goes by value.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(Murderous, "victims", [], raising=False)
-    monkeypatch.setattr(driver, "RayExecutor", Murderous)
-    assert driver.certify(run) == {}
-    assert len(Murderous.victims) == 1
-    assert "an actor was lost (ActorDiedError" in caplog.text
     assert_same_rows(run.out, quiet)
 
 
@@ -250,30 +219,6 @@ def test_an_image_that_fails_has_a_row_with_its_error_and_resume_tries_it_again(
 def broken(shards: list[Shard]) -> list[Shard]:
     """The first shard with images that do not fit the network."""
     return [replace(shards[0], images=shards[0].images[:, :, :3]), *shards[1:]]
-
-
-class Hanging(RayExecutor):
-    """Lets the actor of the second shard hang in native code that holds the interpreter."""
-
-    submitted = 0
-
-    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
-        self.submitted += 1
-        if self.submitted == 2:
-            self._actors[actor].__ray_call__.remote(lambda self: ctypes.PyDLL(None).pause())
-        super().submit(actor, shard, resort)
-
-
-def test_an_actor_that_hangs_is_killed_at_the_hard_deadline_and_nothing_is_lost(
-    quiet: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-):
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(driver, "RayExecutor", Hanging)
-    assert driver.certify(replace(run, image_seconds=20)) == {}
-    assert_same_rows(run.out, quiet)
-    late = read_events(run.out).to_pandas().query("outcome == 'late'")
-    assert len(late) == 1 and late["seconds"].item() > 20
-    assert late["node"].item() == "127.0.0.1" or late["node"].item().count(".") == 3
 
 
 def test_a_fit_that_may_take_no_time_says_so(run: Run):

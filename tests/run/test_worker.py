@@ -48,7 +48,7 @@ def _task(report=("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")) -> Task:
 
 def test_a_shard_gives_one_row_per_method_and_image(checkpoint):
     shard = split(DIGITS, [3, 8, 20], 3)[0]
-    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard)
+    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
     assert {(row["method"], row["index"]) for row in rows} == {
         (method.name, index) for method in METHODS for index in shard.indices
     }
@@ -62,27 +62,31 @@ def test_a_shard_gives_one_row_per_method_and_image(checkpoint):
 def test_without_training_images_nobody_knows_who_is_inside(checkpoint):
     shard = split(DIGITS, [3], 1)[0]
     report = ("rs", "rddrs_tr")
-    known = Worker(_task(report), checkpoint, TRAINING, threads=1).certify(shard)
-    unknown = Worker(_task(report), checkpoint, None, threads=1).certify(shard)
+    known = Worker(_task(report), checkpoint, TRAINING, threads=1).certify(shard).rows
+    unknown = Worker(_task(report), checkpoint, None, threads=1).certify(shard).rows
     assert [row["others_inside"] for row in known] == [0, 0]
     assert [row["others_inside"] for row in unknown] == [None, None]
 
 
 def test_balls_are_compared_with_the_ddrs_one(checkpoint):
     shard = split(DIGITS, [3, 8], 2)[0]
-    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard)
+    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
     ball = {row["index"]: row["l2_radius"] for row in rows if row["method"] == "ddrs"}
     for row in rows:
         assert row["contains_ddrs_ball"] is (row["l2_radius"] >= ball[row["index"]])
-    alone = Worker(_task(report=("rs", "ancer")), checkpoint, TRAINING, threads=1).certify(shard)
+    alone = (
+        Worker(_task(report=("rs", "ancer")), checkpoint, TRAINING, threads=1).certify(shard).rows
+    )
     assert {row["contains_ddrs_ball"] for row in alone} == {None}
 
 
 def test_methods_asked_for_or_not_the_others_rows_stay(checkpoint):
     """sigma_star is the same whether or not DDRS itself is certified."""
     shard = split(DIGITS, [3], 1)[0]
-    all_rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard)
-    (alone,) = Worker(_task(report=("rddrs",)), checkpoint, TRAINING, threads=1).certify(shard)
+    all_rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
+    (alone,) = (
+        Worker(_task(report=("rddrs",)), checkpoint, TRAINING, threads=1).certify(shard).rows
+    )
     (beside,) = (row for row in all_rows if row["method"] == "rddrs")
     for name in ("count", "radius", "proxy_radius", "max_axis", "fit_objective"):
         assert alone[name] == beside[name]

@@ -1,0 +1,78 @@
+"""What the soundness pass found, beside the rows of a run: one more row per image and method."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from rddrs_dist.results import parts
+from rddrs_dist.results.schema import KEY, PREFIX, read_metadata
+
+SOUND = "_sound.parquet"
+SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), False),
+        pa.field("method", pa.string(), False),
+        pa.field("sound_radius", pa.float64(), False),
+        pa.field("sound_l2_radius", pa.float64(), False),
+        pa.field("sound_proxy_radius", pa.float64(), False),
+        pa.field("mu", pa.float64(), False),
+        pa.field("nearest_conflict", pa.int64(), True),
+        pa.field("witness", pa.string(), False),
+    ]
+)
+COLUMNS = tuple(name for name in SCHEMA.names if name not in KEY)
+
+
+def write(folder: Path, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    """Writes all rows of a pass, whole or not at all.
+
+    Args:
+        folder: Folder of the run.
+        rows: One row per image and method, with the columns of `SCHEMA`.
+        facts: What else is to be kept of the pass, as plain JSON values.
+
+    Raises:
+        OSError: If that failed; an earlier pass is then untouched.
+    """
+    metadata = {"parts": fingerprint(folder), "soundness": json.dumps(facts, sort_keys=True)}
+    schema = SCHEMA.with_metadata({PREFIX + key: value for key, value in metadata.items()})
+    table = pa.Table.from_pandas(rows[SCHEMA.names], schema=schema, preserve_index=False)
+    table = table.replace_schema_metadata(schema.metadata)
+    parts.replace(folder / SOUND, parts.encode(table))
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the names and contents of all parts of a run."""
+    known = [parts.describe(path) for path in parts.part_paths(folder).values()]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def join(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Adds the columns of a pass to the rows of a run.
+
+    Args:
+        frame: Rows of the run.
+        folder: Its folder.
+
+    Returns:
+        The frame, as it was where no pass was made.
+
+    Raises:
+        ValueError: If the file cannot be read, or rows have changed since.
+    """
+    path = folder / SOUND
+    if not path.exists():
+        return frame
+    table = parts.read_table(path)
+    if read_metadata(table.schema).get("parts") != fingerprint(folder):
+        raise ValueError(
+            f"{path} must be of the parts that are there, got one of others: the run went on "
+            f"since; run `rddrs soundness {folder}` again, or remove the file"
+        )
+    found = table.replace_schema_metadata(None).to_pandas()
+    return frame.merge(found, on=list(KEY), how="left", validate="one_to_one")

@@ -1,0 +1,285 @@
+"""The soundness pass: which certified regions of a run overlap, and how far they must shrink."""
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rddrs_dist import data
+from rddrs_dist.certify import ABSTAIN
+from rddrs_dist.results import read, sound, tables
+from rddrs_dist.results.scales import Scales
+from rddrs_dist.run.config import Soundness
+from rddrs_dist.soundness import (
+    Block,
+    Conflicts,
+    Found,
+    block_of_pairs,
+    in_order,
+    mean_inverse,
+    narrow,
+    order_free,
+    together,
+)
+
+# Bytes that the vectors of one block of pairs may take.
+_BLOCK_BYTES = 1 << 29
+_BYTES_PER_NUMBER = 48
+# Regions whose mean shape is the preconditioner's.
+_SHAPES = 64
+# How a region was told apart from those of other predictions.
+BALL, PLANE, CONFLICT = "ball", "plane", "conflict"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the pass did to one method.
+
+    Attributes:
+        method: Its name.
+        regions: Images with a region.
+        pairs: Pairs of regions of different predictions.
+        searched: Those that needed a plane.
+        conflicts: Those for which there is none.
+        smaller: Regions that had to become smaller.
+        before: Mean proxy radius of all images, wrong predictions and abstentions as 0.
+        shrunk: The same of regions that shrink by the factor of their worst pair.
+        after: The same of the sound regions.
+        steps: Mean steps of conjugate gradients per pair that was searched.
+        pairs_per_second: Pairs, by the wall clock.
+    """
+
+    method: str
+    regions: int
+    pairs: int
+    searched: int
+    conflicts: int
+    smaller: int
+    before: float
+    shrunk: float
+    after: float
+    steps: float
+    pairs_per_second: float
+
+
+def soundness(options: Soundness) -> list[Line]:
+    """Does the pass for all methods of a run and writes its columns beside the rows.
+
+    Raises:
+        ValueError: If scales are missing or are not those of the rows, or data differ.
+        FileNotFoundError: If the run or its data are absent.
+        OSError: If the result could not be written.
+    """
+    # Imported here: ray takes its time, and wrong input should not have to wait for it.
+    from rddrs_dist.run.cluster import Tasks
+
+    frame = read(options.dir)
+    images, scales = _images(frame, options.data_root), Scales(options.dir)
+    rows, lines = [], []
+    with Tasks.connected(options) as tasks:
+        for method, own in frame.groupby("method", sort=False):
+            one = _Pass(options, str(method), own, images, scales, tasks)
+            rows.append(one.rows())
+            lines.append(one.line())
+    facts = {"rule": options.rule, "methods": [vars(line) for line in lines]}
+    sound.write(options.dir, pd.concat(rows), facts)
+    return lines
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """What the pass did, one line per method; sizes and shares are floored."""
+    header = (
+        *("method", "regions", "pairs", "searched", "conflicts", "smaller"),
+        *("mean proxy", "shrunk", "sound", "kept %", "steps", "pairs/s"),
+    )
+    body = [[line.method, *_cells(line)] for line in lines]
+    return tables.aligned([header, *body]) + "\n"
+
+
+def _cells(line: Line) -> list[str]:
+    """The numbers of one line."""
+    counts = (line.regions, line.pairs, line.searched, line.conflicts, line.smaller)
+    kept = line.after / line.before if line.before else 1.0
+    return [
+        *map(str, counts),
+        *(f"{tables.floor_to(size, 3):.3f}" for size in (line.before, line.shrunk, line.after)),
+        f"{100 * tables.floor_to(kept, 3):.1f}",
+        f"{line.steps:.1f}",
+        f"{line.pairs_per_second:.0f}",
+    ]
+
+
+def _images(frame: pd.DataFrame, data_root: Path | None) -> data.ImageSet:
+    """The images that were certified."""
+    name = frame.attrs["dataset"]
+    images = data.load(name, "test", data_root)
+    wanted = frame.attrs["config"]["data_sha256"]
+    if images.sha256 != wanted:
+        raise ValueError(
+            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
+            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
+        )
+    return images
+
+
+class _Pass:
+    """The pass for one method."""
+
+    def __init__(
+        self,
+        options: Soundness,
+        method: str,
+        frame: pd.DataFrame,
+        images: data.ImageSet,
+        scales: Scales,
+        tasks: Any,
+    ) -> None:
+        """Looks at all pairs and makes regions smaller where they must be."""
+        self._options, self._method, self._images = options, method, images
+        self._scales, self._tasks = scales, tasks
+        self._frame = frame
+        own = frame.loc[frame["prediction"] != ABSTAIN].sort_values("index")
+        self._regions = own.reset_index(drop=True)
+        self._radius = self._regions["radius"].to_numpy(np.float64)
+        start = time.monotonic()
+        self._found = self._search()
+        self._seconds = time.monotonic() - start
+        self._sizes = self._reduced()
+
+    def _search(self) -> Found:
+        """Looks at all pairs, in blocks whose vectors fit into memory."""
+        d, count = math.prod(self._images.event_shape), len(self._regions)
+        size = max(1, math.isqrt(_BLOCK_BYTES // (_BYTES_PER_NUMBER * d)))
+        if not count:
+            return Found(Conflicts.none(d), np.empty(0, np.int64))
+        some = self._block(self._regions.iloc[:: -(-count // _SHAPES)], 0)
+        inverse = self._tasks.put(mean_inverse([some.regions()]))
+        blocks = [
+            self._tasks.put(self._block(self._regions.iloc[k : k + size], k))
+            for k in range(0, count, size)
+        ]
+        calls = [
+            (*pair, inverse, self._options.cpus_per_actor)
+            for pair in itertools.combinations_with_replacement(blocks, 2)
+        ]
+        return together(list(self._each(block_of_pairs, calls, "blocks of pairs")))
+
+    def _each(self, function: Any, calls: Sequence[tuple], what: str) -> Any:
+        """Results of calls, with a bar on a terminal."""
+        done = self._tasks.each(function, calls)
+        return tqdm(done, f"{self._method}, {what}", total=len(calls), disable=None)
+
+    def _block(self, regions: pd.DataFrame, start: int) -> Block:
+        """Some regions."""
+        return Block(
+            start,
+            torch.from_numpy(self._images.images[regions["index"].to_numpy()]),
+            torch.from_numpy(regions["prediction"].to_numpy(np.int64).copy()),
+            torch.from_numpy(regions["radius"].to_numpy(np.float64).copy()),
+            [self._scale(*own) for own in regions[["index", "scale_sha256"]].values.tolist()],
+        )
+
+    def _scale(self, index: int, sha256: str) -> Any:
+        """A stored scale, checked against its row."""
+        packed = self._scales.packed(self._method, index)
+        if packed.sha256 != sha256:
+            raise ValueError(
+                f"the stored scale of image {index} for {self._method} must have sha256 {sha256}, "
+                f"got {packed.sha256}: certify again into a fresh --out"
+            )
+        return packed
+
+    def _reduced(self) -> pd.DataFrame:
+        """Sound radius, l2 radius and proxy radius of each region."""
+        if self._options.rule == "narrow":
+            return self._narrowed()
+        rule = {"order-free": order_free, "in-order": in_order}[self._options.rule]
+        return self._shrunk(rule(self._radius, self._found.conflicts))
+
+    def _shrunk(self, radius: NDArray[np.float64]) -> pd.DataFrame:
+        """Sizes of regions of the same shape; those that keep their radius keep their sizes."""
+        own, kept = self._regions, radius == self._radius
+        sizes = {
+            f"sound_{kind}_radius": np.where(
+                kept, own[f"{kind}_radius"], np.nextafter(radius * own[axis], 0.0)
+            )
+            for kind, axis in (("l2", "min_axis"), ("proxy", "mean_axis"))
+        }
+        return pd.DataFrame({"sound_radius": radius, **sizes})
+
+    def _narrowed(self) -> pd.DataFrame:
+        """Sizes of regions that were narrowed toward others; see `soundness.narrowed`."""
+        sizes, conflicts = self._shrunk(self._radius), self._found.conflicts
+        touched = np.union1d(conflicts.first, conflicts.second)
+        indices = self._regions["index"].to_numpy()
+        shape, threads = self._images.event_shape, self._options.cpus_per_actor
+        calls = [
+            (
+                *(int(region), self._scales.packed(self._method, int(indices[region]))),
+                *(shape, *conflicts.planes(self._radius, int(region)), threads),
+            )
+            for region in touched
+        ]
+        for region, least, mean in self._each(narrow, calls, "regions to be narrowed"):
+            radius = self._radius[region] if least > 0 else 0.0
+            found = (radius, *(math.nextafter(radius * axis, 0.0) for axis in (least, mean)))
+            sizes.loc[region] = [max(size, 0.0) for size in found]
+        return sizes
+
+    def _nearest(self) -> pd.DataFrame:
+        """Smallest factor of each region's pairs, 1 without conflicts, and with which image."""
+        conflicts, indices = self._found.conflicts, self._regions["index"].to_numpy()
+        mu = np.tile(conflicts.mu(self._radius), 2)
+        own = np.concatenate([conflicts.first, conflicts.second])
+        other = indices[np.concatenate([conflicts.second, conflicts.first])]
+        pairs = pd.DataFrame({"own": own, "mu": mu, "nearest_conflict": other})
+        worst = pairs.sort_values(["mu", "nearest_conflict"]).drop_duplicates("own")
+        found = worst.set_index("own").reindex(range(len(indices)))
+        return found.assign(
+            mu=found["mu"].fillna(1.0), nearest_conflict=found["nearest_conflict"].astype("Int64")
+        )
+
+    def rows(self) -> pd.DataFrame:
+        """The new columns of every image; abstentions have no region."""
+        nearest = self._nearest()
+        planes = np.isin(np.arange(len(self._regions)), self._found.planes)
+        witness = np.where(nearest["nearest_conflict"].notna(), CONFLICT, PLANE)
+        witness = np.where(planes, witness, BALL)
+        found = pd.concat([self._regions[["index"]], self._sizes, nearest], axis=1)
+        found = found.assign(witness=witness).set_index("index")
+        found = found.reindex(self._frame["index"]).reset_index()
+        empty = dict.fromkeys(self._sizes.columns, 0.0) | {"mu": 1.0, "witness": BALL}
+        return found.fillna(empty).assign(method=self._method)
+
+    def line(self) -> Line:
+        """What the pass did."""
+        sound_ones = self._sizes["sound_proxy_radius"].to_numpy()
+        shrunk = self._shrunk(order_free(self._radius, self._found.conflicts))
+        right = self._regions["correct"].to_numpy(bool)
+        before = self._regions["proxy_radius"].to_numpy()
+
+        def mean(sizes: Any) -> float:
+            return float((np.asarray(sizes) * right).sum() / len(self._frame))
+
+        return Line(
+            method=self._method,
+            regions=len(self._regions),
+            pairs=self._found.pairs,
+            searched=self._found.searched,
+            conflicts=len(self._found.conflicts.first),
+            smaller=int((sound_ones < before).sum()),
+            before=mean(before),
+            shrunk=mean(shrunk["sound_proxy_radius"]),
+            after=mean(sound_ones),
+            steps=self._found.steps / max(self._found.searched, 1),
+            pairs_per_second=self._found.pairs / self._seconds,
+        )

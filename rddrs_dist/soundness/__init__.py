@@ -1,0 +1,22 @@
+"""Whether certified regions of different predictions overlap, and how they become smaller."""
+
+from rddrs_dist.soundness.blocks import Block, Found, block_of_pairs, narrow, together
+from rddrs_dist.soundness.contact import Touch, touch
+from rddrs_dist.soundness.regions import Regions, mean_inverse
+from rddrs_dist.soundness.rules import Conflicts, in_order, narrowed, order_free
+
+__all__ = [
+    "Block",
+    "Conflicts",
+    "Found",
+    "Regions",
+    "Touch",
+    "block_of_pairs",
+    "in_order",
+    "mean_inverse",
+    "narrow",
+    "narrowed",
+    "order_free",
+    "together",
+    "touch",
+]

@@ -1,0 +1,118 @@
+"""Blocks of pairs of regions: the units of work of a soundness pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rddrs_dist.noise import FullNoise
+from rddrs_dist.noise.packed import Packed, unpack
+from rddrs_dist.soundness.contact import touch
+from rddrs_dist.soundness.regions import Regions
+from rddrs_dist.soundness.rules import Conflicts, narrowed
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some regions, as they travel.
+
+    Attributes:
+        start: Number of the first among all regions of the method.
+        centres: (B, *event).
+        prediction: (B,).
+        radius: (B,) float64.
+        scales: Of each.
+    """
+
+    start: int
+    centres: Tensor
+    prediction: Tensor
+    radius: Tensor
+    scales: Sequence[Packed]
+
+    def regions(self) -> Regions:
+        """The regions."""
+        shape = tuple(self.centres.shape[1:])
+        noise = unpack(self.scales, shape)
+        return Regions(self.centres, self.prediction, self.radius, noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What came of a block of pairs, or of all.
+
+    Attributes:
+        conflicts: Pairs without a plane between them.
+        planes: Regions that a plane was needed for.
+        pairs: Pairs of different predictions.
+        searched: Those that their distance does not tell apart.
+        steps: Of conjugate gradients, in all.
+    """
+
+    conflicts: Conflicts
+    planes: NDArray[np.int64]
+    pairs: int = 0
+    searched: int = 0
+    steps: int = 0
+
+
+def block_of_pairs(first: Block, second: Block, inverse: Tensor | None, threads: int) -> Found:
+    """Looks at all pairs of two blocks, or of one given twice."""
+    torch.set_num_threads(threads)
+    same = first.start == second.start
+    one, other = first.regions(), second.regions()
+    touched = touch(one, other, inverse, same)
+    different = one.prediction.unsqueeze(1) != other.prediction
+    left = touched[~(touched.mu(one.radius, other.radius) > 1)]
+    numbers = (first.start + left.rows, second.start + left.columns)
+    found = (*numbers, left.gap, left.left, left.right, left.normal)
+    conflicts = Conflicts(*(values.numpy() for values in found))
+    planes = np.union1d(first.start + touched.rows.numpy(), second.start + touched.columns.numpy())
+    pairs = int((different.triu(1) if same else different).sum())
+    return Found(conflicts, planes, pairs, len(touched.rows), int(touched.steps.sum()))
+
+
+def together(parts: Sequence[Found]) -> Found:
+    """All blocks as one; at least one."""
+    names = [field.name for field in fields(Conflicts)]
+    joined = [np.concatenate([getattr(one.conflicts, name) for one in parts]) for name in names]
+    planes = np.unique(np.concatenate([one.planes for one in parts]))
+    sums = [sum(getattr(one, name) for one in parts) for name in ("pairs", "searched", "steps")]
+    return Found(Conflicts(*joined), planes, *sums)
+
+
+def narrow(
+    region: int,
+    packed: Packed,
+    event_shape: tuple[int, ...],
+    normals: NDArray[np.float32],
+    bounds: NDArray[np.float64],
+    threads: int,
+) -> tuple[int, float, float]:
+    """Smallest axis and mean axis of a region narrowed to its side of all planes.
+
+    Args:
+        region: Its number, which is returned with what was found.
+        packed: S.
+        event_shape: Shape of the image.
+        normals: (m, d), see `Conflicts.planes`.
+        bounds: (m,).
+        threads: CPU threads.
+
+    Returns:
+        The number and lower bounds, in pixel units; 0 where a plane leaves no room.
+    """
+    torch.set_num_threads(threads)
+    if not (bounds > 0).all():
+        return region, 0.0, 0.0
+    d = normals.shape[1]
+    whole = unpack([packed], event_shape).double()
+    scale = whole.colour(torch.eye(d, dtype=torch.float64).view(1, d, *event_shape))
+    made = narrowed(
+        scale.view(d, d).mT, torch.from_numpy(normals).double(), torch.from_numpy(bounds)
+    )
+    noise = FullNoise(made[None], event_shape)
+    return region, float(noise.min_axis), float(noise.mean_axis)

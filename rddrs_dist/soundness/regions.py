@@ -1,0 +1,110 @@
+"""Certified regions {x + delta : ||S^-1 delta|| < r} of many images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, linalg
+
+from rddrs_dist.noise import FullNoise, Noise
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Regions of N images, none of them an abstention.
+
+    Attributes:
+        centres: x, (N, *event) float32, as certified.
+        prediction: Class of each region, (N,) int64.
+        radius: r, (N,) float64, positive.
+        noise: S of each.
+    """
+
+    centres: Tensor
+    prediction: Tensor
+    radius: Tensor
+    noise: Noise
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def __getitem__(self, rows: slice) -> "Regions":
+        """Some of the regions."""
+        own = (self.centres[rows], self.prediction[rows], self.radius[rows], self.noise[rows])
+        return Regions(*own)
+
+    @cached_property
+    def points(self) -> Tensor:
+        """Centres, (N, d) float64."""
+        return self.centres.flatten(1).double()
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """An upper bound of the longest semi-axis, (N,) float64."""
+        # No SVD for this: where axes are not read off, regions are wider than images are apart.
+        dense = isinstance(self.noise, FullNoise)
+        longest = self.frobenius if dense else self.noise.max_axis
+        return self.radius * longest * (1 + 1e-9)
+
+    @cached_property
+    def frobenius(self) -> Tensor:
+        """||S||_F, (N,) float64."""
+        return self.noise.variances().sum(1).sqrt()
+
+    @cached_property
+    def single(self) -> list[Noise]:
+        """Noise of each region by itself."""
+        return [self.noise[row : row + 1] for row in range(len(self))]
+
+    @cached_property
+    def variances(self) -> Tensor:
+        """Diagonal of r^2 S S^T, (N, d) float32."""
+        return (self.radius.unsqueeze(1).square() * self.noise.variances()).float()
+
+    def adjoint(self, owners: Tensor, w: Tensor) -> Tensor:
+        """r S^T w, for the region that owns each w.
+
+        Args:
+            owners: Row of a region, (m,) int64.
+            w: (m, d), float32 or float64; all is computed in its precision.
+
+        Returns:
+            (m, d).
+        """
+        return self._by_owner(owners, w, lambda noise, part: noise.adjoint(part))
+
+    def colour(self, owners: Tensor, u: Tensor) -> Tensor:
+        """r S u, likewise."""
+        return self._by_owner(owners, u, lambda noise, part: noise.colour(part))
+
+    def _by_owner(
+        self, owners: Tensor, vectors: Tensor, act: Callable[[Noise, Tensor], Tensor]
+    ) -> Tensor:
+        """Has each region act on its vectors, all of them in one matrix product."""
+        found = torch.empty_like(vectors)
+        order = owners.argsort(stable=True)
+        counts = torch.bincount(owners, minlength=len(self)).tolist()
+        for noise, part in zip(self.single, order.split(counts), strict=True):
+            if len(part):
+                own = noise.double() if vectors.dtype == torch.float64 else noise
+                batch = vectors[part].view(1, -1, *self.noise.event_shape)
+                found[part] = act(own, batch).flatten(2)[0]
+        return found * self.radius.to(vectors.dtype)[owners].unsqueeze(1)
+
+
+def mean_inverse(parts: Sequence[Regions]) -> Tensor | None:
+    """Inverse of the mean of r^2 S S^T, (d, d) float32; None where scales are diagonal.
+
+    Regions are wide and narrow along much the same directions, so that this preconditions the
+    search for a plane between any two.
+    """
+    if not any(isinstance(part.noise, FullNoise) for part in parts):
+        return None
+    d = parts[0].noise.dimension
+    total, count = torch.zeros(d, d, dtype=torch.float64), 0
+    for part in parts:
+        for noise, radius in zip(part.single, part.radius.tolist(), strict=True):
+            total += radius**2 * (noise.scale[0] @ noise.scale[0].mT).double()
+            count += 1
+    return torch.cholesky_inverse(linalg.cholesky(total / count)).float()
