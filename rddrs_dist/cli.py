@@ -1,4 +1,4 @@
-"""The command line: `rddrs train | certify | status | curves`."""
+"""The command line: `rddrs train | certify | soundness | status | verify | curves`."""
 
 import contextlib
 import io

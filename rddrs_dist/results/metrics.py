@@ -18,7 +18,22 @@ def l2(frame: pd.DataFrame) -> np.ndarray:
     return frame["l2_radius"].to_numpy(np.float64)
 
 
-METRICS: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {"proxy": proxy, "l2": l2}
+def sound(frame: pd.DataFrame) -> np.ndarray:
+    """Returns the proxy radius of the sound region, one per row."""
+    return frame["sound_proxy_radius"].to_numpy(np.float64)
+
+
+METRICS: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
+    "proxy": proxy,
+    "l2": l2,
+    "sound": sound,
+}
+
+
+def available(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the names in `METRICS` that all rows have; sound needs a soundness pass."""
+    passed = "sound_proxy_radius" in frame and not frame["sound_proxy_radius"].isna().any()
+    return tuple(name for name in METRICS if passed or name != "sound")
 
 
 def certified(frame: pd.DataFrame, metric: str) -> np.ndarray:

@@ -14,11 +14,15 @@ from matplotlib.lines import Line2D
 
 from rddrs_dist.results.caption import TAIL, caption
 from rddrs_dist.results.curves import Curve, curves, in_order, lines, to_frame
-from rddrs_dist.results.metrics import METRICS
+from rddrs_dist.results.metrics import available
 from rddrs_dist.results.tables import floor_to
 
 LABELS = {"rs": "RS", "ddrs": "DDRS", "ancer": "ANCER", "rddrs": "RDDRS", "rddrs_tr": "RDDRS-TR"}
-AXES = {"proxy": r"Proxy radius $R$", "l2": r"$\ell_2$ radius"}
+AXES = {
+    "proxy": r"Proxy radius $R$",
+    "l2": r"$\ell_2$ radius",
+    "sound": r"Proxy radius $R$ of the sound region (thin: before)",
+}
 _SPREAD = 10.0  # the axis is at most this much longer than the second longest method needs
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
 # Okabe and Ito's colours tell apart with any colour vision, and the dashes without any.
@@ -56,7 +60,10 @@ _SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", "
 
 
 def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
-    """Writes the figure of each metric as PNG, SVG and CSV: curves-proxy.* and curves-l2.*.
+    """Writes the figure of each metric as PNG, SVG and CSV: curves-proxy.*, curves-l2.*.
+
+    Where a soundness pass was made there is curves-sound.* too, with the sizes before it as thin
+    lines.
 
     Args:
         frame: Rows as `read` or `read_many` returns them, with their `attrs`.
@@ -73,7 +80,7 @@ def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
         raise ValueError(f"figures go to a folder, got the file {folder}; pass another --out")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for metric in METRICS:
+    for metric in available(frame):
         stem = folder / f"curves-{metric}"
         figure = draw(frame, [metric])
         written += [stem.with_suffix(end) for end in (".png", ".svg", ".csv")]
@@ -84,7 +91,7 @@ def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
     return written
 
 
-def draw(frame: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figure:
     """Draws one row of panels per metric, one panel per sigma and one line per method.
 
     Args:
@@ -100,6 +107,7 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> Figure
     if not len(frame):
         raise ValueError("a figure wants at least one row, got none; read a run with rows")
     rows = {metric: _by_sigma(curves(frame, metric)) for metric in metrics}
+    before = _by_sigma(curves(frame, "proxy"))
     columns = len({sigma for sigma, _ in lines(frame)})
     with matplotlib.rc_context(_RC):
         size = np.array(_PANELS.get(columns, _PANEL)) * (columns, len(rows)) + _MARGIN
@@ -108,8 +116,8 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = tuple(METRICS)) -> Figure
         cuts = [
             cut
             for line, panels in zip(axes, rows.values(), strict=True)
-            for ax, panel in zip(line, panels, strict=True)
-            if (cut := _panel(ax, panel))
+            for ax, panel, whole in zip(line, panels, before, strict=True)
+            if (cut := _panel(ax, panel, whole if panel[0].metric == "sound" else ()))
         ]
         _label(axes, list(rows))
         _legend(figure, in_order(set(frame["method"].tolist())))
@@ -123,8 +131,13 @@ def _by_sigma(drawn: list[Curve]) -> list[list[Curve]]:
     return [[one for one in drawn if one.sigma == sigma] for sigma in sigmas]
 
 
-def _panel(ax: Axes, panel: list[Curve]) -> str:
-    """Draws the curves of one panel and returns what its axis leaves out, if anything."""
+def _panel(ax: Axes, panel: list[Curve], before: Sequence[Curve]) -> str:
+    """Draws the curves of one panel, and thinly what they were before the soundness pass.
+
+    Returns what its axis leaves out, if anything.
+    """
+    for one in before:
+        ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=style(one.method)[0], lw=0.6)
     for one in panel:
         color, dashes = style(one.method)
         front = 3.0 if one.method.startswith("rddrs") else 2.0
@@ -137,7 +150,7 @@ def _panel(ax: Axes, panel: list[Curve]) -> str:
     ax.grid(color="#e4e4e4", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    return _cut(ax, panel)
+    return _cut(ax, [*panel, *before])
 
 
 def style(method: str) -> tuple[str, Any]:

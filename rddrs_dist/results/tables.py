@@ -8,25 +8,34 @@ import numpy as np
 import pandas as pd
 
 from rddrs_dist.results.curves import certified_accuracy, lines, select
-from rddrs_dist.results.metrics import METRICS, average_certified_radius, certified
+from rddrs_dist.results.metrics import (
+    METRICS,
+    available,
+    average_certified_radius,
+    certified,
+)
 from rddrs_dist.results.schema import ABSTAIN
 
 RADII: dict[str, tuple[float, ...]] = {
     "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
+    "sound": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
 }
-TITLES = {"proxy": "Proxy radius", "l2": "l2 radius"}
+TITLES = {"proxy": "Proxy radius", "l2": "l2 radius", "sound": "Sound proxy radius"}
 _COUNTS = ("images", "abstentions", "nonfinite", "swallowing")
 _KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
 
 
-def summary(frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] = RADII) -> pd.DataFrame:
+def summary(
+    frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] | None = None
+) -> pd.DataFrame:
     """Summarises a run: one row per sigma and method, at full precision.
 
     Args:
         frame: Rows as `read` or `read_many` returns them.
-        radii: For each metric, the radii at which certified accuracy is wanted.
+        radii: For each metric, the radii at which certified accuracy is wanted; by default `RADII`
+            for all that the rows have.
 
     Returns:
         A frame with columns sigma, method, images, abstentions, nonfinite and swallowing (counts;
@@ -38,10 +47,11 @@ def summary(frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] = RADII) -
     Raises:
         ValueError: If a metric is not known or a radius is negative.
     """
+    wanted = {name: RADII[name] for name in available(frame)} if radii is None else radii
     return pd.DataFrame(
         [
             {"sigma": sigma, "method": method}
-            | _line(select(frame, method=method, sigma=sigma), radii)
+            | _line(select(frame, method=method, sigma=sigma), wanted)
             for sigma, method in lines(frame)
         ]
     )

@@ -1,0 +1,219 @@
+"""All checks of a folder in order, and what each of them needs."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rddrs_dist import data, models
+from rddrs_dist.verify import certificates, resampling, rows
+from rddrs_dist.verify.files import check_config, check_manifest, check_parts
+from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
+from rddrs_dist.verify.folder import Config, line, read_folder
+from rddrs_dist.verify.printed import check_table
+from rddrs_dist.verify.scales import Stored, check_axes, check_scales
+
+_SOUND = "_sound.parquet"
+_OF_A_ROW = {
+    "p_lower": certificates.judge_p_lower,
+    "radius": certificates.judge_radius,
+    "sizes": certificates.judge_sizes,
+    "given noise": certificates.judge_given_noise,
+    "abstentions": certificates.judge_abstention,
+    "errors": certificates.judge_error,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What there is to check with.
+
+    Attributes:
+        config: Of the run.
+        rows: Rows whose numbers are numbers.
+        stored: The scales.
+        images: Its test images, or why there are none.
+        checkpoint: Its network, or why there is none.
+        data_root: Folder of the data.
+    """
+
+    config: Config
+    rows: Sequence[Row]
+    stored: Stored
+    images: data.ImageSet | str
+    checkpoint: models.Checkpoint | str
+    data_root: Path | None
+
+    @property
+    def dimension(self) -> int | None:
+        """Elements of an image; None where nothing tells."""
+        known = (self.images, self.checkpoint)
+        shapes = [one.event_shape for one in known if not isinstance(one, str)]
+        return math.prod(shapes[0]) if shapes else None
+
+
+def verify(
+    directory: Path,
+    *,
+    checkpoint: Path | None = None,
+    data_root: Path | None = None,
+    resample: int = 0,
+    tables: Sequence[Path] = (),
+    seed: int = 0,
+) -> list[Outcome]:
+    """Checks a folder of results.
+
+    Args:
+        directory: The folder.
+        checkpoint: The network that was certified.
+        data_root: Folder of the data; by default as `data.load` has it.
+        resample: Rows to draw again; wants a checkpoint, data and stored scales.
+        tables: Tables that `rddrs curves` made of this run.
+        seed: Chooses the rows to draw again, and fresh streams.
+
+    Returns:
+        How each check went, those that could not be made among them.
+
+    Raises:
+        ValueError: If something that was given cannot be used.
+        FileNotFoundError: If the folder, or something else that was given, is absent.
+    """
+    if resample < 0 or seed < 0:
+        raise ValueError(f"--resample and --seed must not be negative, got {resample} and {seed}")
+    if resample and checkpoint is None:
+        raise ValueError("--resample wants the network that was certified: give --checkpoint")
+    folder = read_folder(directory)
+    if folder.config is None:
+        rest = Outcome("all else", skipped="the configuration cannot be read")
+        return [check_config(folder), rest]
+    config, found = folder.config, folder.rows
+    outcomes = [
+        check_config(folder),
+        check_parts(folder, config),
+        check_manifest(folder),
+        rows.check_rows(found, config),
+        rows.check_settings(found, config),
+        rows.check_verdicts(found),
+    ]
+    images, labels = _images(found, config, data_root)
+    network, own = _network(checkpoint, config)
+    values = over_rows("values", found, certificates.judge_values)
+    sane = [row for row in found if not any(certificates.judge_values(row))]
+    case = _Case(config, sane, Stored(directory), images, network, data_root)
+    outcomes += [labels, own, values, *_numbers(case), *_scales(case)]
+    outcomes += _drawn(case, resample, seed)
+    outcomes += [_table(path, case, len(found)) for path in tables]
+    outcomes += [] if tables else [Outcome("table", skipped="no --tables given")]
+    if (directory / _SOUND).exists():
+        outcomes.append(Outcome("soundness pass", skipped=f"{_SOUND} is not looked at"))
+    return outcomes
+
+
+def _images(
+    found: Sequence[Row], config: Config, root: Path | None
+) -> tuple[data.ImageSet | str, Outcome]:
+    """The images of the run, and the check of labels against them."""
+    try:
+        images = data.load(config.dataset, "test", root)
+    except (ValueError, FileNotFoundError) as error:
+        if root is not None:
+            raise
+        return line(error), Outcome("labels", skipped=line(error))
+    outcome = rows.check_labels(found, images, config)
+    return (images if images.sha256 == config.data else "the data set is another"), outcome
+
+
+def _network(path: Path | None, config: Config) -> tuple[models.Checkpoint | str, Outcome]:
+    """The network of the run, and the check that it is the one."""
+    if path is None:
+        return "no --checkpoint given", Outcome("checkpoint", skipped="no --checkpoint given")
+    found = models.load(path)
+    if found.sha256 == config.weights:
+        return found, Outcome("checkpoint", "1 file")
+    fault = wrong(f"the network of the run, sha256 {config.weights}", found.sha256)
+    findings = tuple(located("checkpoint", str(path), [fault]))
+    return "the checkpoint is another", Outcome("checkpoint", "1 file", findings)
+
+
+def _numbers(case: _Case) -> Iterator[Outcome]:
+    """Checks that want nothing but rows, and perhaps the size of an image."""
+    for name, judge in _OF_A_ROW.items():
+        yield over_rows(name, case.rows, judge)
+    yield certificates.check_ddrs_ball(case.rows, case.config.methods)
+    if case.dimension is None:
+        yield Outcome("volumes", skipped=_sizeless(case))
+    else:
+        yield certificates.check_volumes(case.rows, case.dimension)
+
+
+def _sizeless(case: _Case) -> str:
+    """Why the size of an image is not known."""
+    return f"neither data nor checkpoint tell the size of an image ({case.images})"
+
+
+def _scales(case: _Case) -> list[Outcome]:
+    """Checks of stored scales."""
+    if not case.stored.files:
+        why = "no _scales-*.safetensors; rddrs certify --save-scales writes them"
+    elif case.dimension is None:
+        why = _sizeless(case)
+    else:
+        d = case.dimension
+        return [check_scales(case.rows, case.stored, d), *check_axes(case.rows, case.stored, d)]
+    return [Outcome(name, skipped=why) for name in ("scales", "axes", "capped sizes")]
+
+
+def _drawn(case: _Case, count: int, seed: int) -> list[Outcome]:
+    """Checks that draw samples, or count training images."""
+    names = ("redrawn", "fresh samples", "others inside")
+    redrawing = _redrawing(case, count)
+    if isinstance(redrawing, str) or isinstance(case.images, str):
+        return [Outcome(name, skipped=str(redrawing)) for name in names]
+    chosen = resampling.chosen_rows(case.rows, redrawing, case.images.classes, count, seed)
+    if redrawing.images.device.type == case.config.device:
+        redrawn = resampling.check_redrawn(chosen, redrawing)
+    else:
+        redrawn = Outcome("redrawn", skipped="the streams were drawn on a GPU; torch finds none")
+    fresh = resampling.check_fresh(chosen, redrawing, seed)
+    return [redrawn, fresh, _others_inside(chosen, redrawing, case)]
+
+
+def _redrawing(case: _Case, count: int) -> resampling.Redrawing | str:
+    """What is needed to draw again, or why it is not there."""
+    if not count:
+        return "no --resample given"
+    if not case.stored.files:
+        return "no scale is stored"
+    if isinstance(case.images, str) or isinstance(case.checkpoint, str):
+        return next(why for why in (case.images, case.checkpoint) if isinstance(why, str))
+    if case.checkpoint.event_shape != case.images.event_shape:
+        return "the network takes images of another shape"
+    on_gpu = case.config.device == "cuda" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    if on_gpu:  # in single precision, as certificates are
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    model = case.checkpoint.model.to(device)
+    images = torch.from_numpy(case.images.images).to(device)
+    return resampling.Redrawing(model, images, case.config, case.stored)
+
+
+def _others_inside(chosen: Sequence[Row], redrawing: resampling.Redrawing, case: _Case) -> Outcome:
+    """The check of others_inside, where the training images are those of the run."""
+    try:
+        training = data.load(case.config.dataset, "train", case.data_root)
+    except (ValueError, FileNotFoundError) as error:
+        return Outcome("others inside", skipped=line(error))
+    if training.sha256 != case.config.training:
+        return Outcome("others inside", skipped="the training images are not those of the run")
+    known = (torch.from_numpy(training.images), torch.from_numpy(training.labels))
+    return resampling.check_others_inside(chosen, redrawing, known)
+
+
+def _table(path: Path, case: _Case, rows_found: int) -> Outcome:
+    """The check of one printed table."""
+    if len(case.rows) < rows_found:
+        return Outcome("table", skipped=f"{path}: some rows hold no numbers to compute it from")
+    return check_table(path, case.rows, case.config)

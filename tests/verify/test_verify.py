@@ -1,0 +1,358 @@
+"""A sound run passes every check; each way to spoil one is found by the check that is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rddrs_dist import cli
+from rddrs_dist.verify import Severity, as_text, is_sound, verify
+from rddrs_dist.verify.findings import Finding, Outcome
+
+from .conftest import RUN, Made
+from .tampering import (
+    change,
+    change_scales,
+    edit_json,
+    flip,
+    remetadata,
+    rewrite,
+    scaled,
+    update_manifest,
+)
+
+CHECKS = [
+    *("config", "parts", "manifest", "rows", "settings", "verdicts", "labels", "checkpoint"),
+    *("values", "p_lower", "radius", "sizes", "given noise", "abstentions", "errors"),
+    *("ddrs ball", "volumes", "scales", "axes", "capped sizes"),
+    *("redrawn", "fresh samples", "others inside", "table", "table"),
+]
+
+
+def found(outcomes: list[Outcome], severity: Severity = Severity.ERROR) -> dict[str, Finding]:
+    """The last finding of each check that has any of that severity."""
+    every = (finding for outcome in outcomes for finding in outcome.findings)
+    return {finding.check: finding for finding in every if finding.severity is severity}
+
+
+def test_a_sound_run_passes_every_check(original: Made):
+    outcomes = verify(
+        original.folder, checkpoint=original.checkpoint, resample=100, tables=original.tables
+    )
+    assert [outcome.check for outcome in outcomes] == CHECKS
+    assert all(outcome.skipped is None for outcome in outcomes)
+    assert not found(outcomes) and not found(outcomes, Severity.WARNING)
+    assert as_text(outcomes).endswith(
+        "sound: 0 errors, 0 warnings, 25 checks made; not checked: nothing\n"
+    )
+
+
+def test_the_run_of_these_tests_has_certificates_and_abstentions_of_every_method(original: Made):
+    from rddrs_dist.results import read
+
+    frame = read(original.folder)
+    for method in RUN.methods:
+        answers = frame.loc[frame["method"] == method, "prediction"]
+        assert (answers >= 0).any() and (answers == -1).any()
+
+
+def _twice(rows):
+    return [*rows, rows[0]]
+
+
+def _without_first(rows):
+    return rows[1:]
+
+
+def _other_run(folder: Path) -> None:
+    """The first part says that it is of a run at another alpha, consistently."""
+    config = json.loads((folder / "_config.json").read_text())["config"] | {"alpha": 0.05}
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    remetadata("config", lambda _: text)(folder)
+
+
+def _unlink(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _stale(manifest) -> None:
+    manifest["parts"][0]["sha256"] = "0" * 64
+
+
+def _renamed(folder: Path) -> None:
+    """A part under the name of another shard."""
+    (folder / "part-00002.parquet").rename(folder / "part-00007.parquet")
+    update_manifest(folder)
+
+
+FOLDER = {
+    "configuration without alpha": (
+        "config",
+        edit_json("_config.json", lambda it: it["config"].pop("alpha")),
+    ),
+    "configuration of another alpha": (
+        "config",
+        edit_json("_config.json", lambda it: it["config"].update(alpha=0.05)),
+    ),
+    "no configuration": ("config", _unlink("_config.json")),
+    "mixed configuration": ("parts", _other_run),
+    "another run_id in a part": ("parts", remetadata("run_id", lambda text: text[::-1])),
+    "earlier schema": ("parts", remetadata("schema_version", lambda _: "3")),
+    "part of another shard": ("parts", _renamed),
+    "byte of a part flipped": ("parts", flip("part-00001.parquet", 0.3)),
+    "last byte of a part flipped": ("parts", flip("part-00001.parquet", 0.9999)),
+    "byte flipped, for the manifest": ("manifest", flip("part-00001.parquet", 0.3)),
+    "stale hash in the manifest": ("manifest", edit_json("_manifest.json", _stale)),
+    "no manifest": ("manifest", _unlink("_manifest.json")),
+    "part missing": ("manifest", _unlink("part-00001.parquet")),
+    "row twice": ("rows", lambda folder: rewrite(folder, _twice)),
+    "row missing": ("rows", lambda folder: rewrite(folder, _without_first)),
+}
+ROWS = {
+    "another n in some rows": ("settings", change("ancer", True, n=301)),
+    "another alpha in some rows": ("settings", change("rs", False, alpha=0.1)),
+    "another seed in some rows": ("settings", change("rs", False, seed=1)),
+    "wrong label": ("labels", change("rddrs", True, label=9, correct=lambda row: False)),
+    "wrong label of one method": ("verdicts", change("rddrs", True, label=9)),
+    "wrong verdict": ("verdicts", change("rs", False, correct=True)),
+    "NaN": ("values", change("rs", True, radius=float("nan"))),
+    "infinite": ("values", change("rs", True, max_axis=float("inf"))),
+    "unknown status": ("values", change("rs", True, fit_status="perfect")),
+    "count above n": ("values", change("rs", True, count=301)),
+    "count below what p_lower needs": (
+        "p_lower",
+        change("rs", True, count=lambda r: r["count"] - 1),
+    ),
+    "p_lower up by 3e-12": (
+        "p_lower",
+        change("rddrs_tr", True, p_lower=scaled("p_lower", 1 + 3e-12)),
+    ),
+    "p_lower of an abstention": ("p_lower", change("rs", False, p_lower=0.49)),
+    "radius rounded up to 3 digits": (
+        "radius",
+        change("rs", True, radius=lambda row: np.ceil(row["radius"] * 1000) / 1000),
+    ),
+    "radius up by 3e-12": ("radius", change("ddrs", True, radius=scaled("radius", 1 + 3e-12))),
+    "l2_radius up": ("sizes", change("ancer", True, l2_radius=scaled("l2_radius", 1 + 1e-15))),
+    "proxy_radius up by 1e-9": (
+        "sizes",
+        change("rddrs", True, proxy_radius=scaled("proxy_radius", 1 + 1e-9)),
+    ),
+    "capped above uncapped": (
+        "sizes",
+        change("rddrs", True, capped_proxy_radius=scaled("proxy_radius", 1.01)),
+    ),
+    "axes out of order": ("sizes", change("ancer", True, mean_axis=scaled("max_axis", 2))),
+    "another noise of rs": (
+        "given noise",
+        change("rs", False, min_axis=0.6, mean_axis=0.6, max_axis=0.6),
+    ),
+    "prediction taken back": ("abstentions", change("rs", True, prediction=-1, correct=False)),
+    "prediction made up": ("abstentions", change("rs", False, prediction=3, correct=False)),
+    "abstention with a size": ("abstentions", change("rddrs", False, l2_radius=0.1)),
+    "certified at one half": ("abstentions", change("rs", True, p_lower=0.5)),
+    "error in a certified row": ("errors", change("rs", True, error="none")),
+    "failed without an error": ("errors", change("rs", False, fit_status="failed")),
+    "no ddrs ball": (
+        "ddrs ball",
+        change("ancer", True, contains_ddrs_ball=lambda row: not row["contains_ddrs_ball"]),
+    ),
+    "log_volume up": ("volumes", change("rs", True, log_volume=lambda r: r["log_volume"] + 1e-6)),
+    "axes beyond": ("volumes", change("rddrs", True, axes_beyond_domain=1)),
+}
+SCALES = {
+    "scale replaced": ("scales", change_scales("rddrs", lambda one: one * 2, rehash=False)),
+    "scale of another size": ("scales", change_scales("rddrs", lambda one: one[:-1], rehash=True)),
+    "torn file of scales": ("scales", flip("_scales-00001.safetensors", 0.0)),
+    "file of scales missing": ("scales", _unlink("_scales-00001.safetensors")),
+    "smaller scale, rehashed": (
+        "axes",
+        change_scales("rddrs", lambda one: one * np.float32(1 - 1e-6), rehash=True),
+    ),
+    "axes up": ("axes", change("rddrs_tr", True, max_axis=scaled("max_axis", 1 + 1e-9))),
+    "mean axis up": ("axes", change("rddrs", True, mean_axis=scaled("mean_axis", 1 + 1e-9))),
+    "beyond the domain": (
+        "capped sizes",
+        change("rddrs", True, max_axis=1e9, axes_beyond_domain=2),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*FOLDER, *ROWS, *SCALES])
+def test_what_is_spoilt_is_found(made: Made, case: str):
+    check, spoil = (FOLDER | ROWS | SCALES)[case]
+    spoil(made.folder)
+    outcomes = verify(made.folder)
+    assert check in found(outcomes), as_text(outcomes)
+    assert not is_sound(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("check", "spoil"),
+    [
+        # The same axes in another order: no size gives it away.
+        ("redrawn", change_scales("ancer", lambda one: one[::-1].copy(), rehash=True)),
+        ("redrawn", change("rs", True, count=lambda row: row["count"] + 1)),
+        (
+            "redrawn",
+            change("rs", True, prediction=lambda row: row["prediction"] ^ 1, correct=False),
+        ),
+        ("fresh samples", change("rs", True, count=300)),
+        ("others inside", change("rddrs_tr", True, others_inside=1)),
+    ],
+)
+def test_what_only_samples_tell_is_found(made: Made, check, spoil):
+    spoil(made.folder)
+    outcomes = verify(made.folder, checkpoint=made.checkpoint, resample=100)
+    assert check in found(outcomes), as_text(outcomes)
+
+
+def test_a_small_size_is_a_warning(made: Made):
+    small = {name: scaled(name, 0.8) for name in ("l2_radius", "proxy_radius")}
+    small |= {"radius": scaled("radius", 0.9), "capped_proxy_radius": scaled("proxy_radius", 0.8)}
+    small |= {"log_volume": lambda row: row["log_volume"] - 20}
+    change("rddrs", True, **small)(made.folder)
+    outcomes = verify(made.folder)
+    assert {"radius", "sizes"} <= found(outcomes, Severity.WARNING).keys()
+    assert found(outcomes).keys() <= {"ddrs ball"}
+
+
+def _shift_cell(path: Path, heading: str, by: float) -> None:
+    """Adds to the number under a heading in the last line of the first table of a file."""
+    mark = "|" if path.suffix == ".md" else ","
+    lines = path.read_text().splitlines()
+    at = next(k for k, line in enumerate(lines) if heading in line)
+    column = [cell.strip() for cell in lines[at].split(mark)].index(heading)
+    row = max(k for k, line in enumerate(lines[: at + 8]) if "rddrs_tr" in line)
+    cells = lines[row].split(mark)
+    digits = len(cells[column].strip().partition(".")[2])
+    cells[column] = (
+        f" {float(cells[column]) + by:.{digits}f} "
+        if mark == "|"
+        else str(float(cells[column]) + by)
+    )
+    lines[row] = mark.join(cells)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "by"),
+    [
+        ("table.md", "ACR", 0.001),
+        ("table.md", "ACR", -0.001),
+        ("table.md", "@0.5", 0.1),
+        ("table.md", "abstained", -1),
+        ("table.md", "images", 1),
+        ("table.csv", "proxy_acr", 1e-9),
+        ("table.csv", "l2@0.25", 1 / 6),
+        ("table.csv", "capped_acr", 0.1),
+    ],
+)
+def test_a_printed_number_that_is_not_the_floor_is_found(made: Made, name, heading, by):
+    (path,) = (path for path in made.tables if path.name == name)
+    _shift_cell(path, heading, by)
+    outcomes = verify(made.folder, tables=[path])
+    assert "table" in found(outcomes), path.read_text()
+
+
+def test_columns_and_lines_that_are_not_of_this_run_are_named(made: Made):
+    path = made.tables[1]
+    assert path.name == "table.csv"
+    header, line, *_ = path.read_text().splitlines()
+    other = line.replace("0.5,rs", "0.25,rs")
+    path.write_text(f"{header},novel_acr\n{line},1.5\n{other},1.5\n")
+    outcomes = verify(made.folder, tables=[path])
+    assert "novel_acr: not checked" in found(outcomes, Severity.NOTE)["table"].found
+    assert "sigma 0.25" in found(outcomes, Severity.WARNING)["table"].found
+    assert is_sound(outcomes)
+
+
+def test_what_cannot_be_checked_is_listed(made: Made):
+    for path in [*made.folder.glob("_scales-*"), made.folder / "_SUCCESS"]:
+        path.unlink()
+    outcomes = verify(made.folder, checkpoint=made.checkpoint, resample=5)
+    skipped = {one.check: one.skipped for one in outcomes if one.skipped is not None}
+    assert skipped.keys() == {
+        *("manifest", "scales", "axes", "capped sizes", "redrawn", "fresh samples"),
+        *("others inside", "table"),
+    }
+    assert "--save-scales" in str(skipped["scales"])
+    assert "not checked: manifest, scales, axes" in as_text(outcomes)
+    assert is_sound(outcomes)  # an unfinished run is a warning
+    assert "manifest" in found(outcomes, Severity.WARNING)
+
+
+def test_a_run_of_failed_images_is_sound(made: Made):
+    """The rows of an image of which nothing could be computed, as the driver writes them."""
+    sizes = ("l2_radius", "proxy_radius", "capped_proxy_radius", "min_axis", "mean_axis")
+    nothing = dict.fromkeys((*sizes, "max_axis", "radius", "p_lower", "fit_seconds"), 0.0) | {
+        "prediction": -1,
+        "correct": False,
+        "count": 0,
+        "log_volume": float("-inf"),
+        "contains_ddrs_ball": None,
+        "fit_status": "failed",
+        "error": "actor lost",
+        "scale_sha256": None,
+    }
+    rewrite(
+        made.folder, lambda rows: [row | nothing if row["index"] == 40 else row for row in rows]
+    )
+    for path in made.folder.glob("_scales-00000*"):
+        path.unlink()
+    errors = found(verify(made.folder))
+    assert errors.keys() == {"scales"}  # of the other image of that file
+
+
+def test_the_command_line(made: Made, capsys):
+    folder = str(made.folder)
+    assert cli.main(["verify", folder, "--tables", *map(str, made.tables)]) == cli.COMPLETE
+    printed = capsys.readouterr().out
+    assert "p_lower: 30 rows: ok\n" in printed
+    assert "redrawn: not checked: no --resample given\n" in printed
+    assert printed.splitlines()[-1].startswith("sound: 0 errors, 0 warnings")
+    change("rs", True, radius=scaled("radius", 1.1))(made.folder)
+    assert cli.main(["verify", folder]) == cli.UNSOUND == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("error: radius: image 0, rs: wanted radius of") for line in lines)
+    assert lines[-1].startswith("UNSOUND: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["nowhere"], "no run in nowhere"),
+        (["{folder}", "--resample", "3"], "give --checkpoint"),
+        (["{folder}", "--resample", "-1"], "must not be negative"),
+        (["{folder}", "--checkpoint", "nothing"], "no checkpoint file"),
+        (["{folder}", "--tables", "{folder}/_config.json"], "must be a table.csv or table.md"),
+        (["{folder}", "--tables", "nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_wrong_usage(original: Made, capsys, flags, text):
+    arguments = [flag.format(folder=original.folder) for flag in flags]
+    assert cli.main(["verify", *arguments]) == cli.WRONG
+    assert text in capsys.readouterr().err
+
+
+def test_another_network_and_other_data_are_found(made: Made, tmp_path: Path):
+    other = tmp_path / "other.safetensors"
+    content = bytearray(made.checkpoint.read_bytes())
+    content[-1] ^= 1
+    other.write_bytes(content)
+    outcomes = verify(made.folder, checkpoint=other, resample=3)
+    assert found(outcomes).keys() == {"checkpoint"}
+    skipped = {one.check: one.skipped for one in outcomes}
+    assert skipped["redrawn"] == "the checkpoint is another"
+
+
+def test_twenty_findings_are_shown_and_the_rest_counted():
+    findings = tuple(
+        Finding("radius", Severity.ERROR, f"image {k}, rs", "1", "2") for k in range(30)
+    )
+    late = Finding("axes", Severity.ERROR, "image 7, rs", "1", "2")
+    text = as_text([Outcome("radius", "30 rows", findings), Outcome("axes", "1 rows", (late,))])
+    assert text.count("error: radius") == 19 and text.count("error: axes") == 1
+    assert "and 11 more of 31 findings" in text
