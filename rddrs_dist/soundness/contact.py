@@ -21,10 +21,10 @@ from rddrs_dist.soundness.regions import Regions
 _CLEAR = 1 + 1e-3
 _STEPS = 40
 # Where the residual has fallen by this factor more steps change nothing that could be used.
-_CONVERGED = 1e-2
+_CONVERGED = 0.1
 # Each round weighs the two regions by the planes of the one before; more than a few gain nothing.
-_ROUNDS = 6
-_GAIN = 5e-3
+_ROUNDS = 3
+_GAIN = 0.02
 _EPS = torch.finfo(torch.float64).eps
 
 
