@@ -159,7 +159,7 @@ def test_the_trial_measures_predicts_and_draws(
     told = {"forward": 1e5, "both": 4e4, "matrix_flops": 1e13, "eigh_seconds": 1}
     rates, out = tmp_path / "rates.json", tmp_path / "out"
     rates.write_text(json.dumps(told | {"dimension": 3072, "name": "a made-up GPU"}))
-    tiny = "--datasets digits --scaled digits --methods rs ancer rddrs_tr --rounds 1 --images 2"
+    tiny = "--datasets digits --scaled digits --methods rs ancer rddrs_tr --rounds 1 --images 8"
     tiny += " --epochs 4 --samples 100 --n 1000 --n-measured 200 --seconds 0.01 --ancer.steps 9"
     tiny += " --rddrs-tr.steps 2 --rddrs-tr.compare-samples 100 --devices 1 10"
     tiny += f" --out {out} --device-rates {rates} --address {head.address}"
