@@ -37,8 +37,8 @@ class Reference:
         Args:
             image: x, (*event).
             label: The label that does not count.
-            whitening: S^-1 up to a rotation from the left, transposed, (d, d) float64; see
-                `whitening`.
+            whitening: S^-1 up to a rotation from the left, transposed, (d, d) float64, or its
+                diagonal, (d,); see `whitening`.
             limit: Distance, dimensionless.
 
         Returns:
@@ -46,8 +46,9 @@ class Reference:
             of the images.
         """
         centre = image.flatten().double()
-        narrow = whitening[:, :_NARROWEST].to(self.images.dtype)
-        offset = image.flatten() @ narrow
+        first = whitening if whitening.ndim == 1 else whitening[:, :_NARROWEST]
+        narrow = first.to(self.images.dtype)
+        offset = _times(image.flatten(), narrow)
         # What rounding can add to a distance of the first look, which is in single precision.
         eps = torch.finfo(self.images.dtype).eps
         lengths = self._length + float(centre.norm())
@@ -56,21 +57,31 @@ class Reference:
         for images, labels in zip(
             self.images.flatten(1).split(_CHUNK), self.labels.split(_CHUNK), strict=True
         ):
-            least = (images @ narrow - offset).norm(dim=1)
+            least = (_times(images, narrow) - offset).norm(dim=1)
             rows = (~(least > limit + slack) & (labels != label)).nonzero()[:, 0]
             displacements = images[rows].double() - centre
-            distances = (displacements @ whitening).norm(dim=1)
+            distances = _times(displacements, whitening).norm(dim=1)
             inside = distances < limit
             found.append((displacements[inside], distances[inside]))
         return torch.cat([part for part, _ in found]), torch.cat([part for _, part in found])
+
+
+def _times(vectors: Tensor, whitening: Tensor) -> Tensor:
+    """Vectors (..., d) times a matrix, or a diagonal one."""
+    return vectors * whitening if whitening.ndim == 1 else vectors @ whitening
 
 
 def whitening(covariance: Tensor) -> Tensor:
     """A matrix A with ||A^T delta|| = ||S^-1 delta||; its first columns measure narrow axes.
 
     Args:
-        covariance: S S^T, (..., d, d) float64.
+        covariance: S S^T, (..., d, d) float64, or the diagonal of one that is diagonal, (d,).
+
+    Returns:
+        A, of the same shape.
     """
+    if covariance.ndim == 1:
+        return covariance.rsqrt()
     variances, frame = linalg.eigh(covariance)
     return frame / above_rounding(variances).sqrt().unsqueeze(-2)
 
@@ -118,7 +129,7 @@ def others_inside(
     """Counts images with another label inside {x + delta : ||S^-1 delta|| < radius}.
 
     Args:
-        covariance: S S^T, (d, d) float64.
+        covariance: S S^T, (d, d) float64, or the diagonal of one that is diagonal, (d,).
         image: x, (*event).
         reference: Images to look for.
         label: The class that the region is certified for.

@@ -47,6 +47,19 @@ def test_the_first_look_misses_nothing_that_rounding_could_hide():
     torch.testing.assert_close(found, distances[distances < limit])
 
 
+def test_a_diagonal_finds_what_its_matrix_finds():
+    variances = torch.linspace(0.5, 90, D, dtype=torch.float64)
+    reference = Reference(POINTS.view(-1, *EVENT), torch.ones(500, dtype=torch.int64))
+    image = torch.full(EVENT, 0.25)
+    dense = whitening(torch.diag(variances))
+    limit = float((POINTS.double() - 0.25).div(variances.sqrt()).norm(dim=1).median())
+    delta, found = reference.near(image, 0, whitening(variances), limit)
+    wanted = reference.near(image, 0, dense, limit)
+    assert len(found) == 249 and torch.equal(delta, wanted[0])
+    torch.testing.assert_close(found, wanted[1])
+    assert others_inside(variances, image, reference, 0, limit) == 249
+
+
 def test_keep_out_pushes_all_out_and_nothing_in():
     before = _distances(SCALE)
     wanted = float(np.quantile(before, 0.1))

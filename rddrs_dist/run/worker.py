@@ -15,7 +15,7 @@ from torch import Tensor
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, Floats, certify
 from rddrs_dist.methods import DDRS, RS, Context, Fit, Method, Status
 from rddrs_dist.models import load
-from rddrs_dist.noise import Noise
+from rddrs_dist.noise import FullNoise, Noise
 from rddrs_dist.noise.packed import Packed, pack
 from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
@@ -171,7 +171,7 @@ class Worker:
         # One dense covariance at a time: those of a whole shard may not fit into memory.
         return [
             others_inside(
-                noise[row : row + 1].covariance()[0],
+                _covariance(noise[row : row + 1]),
                 image,
                 self.reference,
                 int(label),
@@ -240,6 +240,12 @@ class Worker:
                 "error": None,
                 "scale_sha256": hashes[i],
             }
+
+
+def _covariance(noise: Noise) -> Tensor:
+    """S S^T of one image, or its diagonal where that is all there is."""
+    dense = isinstance(noise, FullNoise)
+    return noise.covariance()[0] if dense else noise.variances()[0]
 
 
 def given_up(task: Task, shard: Shard, error: str) -> Done:
