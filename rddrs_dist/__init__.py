@@ -5,6 +5,7 @@ image, `certify` proves the region in which the network smoothed with it keeps i
 """
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
+from rddrs_dist.classifier import Prediction, SmoothedClassifier
 from rddrs_dist.methods import (
     DDRS,
     METHODS,
@@ -40,7 +41,9 @@ __all__ = [
     "IsotropicNoise",
     "Method",
     "Noise",
+    "Prediction",
     "Reference",
+    "SmoothedClassifier",
     "Status",
     "Streams",
     "certify",

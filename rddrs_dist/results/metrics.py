@@ -32,7 +32,8 @@ METRICS: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
 
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
     """Returns the names in `METRICS` that all rows have; sound needs a soundness pass."""
-    passed = "sound_proxy_radius" in frame and not frame["sound_proxy_radius"].isna().any()
+    column = "sound_proxy_radius"
+    passed = column in frame and not np.isnan(frame[column].to_numpy(np.float64)).any()
     return tuple(name for name in METRICS if passed or name != "sound")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rddrs_dist.results.metrics import METRICS, average_certified_radius, certified
+from rddrs_dist.results.metrics import METRICS, available, average_certified_radius, certified
 from rddrs_dist.results.schema import table
 
 from .rows import abstention, row
@@ -47,3 +47,11 @@ def test_an_unknown_metric_and_an_empty_frame_are_refused(frame):
         certified(frame, "volume")
     with pytest.raises(ValueError, match="at least one row"):
         average_certified_radius(frame.iloc[:0], "proxy")
+
+
+def test_the_sound_radius_is_a_metric_where_every_row_has_one(frame):
+    assert available(frame) == ("proxy", "l2")
+    sound = frame.assign(sound_proxy_radius=[1.5, 3.0, 0.0, 0.0])
+    assert available(sound) == ("proxy", "l2", "sound")
+    assert certified(sound, "sound").tolist() == [1.5, -1.0, -1.0, 0.0]
+    assert available(sound.assign(sound_proxy_radius=[1.5, np.nan, 0.0, 0.0])) == ("proxy", "l2")

@@ -57,6 +57,19 @@ def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
     assert first[0].read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_sound_figure_has_what_was_before_as_thin_lines(tmp_path):
+    frame = example(sigmas=(0.5,), methods=("rs", "rddrs"))
+    frame["sound_proxy_radius"] = frame["proxy_radius"] / 2
+    written = [path.name for path in plots.write(frame, tmp_path)]
+    assert written[-3:] == ["curves-sound.png", "curves-sound.svg", "curves-sound.csv"]
+    (axes,) = plots.draw(frame, ["sound"]).axes
+    widths = [line.get_linewidth() for line in axes.get_lines()]
+    assert sorted(widths) == [0.6, 0.6, 1.4, 1.4]
+    thin = [line.get_xdata()[-2] for line in axes.get_lines() if line.get_linewidth() == 0.6]
+    thick = [line.get_xdata()[-2] for line in axes.get_lines() if line.get_linewidth() == 1.4]
+    assert sorted(thick) == pytest.approx([reach / 2 for reach in sorted(thin)])
+
+
 def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
     frame = example(sigmas=(0.5,), methods=("rddrs",))
     path = plots.write(frame, tmp_path)[2]

@@ -1,17 +1,22 @@
 """Every fault of benchmarks/faults.py on a real Ray of several nodes: no row lost or changed."""
 
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import ray
 
 from benchmarks.faults import FAULTS, Bed, Case
 from rddrs_dist.results import read
 from rddrs_dist.results.schema import TIMINGS
+from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.config import Run
 from rddrs_dist.run.events import read_events
+from rddrs_dist.run.shards import Shard
 
 from .flags import as_flags
 
@@ -41,8 +46,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def case(bed: Bed, run: Run, out: Path) -> Case:
-    """A run on the bed, of the methods that draw on all streams."""
-    here = replace(run, out=out, address=bed.address, methods=("rs", "ddrs", "rddrs_tr"))
+    """A run on the bed, of methods that draw on all streams."""
+    here = replace(run, out=out, address=bed.address, methods=("rs", "rddrs_tr"))
     return Case(bed, as_flags(here))
 
 
@@ -64,3 +69,37 @@ def test_no_row_is_lost_or_changed(fault: str, bed: Bed, run: Run, reference: Pa
         tried = read_events(struck.out).to_pandas().query("outcome != 'done'")
         assert set(tried["outcome"]) == {outcome}
         assert tried["reason"].str.contains(reason).any()
+
+
+def _wait_for(path: str) -> None:
+    """Returns once there is a file."""
+    while not Path(path).exists():
+        time.sleep(0.1)
+
+
+def test_a_machine_that_joins_while_the_run_goes_on_is_used(
+    bed: Bed, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three actors are wanted and two machines there; these wait until the third one works."""
+    original, seen, joined = RayExecutor.submit, set[int](), tmp_path / "joined"
+
+    def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
+        if not seen:
+            bed.join()
+        if actor not in seen and len(seen) < 2:
+            executor._actors[actor].__ray_call__.remote(
+                lambda _self, path: _wait_for(path), str(joined)
+            )
+        elif actor not in seen:
+            joined.touch()
+        seen.add(actor)
+        original(executor, actor, shard, resort)
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(RayExecutor, "submit", submit)
+    try:
+        case(bed, run, tmp_path / "out").certify(actors=3)
+    finally:
+        bed.remove(-1)
+    assert len(seen) == 3
+    assert read(tmp_path / "out").attrs["complete"]
