@@ -135,6 +135,11 @@ def _process(executor: RayExecutor, actor: int) -> int:
     return ray.get(executor._actors[actor].__ray_call__.remote(lambda self: os.getpid()))
 
 
+def _node(_worker: object) -> str:
+    """The node that an actor is on."""
+    return ray.get_runtime_context().get_node_id()
+
+
 def kill(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
     """SIGKILL, as from the kernel; the call meets a process that is gone or going."""
     os.kill(_process(executor, actor), signal.SIGKILL)
@@ -257,8 +262,9 @@ def _memory() -> tuple[int, int]:
 def lost_node(case: Case) -> bool:
     """A machine with an actor at work is gone at once, and another joins."""
 
-    def pull(_executor: RayExecutor, _actor: int, shard: Shard) -> Shard:
-        case.bed.remove()
+    def pull(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
+        node = ray.get(executor._actors[actor].__ray_call__.remote(_node))
+        case.bed.remove([one.node_id for one in case.bed.nodes].index(node))
         case.bed.join()
         return shard
 
