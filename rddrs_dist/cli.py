@@ -132,10 +132,9 @@ def certify(run: Run) -> int:
             f"{run.out}: give the same command with --resume to try them again",
             FAILED_IMAGES,
         )
-    from rddrs_dist.results.status import status as text
-
     if run.out is not None:
-        print(text(run.out, time.time()))
+        status(Status(run.out))
+        print()
     print(f"complete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")
     return COMPLETE
 

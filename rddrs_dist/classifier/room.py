@@ -110,7 +110,7 @@ def _best_plane(new: Entry, one: Entry) -> _Plane:
     earlier region is a ball and A_i diagonal each s costs O(d), so that all are tried; the last
     one, s = 1, leaves some room wherever the new centre is outside.
     """
-    own, other = new.radius * _dense(new.noise), one.radius * _dense(one.noise)
+    own, other = new.radius * new.noise.matrix()[0], one.radius * one.noise.matrix()[0]
     v = one.point - new.point
     ratio = linalg.solve(other, own)
     values, frame = linalg.eigh(ratio @ ratio.mT)  # (d, d) @ (d, d)
@@ -146,7 +146,7 @@ def _inside(new: Entry, planes: list[_Plane]) -> Entry:
     All of it is claimed of the rounded scale: its radius is lowered until it lies inside the
     certified region and on its side of each plane.
     """
-    scale = _dense(new.noise)
+    scale = new.noise.matrix()[0]
     made = scale
     if planes:
         bounds = [plane.room / new.radius * _APART for plane in planes]
@@ -155,15 +155,10 @@ def _inside(new: Entry, planes: list[_Plane]) -> Entry:
     lower = FullNoise(made.unsqueeze(0), new.noise.event_shape).lower()
     noise = replace(lower, scale=lower.scale.float())
     limits = [plane.room / _support(noise, plane.normal) for plane in planes]
-    radius = min(new.radius / _stretch(scale, new.min_axis, _dense(noise)), *limits, new.radius)
+    radius = min(
+        new.radius / _stretch(scale, new.min_axis, noise.matrix()[0]), *limits, new.radius
+    )
     return Entry.of(new.centre, new.prediction, radius * (1 - 1e-9), noise, new.query)
-
-
-def _dense(noise: Noise) -> Tensor:
-    """S, (d, d) float64."""
-    d = noise.dimension
-    basis = torch.eye(d, dtype=torch.float64).view(1, d, *noise.event_shape)
-    return noise.double().colour(basis).view(d, d).mT
 
 
 def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> float:

@@ -131,6 +131,12 @@ class Noise(ABC):
         """The same noise with its numbers held in float64."""
         return replace(self, scale=self.scale.double())
 
+    def matrix(self) -> Tensor:
+        """S as dense matrices, (B, d, d) float64."""
+        d, device = self.dimension, self.scale.device
+        basis = torch.eye(d, dtype=torch.float64, device=device).view(1, d, *self.event_shape)
+        return self.double().colour(basis.expand(len(self), *basis.shape[1:])).flatten(2).mT
+
     @property
     def dimension(self) -> int:
         """d, the number of elements of an image."""

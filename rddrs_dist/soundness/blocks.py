@@ -108,11 +108,7 @@ def narrow(
     torch.set_num_threads(threads)
     if not (bounds > 0).all():
         return region, 0.0, 0.0
-    d = normals.shape[1]
-    whole = unpack([packed], event_shape).double()
-    scale = whole.colour(torch.eye(d, dtype=torch.float64).view(1, d, *event_shape))
-    made = narrowed(
-        scale.view(d, d).mT, torch.from_numpy(normals).double(), torch.from_numpy(bounds)
-    )
+    scale = unpack([packed], event_shape).matrix()[0]
+    made = narrowed(scale, torch.from_numpy(normals).double(), torch.from_numpy(bounds))
     noise = FullNoise(made[None], event_shape)
     return region, float(noise.min_axis), float(noise.mean_axis)
