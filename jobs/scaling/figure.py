@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from rddrs_dist.results import plots
+from rddrs_dist.results.styles import label, style
 
 # Terms of the cost model from left to right; what it does not explain comes last.
 _TERMS = {
@@ -73,10 +74,10 @@ def _dimension(ax: Axes, table: pd.DataFrame) -> None:
     ax.set(xscale="log", yscale="log")
     for method in dict.fromkeys(table["method"]):
         rows = table.loc[table["method"] == method].sort_values("dimension")
-        color, dashes = plots.style(method)
+        color, dashes = style(method)
         ax.plot(rows["dimension"], rows["predicted"], color=color, linestyle=dashes, linewidth=1.3)
         ax.plot(rows["dimension"], rows["seconds"], "o", color=color, markersize=4.5, zorder=3)
-        ax.plot([], [], "o", color=color, linestyle=dashes, label=plots.LABELS.get(method, method))
+        ax.plot([], [], "o", color=color, linestyle=dashes, label=label(method))
     sizes = dict(zip(table["dimension"], table["dataset"], strict=True))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(list(sizes), [f"{d:,}\n{_NAMES[name]}" for d, name in sizes.items()])
@@ -93,11 +94,11 @@ def _shares(ax: Axes, table: pd.DataFrame) -> None:
     widths = {name: table[name] / total for name in _TERMS if name != "rest"}
     widths["rest"] = 1 - table["predicted"] / total
     places, left = _places(table), np.zeros(len(table))
-    for name, (label, color) in _TERMS.items():
-        ax.barh(places, widths[name], left=left, color=color, height=0.78, label=label)
+    for name, (text, color) in _TERMS.items():
+        ax.barh(places, widths[name], left=left, color=color, height=0.78, label=text)
         left = left + widths[name]
     names = [
-        f"{_NAMES[dataset]}, {plots.LABELS.get(method, method)}"
+        f"{_NAMES[dataset]}, {label(method)}"
         for dataset, method in zip(table["dataset"], table["method"], strict=True)
     ]
     ax.set_yticks(places, names, fontsize=8.5)

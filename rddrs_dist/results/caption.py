@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rddrs_dist.results.curves import ALPHA_CURVE
-
-TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis may leave out
+from rddrs_dist.results.curves import ALPHA_CURVE, TAIL
 
 
 def caption(frame: pd.DataFrame, cuts: Sequence[str] = ()) -> str:

@@ -10,6 +10,8 @@ from rddrs_dist.results.metrics import certified
 from rddrs_dist.stats import clopper_pearson_lower
 
 ALPHA_CURVE = 0.05
+TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis may leave out
+_SPREAD = 10.0  # an axis is at most this much longer than the second longest method needs
 METHOD_ORDER = ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")
 MAX_KNOTS = 1000
 
@@ -126,6 +128,13 @@ def in_order(methods: Iterable[str]) -> list[str]:
     """Sorts methods as every figure and table shows them: the published ones first."""
     rank = {method: position for position, method in enumerate(METHOD_ORDER)}
     return sorted(methods, key=lambda method: (rank.get(method, len(rank)), method))
+
+
+def axis_end(panel: Iterable[Curve]) -> float:
+    """Chooses the radius at which all curves, or all but one that runs far off, are thin."""
+    thin = sorted(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
+    reached = [radius for radius in thin if radius > 0] or [0.0]
+    return min(reached[-1], _SPREAD * reached[-2]) if len(reached) > 1 else reached[-1]
 
 
 def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:

@@ -1,40 +1,26 @@
-"""Sizes of certified regions: one function from the result table to an array per metric."""
-
-from collections.abc import Callable
+"""Sizes of certified regions: one column of the result table per metric."""
 
 import numpy as np
 import pandas as pd
 
 from rddrs_dist.results.schema import ABSTAIN
 
-
-def proxy(frame: pd.DataFrame) -> np.ndarray:
-    """Returns the radius of the ball with the region's volume, one per row."""
-    return frame["proxy_radius"].to_numpy(np.float64)
-
-
-def l2(frame: pd.DataFrame) -> np.ndarray:
-    """Returns the radius of the largest Euclidean ball inside the region, one per row."""
-    return frame["l2_radius"].to_numpy(np.float64)
-
-
-def sound(frame: pd.DataFrame) -> np.ndarray:
-    """Returns the proxy radius of the sound region, one per row."""
-    return frame["sound_proxy_radius"].to_numpy(np.float64)
-
-
-METRICS: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
-    "proxy": proxy,
-    "l2": l2,
-    "sound": sound,
+METRICS: dict[str, str] = {
+    "proxy": "proxy_radius",  # of the ball with the region's volume
+    "capped": "capped_proxy_radius",  # the same, axes cut at the diameter of the pixel domain
+    "l2": "l2_radius",  # of the largest Euclidean ball inside the region
+    "sound": "sound_proxy_radius",  # of the region that the soundness pass left
 }
 
 
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
     """Returns the names in `METRICS` that all rows have; sound needs a soundness pass."""
-    column = "sound_proxy_radius"
-    passed = column in frame and not np.isnan(frame[column].to_numpy(np.float64)).any()
-    return tuple(name for name in METRICS if passed or name != "sound")
+    return tuple(name for name, column in METRICS.items() if _known(frame, column))
+
+
+def _known(frame: pd.DataFrame, column: str) -> bool:
+    """Tells whether every row has a value."""
+    return column in frame and not np.isnan(frame[column].to_numpy(np.float64)).any()
 
 
 def certified(frame: pd.DataFrame, metric: str) -> np.ndarray:
@@ -56,7 +42,7 @@ def certified(frame: pd.DataFrame, metric: str) -> np.ndarray:
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}; choose one")
     right = frame["correct"].to_numpy(bool) & (frame["prediction"].to_numpy() != ABSTAIN)
-    return np.where(right, METRICS[metric](frame), -1.0)
+    return np.where(right, frame[METRICS[metric]].to_numpy(np.float64), -1.0)
 
 
 def average_certified_radius(frame: pd.DataFrame, metric: str) -> float:

@@ -12,28 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from rddrs_dist.results.caption import TAIL, caption
-from rddrs_dist.results.curves import Curve, curves, in_order, lines, to_frame
+from rddrs_dist.results.caption import caption
+from rddrs_dist.results.curves import Curve, axis_end, curves, in_order, lines, to_frame
 from rddrs_dist.results.metrics import available
+from rddrs_dist.results.styles import label, style
 from rddrs_dist.results.tables import floor_to
 
-LABELS = {"rs": "RS", "ddrs": "DDRS", "ancer": "ANCER", "rddrs": "RDDRS", "rddrs_tr": "RDDRS-TR"}
 AXES = {
     "proxy": r"Proxy radius $R$",
+    "capped": r"Proxy radius $R$, semi-axes cut at the diameter of the domain",
     "l2": r"$\ell_2$ radius",
     "sound": r"Proxy radius $R$ of the sound region (thin: before)",
 }
-_SPREAD = 10.0  # the axis is at most this much longer than the second longest method needs
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
-# Okabe and Ito's colours tell apart with any colour vision, and the dashes without any.
-_STYLES: dict[str, tuple[str, Any]] = {
-    "rs": ("#4d4d4d", (0, (1, 1.1))),
-    "ddrs": ("#0072b2", (0, (5, 1.6))),
-    "ancer": ("#009e73", (0, (5, 1.4, 1, 1.4))),
-    "rddrs": ("#d55e00", "solid"),
-    "rddrs_tr": ("#aa3f8f", (0, (9, 1.6))),
-}
-_OTHERS = (("#a6761d", "solid"), ("#56b4e9", "solid"), ("#8c6bb1", (0, (3, 1, 1, 1, 1, 1))))
 _RC: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
@@ -119,7 +110,7 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figur
             for ax, panel, whole in zip(line, panels, before, strict=True)
             if (cut := _panel(ax, panel, whole if panel[0].metric == "sound" else ()))
         ]
-        _label(axes, list(rows))
+        _label_axes(axes, list(rows))
         _legend(figure, in_order(set(frame["method"].tolist())))
         _caption(figure, caption(frame, cuts))
     return figure
@@ -153,16 +144,9 @@ def _panel(ax: Axes, panel: list[Curve], before: Sequence[Curve]) -> str:
     return _cut(ax, [*panel, *before])
 
 
-def style(method: str) -> tuple[str, Any]:
-    """Returns colour and dashes of a method, the same in every figure."""
-    if method in _STYLES:
-        return _STYLES[method]
-    return _OTHERS[sum(method.encode()) % len(_OTHERS)]
-
-
 def _cut(ax: Axes, panel: list[Curve]) -> str:
     """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
-    end, largest = _axis_end(panel), max(float(one.radii[-2]) for one in panel)
+    end, largest = axis_end(panel), max(float(one.radii[-2]) for one in panel)
     if end == 0 or largest <= _SLACK * end:
         ax.set_xlim(0, 1.03 * max(largest, 1e-6))
         return ""
@@ -180,7 +164,7 @@ def _cut(ax: Axes, panel: list[Curve]) -> str:
         color=style(one.method)[0],
     )
     share = f"{beyond:.1%} of its images, up to {reach}"
-    return f"{_name(one.method)} at σ = {one.sigma:g} ({share})"
+    return f"{label(one.method)} at σ = {one.sigma:g} ({share})"
 
 
 def _beyond(one: Curve, radius: float) -> float:
@@ -189,14 +173,7 @@ def _beyond(one: Curve, radius: float) -> float:
     return float(behind[0]) if len(behind) else 0.0
 
 
-def _axis_end(panel: list[Curve]) -> float:
-    """Chooses the radius at which all curves, or all but one that runs far off, are thin."""
-    thin = sorted(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
-    reached = [radius for radius in thin if radius > 0] or [0.0]
-    return min(reached[-1], _SPREAD * reached[-2]) if len(reached) > 1 else reached[-1]
-
-
-def _label(axes: np.ndarray, metrics: list[str]) -> None:
+def _label_axes(axes: np.ndarray, metrics: list[str]) -> None:
     """Writes the axis labels: radius under every row, accuracy at the left."""
     for line, metric in zip(axes, metrics, strict=True):
         line[0].set_ylabel("Certified accuracy")
@@ -214,7 +191,7 @@ def _legend(figure: Figure, methods: list[str]) -> None:
     ]
     figure.legend(
         handles,
-        [_name(method) for method in methods],
+        [label(method) for method in methods],
         loc="outside upper center",
         ncols=min(len(methods), int(figure.get_figwidth() / _LEGEND_ENTRY)),
         frameon=False,
@@ -249,8 +226,3 @@ def _caption(figure: Figure, text: str) -> None:
         color="#333333",
         linespacing=1.15,
     )
-
-
-def _name(method: str) -> str:
-    """Returns the printed name of a method."""
-    return LABELS.get(method, method)

@@ -18,10 +18,16 @@ from rddrs_dist.results.schema import ABSTAIN
 
 RADII: dict[str, tuple[float, ...]] = {
     "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
+    "capped": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
     "sound": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
 }
-TITLES = {"proxy": "Proxy radius", "l2": "l2 radius", "sound": "Sound proxy radius"}
+TITLES = {
+    "proxy": "Proxy radius",
+    "capped": "Capped proxy radius",
+    "l2": "l2 radius",
+    "sound": "Sound proxy radius",
+}
 _COUNTS = ("images", "abstentions", "nonfinite", "swallowing")
 _KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")

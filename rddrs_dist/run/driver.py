@@ -19,9 +19,9 @@ from rddrs_dist.results.store import Store
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
 from rddrs_dist.run.config import Run, run_id
 from rddrs_dist.run.events import EventLog
+from rddrs_dist.run.heartbeat import Heartbeat
 from rddrs_dist.run.metrics import Metrics
 from rddrs_dist.run.progress import Progress
-from rddrs_dist.run.report import Report
 from rddrs_dist.run.scheduler import Attempt, NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
 from rddrs_dist.run.worker import Done, Row, Task, given_up
@@ -186,7 +186,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
     progress = Progress(len(inputs.indices), len(inputs.indices) - left)
 
     rows, events = _Rows(store, todo), EventLog(inputs.out)
-    report = Report(inputs.out, progress, run.actors)
+    heartbeat = Heartbeat(inputs.out, progress, run.actors)
     metrics = Metrics(run_id(inputs.identity), progress, run.actors)
 
     def on_result(shard: Shard, found: Done) -> None:
@@ -202,7 +202,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
     def on_tick(state: Scheduler) -> None:
         check_stop()
         events.tick()
-        report.tick(state)
+        heartbeat.tick(state)
         metrics.tick(state)
         progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
 
@@ -225,7 +225,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
         finally:
             metrics.publish(scheduler)
             events.write()
-            report.write(scheduler)
+            heartbeat.write(scheduler)
             progress.close()
 
 

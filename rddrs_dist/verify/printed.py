@@ -16,7 +16,7 @@ from rddrs_dist.verify.folder import Config
 
 # Sums in another order differ by less than this share.
 _ORDER = 1e-12
-_TITLES = {"Proxy radius": "proxy", "l2 radius": "l2"}
+_TITLES = {"Proxy radius": "proxy", "Capped proxy radius": "capped", "l2 radius": "l2"}
 _HEADINGS = {
     "abstained": "abstentions",
     "capped ACR": "capped_acr",
@@ -24,7 +24,7 @@ _HEADINGS = {
     "certify s": "certify_seconds",
 }
 _SIZES = {"proxy": "proxy_radius", "l2": "l2_radius", "capped": "capped_proxy_radius"}
-_AT = re.compile(r"(proxy|l2)@([0-9.e+-]+)")
+_AT = re.compile(r"(proxy|capped|l2)@([0-9.e+-]+)")
 
 
 @dataclass(frozen=True)

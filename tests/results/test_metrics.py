@@ -37,21 +37,25 @@ def test_the_mean_counts_wrong_rows_as_zero(frame):
     assert average_certified_radius(frame, "l2") == 0.5 / 4
 
 
-def test_a_metric_is_one_function_from_the_table(frame, monkeypatch):
-    monkeypatch.setitem(METRICS, "widest", lambda rows: rows["max_axis"].to_numpy(np.float64))
+def test_a_metric_is_one_column_of_the_table(frame, monkeypatch):
+    monkeypatch.setitem(METRICS, "widest", "max_axis")
     assert certified(frame, "widest").tolist() == [0.5, -1.0, -1.0, 0.5]
 
 
 def test_an_unknown_metric_and_an_empty_frame_are_refused(frame):
-    with pytest.raises(ValueError, match="one of proxy, l2, sound, got 'volume'"):
+    with pytest.raises(ValueError, match="one of proxy, capped, l2, sound, got 'volume'"):
         certified(frame, "volume")
     with pytest.raises(ValueError, match="at least one row"):
         average_certified_radius(frame.iloc[:0], "proxy")
 
 
 def test_the_sound_radius_is_a_metric_where_every_row_has_one(frame):
-    assert available(frame) == ("proxy", "l2")
+    assert available(frame) == ("proxy", "capped", "l2")
     sound = frame.assign(sound_proxy_radius=[1.5, 3.0, 0.0, 0.0])
-    assert available(sound) == ("proxy", "l2", "sound")
+    assert available(sound) == ("proxy", "capped", "l2", "sound")
     assert certified(sound, "sound").tolist() == [1.5, -1.0, -1.0, 0.0]
-    assert available(sound.assign(sound_proxy_radius=[1.5, np.nan, 0.0, 0.0])) == ("proxy", "l2")
+    assert available(sound.assign(sound_proxy_radius=[1.5, np.nan, 0.0, 0.0])) == (
+        "proxy",
+        "capped",
+        "l2",
+    )

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from rddrs_dist.results import plots
 from rddrs_dist.results.caption import caption
 from rddrs_dist.results.schema import table
+from rddrs_dist.results.styles import style
 
 from .rows import sized
 
@@ -50,7 +51,9 @@ def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
     frame = example()
     first, second = plots.write(frame, tmp_path / "a"), plots.write(frame, tmp_path / "b")
     names = [
-        f"curves-{metric}{end}" for metric in ("proxy", "l2") for end in (".png", ".svg", ".csv")
+        f"curves-{metric}{end}"
+        for metric in ("proxy", "capped", "l2")
+        for end in (".png", ".svg", ".csv")
     ]
     assert [path.name for path in first] == names
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -99,11 +102,11 @@ def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
     both, alone = plots.draw(example()), plots.draw(example(methods=("rddrs",)))
     assert [text.get_text() for text in both.legends[0].get_texts()] == ["RS", "RDDRS"]
     assert both.axes[0].lines[1].get_color() == alone.axes[0].lines[0].get_color()
-    styles = [plots.style(name) for name in ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")]
+    styles = [style(name) for name in ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")]
     assert (
         len({to_hex(color) for color, _ in styles}) == len({str(dash) for _, dash in styles}) == 5
     )
-    assert plots.style("my_method") == plots.style("my_method")
+    assert style("my_method") == style("my_method")
 
 
 def spread(tail: float) -> tuple[np.ndarray, float, str]:

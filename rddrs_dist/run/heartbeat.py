@@ -10,7 +10,7 @@ from rddrs_dist.run.scheduler import Scheduler
 _SECONDS = 5.0
 
 
-class Report:
+class Heartbeat:
     """Writes the state of a driver beside its rows, every few seconds."""
 
     def __init__(self, out: Path, progress: Progress, wanted: int) -> None:

@@ -1,0 +1,154 @@
+"""Draw figure 2 of the RDDRS paper: certified accuracy of all methods, one panel per network.
+
+python jobs/figure2.py --checkpoints A.pth B.pth C.pth --sigmas 0.12 0.25 0.5 --out FOLDER is
+`rddrs certify paper-mnist` for each network and `rddrs curves` of them all; other flags are those
+of `rddrs certify`. Given again, it goes on where it was stopped. See jobs/README.md.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rddrs_dist import cli
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
+from rddrs_dist.results import read
+from rddrs_dist.results.curves import lines, select
+from rddrs_dist.results.tables import aligned
+from rddrs_dist.run.config import Run
+
+FULL_IMAGES, FULL_N = 10_000, 100_000
+_HOURS = ("fit_hours", "certify_hours")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One network and the run that certifies it.
+
+    Attributes:
+        checkpoint: Its file.
+        sigma: Standard deviation of its noise; None where the checkpoint says it.
+        out: Folder of its run.
+    """
+
+    checkpoint: Path
+    sigma: float | None
+    out: Path
+
+    def command(self, flags: Sequence[str]) -> list[str]:
+        """Arguments of `rddrs` that start or continue the run."""
+        own = ["--checkpoint", str(self.checkpoint), "--out", str(self.out), "--resume"]
+        sigma = [] if self.sigma is None else ["--sigma", f"{self.sigma:g}"]
+        return ["certify", "paper-mnist", *flags, *own, *sigma]
+
+
+def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> list[Panel]:
+    """Pairs networks with their sigmas and names a folder for each.
+
+    Raises:
+        ValueError: If sigmas are given for some networks only, or two panels would share a folder.
+    """
+    if sigmas and len(sigmas) != len(checkpoints):
+        raise ValueError(
+            f"--sigmas must be one number per checkpoint, or none where the files say theirs, got "
+            f"{len(sigmas)} for {len(checkpoints)}"
+        )
+    names = [f"sigma-{sigma:g}" for sigma in sigmas] or [path.stem for path in checkpoints]
+    if len(set(names)) < len(names):
+        raise ValueError(f"panels must have folders of their own, got {', '.join(names)}")
+    own = sigmas or [None] * len(checkpoints)
+    return [
+        Panel(path, sigma, out / name)
+        for path, sigma, name in zip(checkpoints, own, names, strict=True)
+    ]
+
+
+def samples(method: Method) -> int:
+    """Samples of a fit; 1 where they depend on the image."""
+    match method:
+        case DDRS():
+            return method.steps * method.samples
+        case Ancer():
+            return len(method.learning_rates) * method.steps * method.samples
+        case RDDRS():
+            each = method.gradient_samples + method.margin_samples
+            return len(method.step_lengths) * method.steps * each
+        case _:
+            return 1
+
+
+def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Core hours of all test images at the published settings, from the seconds of some.
+
+    A fit's seconds grow with its samples, a certificate's with `n`.
+
+    Args:
+        frame: Rows of one or more panels.
+        run: The settings they were made with.
+
+    Returns:
+        A frame with columns sigma, method, fit_hours and certify_hours.
+    """
+    table = []
+    for sigma, name in lines(frame):
+        rows = select(frame, method=name, sigma=sigma)
+        fit, certificate = rows[["fit_seconds", "certify_seconds"]].to_numpy().mean(0)
+        longer = samples(METHODS[name]()) / samples(run.method(name))
+        hours = FULL_IMAGES * run.cpus_per_actor / 3600
+        table.append((sigma, name, hours * longer * fit, hours * FULL_N / run.n * certificate))
+    return pd.DataFrame(table, columns=["sigma", "method", *_HOURS])
+
+
+def as_text(hours: pd.DataFrame) -> str:
+    """Prints the prediction with its sum."""
+    header = ("sigma", "method", "fit h", "certify h")
+    body = [
+        (f"{one['sigma']:g}", one["method"], *(f"{one[name]:.1f}" for name in _HOURS))
+        for one in hours.to_dict("records")
+    ]
+    total = hours[list(_HOURS)].to_numpy().sum()
+    title = (
+        f"core hours of all {FULL_IMAGES:,} images, n = {FULL_N:,}, published settings, at the "
+        "rate of these rows"
+    )
+    return f"{title}\n{aligned([header, *body])}\nin all {total:,.0f}"
+
+
+def options(flags: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our own flags, and those of `rddrs certify`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoints", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--sigmas", type=float, nargs="+", default=[], metavar="SIGMA")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and figure")
+    return parser.parse_known_args(flags)
+
+
+def main(flags: Sequence[str]) -> int:
+    """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
+    own, rest = options(flags)
+    try:
+        todo = panels(own.checkpoints, own.sigmas, own.out)
+        run = cli.parse(todo[0].command(rest))
+    except ValueError as error:
+        print(f"rddrs: error: {error}", file=sys.stderr)
+        return cli.WRONG
+    for panel in todo:
+        if code := cli.main(panel.command(rest)):
+            return code
+    figures = own.out / "figure2"
+    if code := cli.main(["curves", *(str(panel.out) for panel in todo), "--out", str(figures)]):
+        return code
+    assert isinstance(run, Run)
+    text = as_text(predicted_hours(pd.concat([read(panel.out) for panel in todo]), run))
+    (figures / "full-size.txt").write_text(text + "\n")
+    print(f"\n{text}")
+    return cli.COMPLETE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
