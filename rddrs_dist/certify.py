@@ -34,23 +34,62 @@ class Budget:
         n0: Samples that select the class.
         n: Fresh samples that estimate its probability.
         alpha: Probability with which a certificate may be wrong.
+        looks: How often the count is looked at, after n / 2^(looks - 1), ..., n / 2, n samples,
+            each time at level alpha / looks: an image may stop at any of them.
+        tolerance: An image stops where all n samples are not expected to give a radius larger by
+            more than this share, or where its class is surely below one half.
     """
 
     n0: int = 100
     n: int = 100_000
     alpha: float = 0.001
+    looks: int = 1
+    tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
         if self.n0 < 1:
             raise ValueError(f"n0 must be at least 1, got {self.n0}")
-        smallest = smallest_certifying_n(self.alpha)
+        if self.looks < 1 or not 0 < self.tolerance < 1:
+            raise ValueError(
+                "looks must be at least 1 and tolerance in (0, 1), got "
+                f"{self.looks} and {self.tolerance}"
+            )
+        smallest = smallest_certifying_n(self.level)
         if self.n < smallest:
             raise ValueError(
-                f"n = {self.n} can never certify at alpha = {self.alpha}: "
+                f"n = {self.n} can never certify at alpha = {self.alpha}"
+                f"{f' with {self.looks} looks' if self.looks > 1 else ''}: "
                 f"the smallest n that can is {smallest}"
             )
+
+    @property
+    def level(self) -> float:
+        """Error probability of each look; by the union bound all together have alpha."""
+        return self.alpha / self.looks
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples after which the count is looked at, ascending; the last are n."""
+        return tuple(-(-self.n // 2**k) for k in reversed(range(self.looks)))
+
+    def radius(self, count: Integers, n: int | Integers) -> tuple[Floats, Floats]:
+        """p_lower and Phi^-1 of it, for counts out of n samples."""
+        p_lower = clopper_pearson_lower(count, n, self.level)
+        return p_lower, normal_quantile_lower(p_lower)
+
+    def goes_on(self, count: Integers, n: int) -> NDArray[np.bool_]:
+        """Which images are worth more than the n samples that they have had, (B,).
+
+        Whatever the rule, the union bound over all looks makes the certificate valid.
+        """
+        if n >= self.n:
+            return np.zeros(len(count), dtype=bool)
+        _, now = self.radius(count, n)
+        _, expected = self.radius(count * self.n // n, self.n)
+        hopeful = clopper_pearson_lower(n - count, n, self.level) < 0.5
+        return hopeful & ((now < (1 - self.tolerance) * expected) | (expected == 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +102,7 @@ class Certificate:
     Attributes:
         prediction: (B,), the class, or ABSTAIN.
         count: (B,), samples out of n in which the selected class was the answer.
+        n: (B,), samples that estimate; fewer than the budget's where an image stopped at a look.
         budget: n0, n and alpha.
         p_lower: (B,), lower confidence bound on the probability of the selected class.
         radius: (B,), Phi^-1(p_lower), dimensionless: in units of the noise.
@@ -81,6 +121,7 @@ class Certificate:
 
     prediction: Integers
     count: Integers
+    n: Integers
     budget: Budget
     p_lower: Floats
     radius: Floats
@@ -142,15 +183,14 @@ def certify(
     """
     check_logits(model, images)
     selected = class_counts(model, images, noise, budget.n0, streams, Stage.SELECT).argmax(1)
-    counts = class_counts(model, images, noise, budget.n, streams, Stage.ESTIMATE)
-    count = counts.gather(1, selected[:, None])[:, 0].cpu().numpy()
-    p_lower = clopper_pearson_lower(count, budget.n, budget.alpha)
-    radius = normal_quantile_lower(p_lower)
+    count, n = _estimated(model, images, noise, budget, streams, selected)
+    p_lower, radius = budget.radius(count, n)
     with np.errstate(divide="ignore"):
         widest = torch.from_numpy(diameter(noise.dimension) / radius).to(images.device)
     return Certificate(
         prediction=np.where(radius > 0, selected.cpu().numpy(), ABSTAIN),
         count=count,
+        n=n,
         budget=budget,
         p_lower=p_lower,
         radius=radius,
@@ -161,3 +201,37 @@ def certify(
         axes_beyond_domain=noise.axes_above(widest).cpu().numpy(),
         dimension=noise.dimension,
     )
+
+
+def _estimated(
+    model: nn.Module,
+    images: Tensor,
+    noise: Noise,
+    budget: Budget,
+    streams: Streams,
+    selected: Tensor,
+) -> tuple[Integers, Integers]:
+    """Samples of the selected class and samples in all, (B,) each; see `Budget.looks`.
+
+    What is new at a look comes from the streams of a step of its own.
+    """
+    count, n = np.zeros(len(images), dtype=np.int64), np.zeros(len(images), dtype=np.int64)
+    active = list(range(len(images)))
+    for look, size in enumerate(budget.sizes):
+        fresh = size - (budget.sizes[look - 1] if look else 0)
+        own = (noise, streams) if len(active) == len(images) else _some(noise, streams, active)
+        counts = class_counts(
+            model, images[active], own[0], fresh, own[1], Stage.ESTIMATE, look
+        ).gather(1, selected[active][:, None])
+        count[active] += counts[:, 0].cpu().numpy()
+        n[active] = size
+        active = [active[k] for k in np.flatnonzero(budget.goes_on(count[active], size))]
+        if not active:
+            break
+    return count, n
+
+
+def _some(noise: Noise, streams: Streams, active: list[int]) -> tuple[Noise, Streams]:
+    """Noise and streams of some of the images."""
+    kept = noise.concatenate([noise[k : k + 1] for k in active])
+    return kept, Streams.of(streams.seed, [streams.indices[k] for k in active])

@@ -1,10 +1,14 @@
-"""The command line: `rddrs train | certify | soundness | status | verify | curves`."""
+"""The command line: `rddrs train | certify | soundness | status | verify | curves | report`.
+
+And, for the logs of other projects, `rddrs export | import`.
+"""
 
 import contextlib
 import io
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,8 @@ import tyro
 from tyro.conf import Positional, subcommand
 
 from rddrs_dist import data, models
+from rddrs_dist.results.logs.exporting import Export
+from rddrs_dist.results.logs.importing import Import
 from rddrs_dist.results.sound import SOUND
 from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
 from rddrs_dist.train import accuracy, train_new
@@ -35,6 +41,28 @@ class Curves:
     dirs: Positional[tuple[Path, ...]]
     out: Path
     common: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one page that shows what one or more runs have found.
+
+    Attributes:
+        dirs: Folders written by `rddrs certify`.
+        out: HTML file to write; it needs no network and no other file.
+        common: Show only the images that all methods of a sigma have certified.
+        images: Images to look at more closely; by default those with the largest, median and
+            smallest region of each run. Wants stored scales (--save-scales) and the data.
+        checkpoints: Networks of the runs, to see how far one can walk before the class changes.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+    """
+
+    dirs: Positional[tuple[Path, ...]]
+    out: Path
+    common: bool = False
+    images: tuple[int, ...] | None = None
+    checkpoints: tuple[Path, ...] = ()
+    data_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -142,18 +170,57 @@ def certify(run: Run) -> int:
 def curves(options: Curves) -> int:
     """Draws the figures, writes the tables and prints them."""
     from rddrs_dist.results import plots, read_many, tables
+    from rddrs_dist.results.logs.marks import marks, sentences
 
     frame = read_many(options.dirs, common=options.common)
     written = plots.write(frame, options.out)
     table = tables.summary(frame)
+    notes = "".join(f"\n{sentence}\n" for sentence in sentences(marks(frame).values()))
     for name, text in (
-        ("table.md", tables.to_markdown(table)),
+        ("table.md", tables.to_markdown(table) + notes),
         ("table.csv", table.to_csv(index=False)),
     ):
         (options.out / name).write_text(text)
         written.append(options.out / name)
-    print(tables.to_text(table))
+    print(tables.to_text(table) + notes)
     print("\nwrote " + ", ".join(str(path) for path in written))
+    return COMPLETE
+
+
+def report(options: Report) -> int:
+    """Writes the page."""
+    from rddrs_dist.report import gallery, render, write
+    from rddrs_dist.results import read_many
+
+    frame = read_many(options.dirs, common=options.common)
+    found = gallery(frame, options.images, options.checkpoints, options.data_root)
+    size = write(options.out, render(frame, *found))
+    print(f"wrote {options.out} ({size / 1e6:.1f} MB): open it in a browser")
+    return COMPLETE
+
+
+def export(options: Export) -> int:
+    """Writes the rows of a run as logs."""
+    from rddrs_dist.results import read
+    from rddrs_dist.results.logs.exporting import export as write
+
+    frame = read(options.dir)
+    written = write(frame, options.out, kind=options.format, radius=options.radius)
+    print("wrote " + ", ".join(str(path) for path in written))
+    return COMPLETE
+
+
+def import_log(options: Import) -> int:
+    """Makes a folder of results of a log."""
+    from rddrs_dist.results.logs.importing import import_log as read
+    from rddrs_dist.results.logs.marks import sentences
+
+    images, mark = read(options)
+    print(f"imported {images:,} images. {sentences([mark])[0]}")
+    print(
+        f"rows in {options.out}; draw them beside a run with `rddrs curves {options.out} DIR "
+        "--out FIGURES`"
+    )
     return COMPLETE
 
 
@@ -202,7 +269,9 @@ def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training
     return presets[name]
 
 
-def parse(argv: Sequence[str]) -> Training | Run | Soundness | Status | Verify | Curves:
+def parse(
+    argv: Sequence[str],
+) -> Training | Run | Soundness | Status | Verify | Curves | Report | Export | Import:
     """The configuration that command-line arguments stand for.
 
     Raises:
@@ -219,6 +288,9 @@ def parse(argv: Sequence[str]) -> Training | Run | Soundness | Status | Verify |
         | Annotated[Status, subcommand("status")]
         | Annotated[Verify, subcommand("verify")]
         | Annotated[Curves, subcommand("curves")]
+        | Annotated[Report, subcommand("report")]
+        | Annotated[Export, subcommand("export")]
+        | Annotated[Import, subcommand("import")]
     )
     complaint = io.StringIO()
     try:
@@ -242,9 +314,15 @@ def parse(argv: Sequence[str]) -> Training | Run | Soundness | Status | Verify |
 def _own_error(stop: BaseException) -> ValueError | None:
     """The ValueError of a configuration that tyro has turned into a box and an exit."""
     error: BaseException | None = stop
-    while error is not None and type(error) is not ValueError:
+    while error is not None and not (type(error) is ValueError and _raised_here(error)):
         error = error.__context__
     return error
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether our own code raised an error, rather than a type that tyro tried on a text."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("rddrs_dist")
 
 
 def _complain(text: str, code: int) -> int:
@@ -269,6 +347,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             Status: status,
             Verify: verify,
             Curves: curves,
+            Report: report,
+            Export: export,
+            Import: import_log,
         }
         return commands[type(options)](options)  # type: ignore[operator]
     except (ValueError, OSError) as error:

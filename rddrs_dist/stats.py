@@ -12,7 +12,7 @@ from scipy.special import ndtri
 _MARGIN = 1e-12
 
 
-def clopper_pearson_lower(count: ArrayLike, n: int, alpha: float) -> NDArray[np.float64]:
+def clopper_pearson_lower(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
     """One-sided lower confidence bound on a probability, exact and never rounded up.
 
     The bound is at most the largest p with P(Binomial(n, p) >= count) <= alpha, so that it exceeds
@@ -20,7 +20,7 @@ def clopper_pearson_lower(count: ArrayLike, n: int, alpha: float) -> NDArray[np.
 
     Args:
         count: Integer successes among n trials, any shape.
-        n: Number of trials.
+        n: Number of trials; one for all counts or one of each.
         alpha: Error probability, in (0, 1).
 
     Returns:
@@ -32,10 +32,10 @@ def clopper_pearson_lower(count: ArrayLike, n: int, alpha: float) -> NDArray[np.
     References:
         Clopper, Pearson 1934, The use of confidence or fiducial limits.
     """
-    count = np.asarray(count, dtype=np.int64)
+    count, n = np.asarray(count, dtype=np.int64), np.asarray(n, dtype=np.int64)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha}")
-    if n < 1 or np.any(count < 0) or np.any(count > n):
+    if np.any(n < 1) or np.any(count < 0) or np.any(count > n):
         raise ValueError(f"counts must be in [0, n] with n >= 1, got n = {n} and {count}")
     # The beta law needs positive parameters; a count of 0 is put right below.
     bound = stats.beta.ppf(alpha, np.maximum(count, 1), n - count + 1)

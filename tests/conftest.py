@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_run import made, original  # noqa: F401
+
 # Ray reads these when it is imported: tests need no token, and tell nobody that they ran.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -1,6 +1,7 @@
 """Certificates of classifiers whose exact regions are known."""
 
 import math
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -11,6 +12,8 @@ from torch import nn
 
 from rddrs_dist import ABSTAIN, Budget, DiagonalNoise, FullNoise, IsotropicNoise, Streams, certify
 from rddrs_dist.smoothing import Stage
+from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.stats import clopper_pearson_lower
 from tests.oracles import Linear, random_spd
 
 EVENT = (1, 2, 3)
@@ -118,7 +121,17 @@ def test_a_budget_that_can_never_certify_is_refused(alpha, n, smallest):
     Budget(n=smallest, alpha=alpha)
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": 0.0}, {"alpha": 1.0}, {"n0": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"n0": 0},
+        {"looks": 0},
+        {"tolerance": 0.0},
+        {"tolerance": 1.0},
+    ],
+)
 def test_impossible_budgets_are_refused(wrong):
     with pytest.raises(ValueError, match=r"must be"):
         Budget(**wrong)
@@ -128,3 +141,63 @@ def test_a_network_in_training_mode_is_refused():
     noise = IsotropicNoise.constant(0.5, IMAGES)
     with pytest.raises(ValueError, match="is in training mode"):
         certify(Linear(W).train(), IMAGES, noise, Budget(n=100), STREAMS)
+
+
+LOOKS = Budget(n0=20, n=6400, alpha=0.001, looks=5, tolerance=0.05)
+
+
+def at_distances(distances: list[float], budget: Budget, seed: int = 0):
+    """Certificates at these distances from a plane, in units of sigma = 1/2."""
+    points = torch.tensor(distances).view(-1, 1, 1, 1) / 2
+    noise = IsotropicNoise.constant(0.5, points)
+    streams = Streams.of(seed, range(len(points)))
+    return certify(Linear(torch.ones(1)), points, noise, budget, streams)
+
+
+def test_looks_come_after_halves_of_the_samples():
+    assert LOOKS.sizes == (400, 800, 1600, 3200, 6400)
+    assert Budget(n=1001, looks=2).sizes == (501, 1001) and Budget(n=1001).sizes == (1001,)
+    assert LOOKS.level == 0.001 / 5
+
+
+def test_an_image_stops_where_more_samples_would_not_help():
+    distances = [0.0, 0.1, 1.0, 1.3, 4.0]
+    found, full = at_distances(distances, LOOKS), at_distances(distances, replace(LOOKS, looks=1))
+    assert set(found.n) <= set(LOOKS.sizes) and (full.n == 6400).all()
+    assert found.n[1] == 6400  # near the boundary every sample counts
+    assert (found.n[2:4] < 6400).all()
+    # All samples are of the class: the radius still grows by more than a twentieth.
+    assert found.n[4] == 6400 and found.count[4] == 6400
+    # The tolerance, and what a fifth of alpha and other samples cost.
+    assert (found.radius[2:] > 0.85 * full.radius[2:]).all()
+    assert (found.radius < full.radius + 0.05).all()
+
+
+def test_a_class_that_is_surely_not_the_most_frequent_is_given_up():
+    n = 100
+    counts = np.array([20, 50, 60, 90])
+    assert LOOKS.goes_on(counts, n).tolist() == [False, True, True, True]
+    assert not LOOKS.goes_on(np.array([50, 6400]), 6400).any()
+
+
+def test_bounds_are_those_of_the_count_and_the_samples_that_were_drawn():
+    found = at_distances([0.3, 0.6, 0.9, 1.2, 2.0], LOOKS)
+    for count, n, bound in zip(found.count, found.n, found.p_lower, strict=True):
+        assert bound == clopper_pearson_lower(count, int(n), 0.001 / 5)
+
+
+def test_images_do_not_depend_on_their_company_where_some_stop():
+    together = at_distances([0.1, 1.0, 0.2], LOOKS)
+    points = torch.tensor([[0.2 / 2]]).view(1, 1, 1, 1)
+    noise = IsotropicNoise.constant(0.5, points)
+    alone = certify(Linear(torch.ones(1)), points, noise, LOOKS, Streams.of(0, [2]))
+    assert together.n[1] < together.n[2] and alone.n[0] == together.n[2]
+    assert alone.count[0] == together.count[2]
+
+
+def test_with_one_look_nothing_is_different():
+    found = at_distances([0.3, 1.0], replace(LOOKS, looks=1))
+    points = torch.tensor([0.3, 1.0]).view(-1, 1, 1, 1) / 2
+    noise, streams = IsotropicNoise.constant(0.5, points), Streams.of(0, range(2))
+    counts = class_counts(Linear(torch.ones(1)), points, noise, LOOKS.n, streams, Stage.ESTIMATE)
+    assert found.count.tolist() == counts[:, 0].tolist()

@@ -122,6 +122,25 @@ def test_folder_that_cannot_be_made(capsys, tmp_path, checkpoint):
     assert "lenet.safetensors" in line
 
 
+def test_a_log_is_imported_drawn_and_exported_again(capsys, tmp_path):
+    text = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n7\t3\t3\t0.953\t1\t0:00:01.500000\n"
+    (tmp_path / "log").write_text(text)
+    out, logs, figures = tmp_path / "run", tmp_path / "logs", tmp_path / "figures"
+    wanted = ["--name", "cohen", "--sigma", "0.25", "--dataset", "mnist"]
+    assert cli.main(["import", str(tmp_path / "log"), "--out", str(out), *wanted]) == 0
+    assert "imported 1 images. Radii of cohen are those of a log" in capsys.readouterr().out
+    assert cli.main(["curves", str(out), "--out", str(figures)]) == 0
+    assert "rounded to 3 significant digits there" in capsys.readouterr().out
+    assert "rounded to 3 significant digits there" in (figures / "table.md").read_text()
+    assert cli.main(["export", str(out), "--out", str(logs)]) == 0
+    assert (logs / "cohen-sigma-0.25.tsv").read_text() == text
+    assert "nothing in it can be verified" in _refusal(capsys, "verify", out)
+    assert "a run with stored scales is wanted" in _refusal(capsys, "soundness", out)
+    again = ["import", tmp_path / "log", "--out", tmp_path / "x", "--sigma", "1", "--name"]
+    assert "one of our methods" in _refusal(capsys, *again, "ancer")
+    assert "No such file" in _refusal(capsys, "import", "none", *again[2:], "a")
+
+
 def test_curves_of_nothing(capsys, tmp_path):
     assert "nowhere" in _refusal(capsys, "curves", tmp_path / "nowhere", "--out", tmp_path / "f")
 
@@ -161,7 +180,11 @@ def test_learning_rate_grids_come_from_the_command_line():
 
 @pytest.mark.parametrize(
     ("flags", "text"),
-    [(["--sigmas", "1"], "--sigmas"), (["--rddrs.metric", "flat"], "log-euclidean")],
+    [
+        (["--sigmas", "1"], "--sigmas"),
+        (["--rddrs.metric", "flat"], "log-euclidean"),
+        (["--n", "none"], "--n"),
+    ],
 )
 def test_flags_that_cannot_be_parsed_are_named(capsys, flags, text):
     with pytest.raises(SystemExit) as stop:

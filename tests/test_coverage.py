@@ -14,12 +14,12 @@ BUDGET = Budget(n0=10, n=120, alpha=ALPHA)
 FARTHEST = 1.5
 
 
-def wrong(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def wrong(count: int, seed: int, budget: Budget = BUDGET) -> tuple[np.ndarray, np.ndarray]:
     """Radii of certificates on a line of points, and the true radius of what they claim."""
     points = torch.linspace(0, FARTHEST * SIGMA, count).view(-1, 1, 1, 1)
     noise = IsotropicNoise.constant(SIGMA, points)
     model = Linear(torch.ones(1))
-    found = certify(model, points, noise, BUDGET, Streams.of(seed, range(count)))
+    found = certify(model, points, noise, budget, Streams.of(seed, range(count)))
     distance = points.flatten().double().numpy() / SIGMA
     # The smoothed classifier says 0 on this side, so that a claim of class 1 holds nowhere.
     return found.radius, np.where(found.prediction == 1, 0.0, distance)
@@ -36,6 +36,23 @@ def test_at_most_a_share_alpha_of_100_000_certificates_is_too_large():
     violations = int((radius > true).sum())
     assert 0 < violations < 100_000 * ALPHA
     assert not is_too_often(violations, 100_000)
+
+
+def test_at_most_a_share_alpha_is_too_large_where_images_stop_early():
+    budget = Budget(n0=10, n=480, alpha=ALPHA, looks=4, tolerance=0.2)
+    radius, true = wrong(30_000, 0, budget)
+    assert (radius > 0).mean() > 0.5
+    violations = int((radius > true).sum())
+    assert violations > 0 and not is_too_often(violations, 30_000)
+
+
+def test_looking_at_a_count_without_paying_for_it_fails_the_same_test():
+    """On the boundary, the best of the bounds after each of many samples, all at level alpha."""
+    draws = np.random.default_rng(0).random((20_000, BUDGET.n)) < 0.5
+    sizes = np.arange(10, BUDGET.n + 1, 5)
+    counts = draws.cumsum(1)[:, sizes - 1]
+    bounds = clopper_pearson_lower(counts, np.broadcast_to(sizes, counts.shape), ALPHA)
+    assert is_too_often(int((bounds.max(1) > 0.5).sum()), len(draws))
 
 
 def test_the_best_of_five_certificates_fails_the_same_test():

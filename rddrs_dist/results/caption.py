@@ -2,43 +2,96 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 
-from rddrs_dist.results.curves import ALPHA_CURVE, TAIL
+from rddrs_dist.results.curves import ALPHA_CURVE, TAIL, lines, select
+from rddrs_dist.results.logs.marks import marks, sentences
+from rddrs_dist.results.metrics import silent
+from rddrs_dist.results.tables import TITLES
+
+_FEW = 3  # values that are listed one by one
 
 
-def caption(frame: pd.DataFrame, cuts: Sequence[str] = ()) -> str:
+def caption(frame: pd.DataFrame, cuts: Sequence[str] = (), metrics: Sequence[str] = ()) -> str:
     """Says what a figure shows: data, noise, budget, images, band, and what lies outside.
 
     Args:
         frame: The rows drawn, with their `attrs`.
         cuts: One phrase per panel whose axis ends before the longest curve.
+        metrics: Those that are drawn, to tell which logs are left out for lack of one.
     """
     dataset = frame.attrs.get("dataset") or "unnamed data"
     budget = f"n₀ = {_values(frame, 'n0')}, n = {_values(frame, 'n')}"
     noise = f"σ = {_values(frame, 'sigma')}; {budget}, α = {_values(frame, 'alpha')}"
     band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
-    sentences = [f"Data set: {dataset}; {noise}; {_image_counts(frame)}.", f"Shaded: {band}."]
+    told = [f"Data set: {dataset}; {noise}; {_image_counts(frame)}.", f"Shaded: {band}."]
     if cuts:
-        sentences.append(
+        told.append(
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
             "images of every other method."
         )
+    told += _of_logs(frame, metrics)
     if frame.attrs.get("common"):
-        sentences.append("Only images that every method has.")
+        told.append("Only images that every method has.")
     if not frame.attrs.get("complete", True):
-        sentences.append("Run not complete.")
-    return " ".join(sentences)
+        told.append("Run not complete.")
+    return " ".join(told)
 
 
 def _values(frame: pd.DataFrame, name: str) -> str:
     """Lists the distinct values of a column, large ones with thousands separated."""
-    return ", ".join(f"{value:,}" for value in sorted(set(frame[name].tolist())))
+    known = frame[name].dropna()
+    # A column with nulls holds floats, whole as they may be.
+    kind = int if name in ("n0", "n") else float
+    texts = [f"{value:,}" for value in sorted(set(map(kind, known.tolist())))]
+    if name == "n" and len(texts) > _FEW:  # images stopped at looks
+        texts = [f"{texts[0]} to {texts[-1]}"]
+    return ", ".join(texts + ["unknown"] * (len(known) < len(frame)))
+
+
+def _of_logs(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Says which lines are those of logs, and which of these are left out for lack of a radius."""
+    lacking = {metric: _lacking(frame, metric) for metric in metrics}
+    nowhere = set.intersection(*lacking.values()) if lacking else set()
+    told = sentences(mark for method, mark in marks(frame).items() if method not in nowhere)
+    for metric, methods in lacking.items():
+        if methods:
+            title = TITLES.get(metric, metric)
+            told.append(
+                f"No {title[0].lower()}{title[1:]} is known of {', '.join(sorted(methods))}."
+            )
+    return told
+
+
+def _lacking(frame: pd.DataFrame, metric: str) -> set[str]:
+    """The methods with a line that is a log without the metric."""
+    return {
+        method
+        for sigma, method in lines(frame)
+        if silent(select(frame, method=method, sigma=sigma), metric)
+    }
+
+
+def _which(indices: Sequence[int]) -> str:
+    """Says which images those are, where that is short."""
+    steps = {b - a for a, b in pairwise(indices)}
+    if len(indices) <= _FEW:
+        return f" ({', '.join(f'{index:,}' for index in indices)})"
+    if len(steps) > 1:
+        return ""
+    (step,) = steps
+    every = f" in steps of {step:,}" if step > 1 else ""
+    return f" ({indices[0]:,} to {indices[-1]:,}{every})"
 
 
 def _image_counts(frame: pd.DataFrame) -> str:
-    """Says over how many images the curves are."""
+    """Says over how many images the curves are, and over which."""
     counts = Counter(zip(frame["sigma"], frame["method"], strict=True)).values()
     low, high = min(counts), max(counts)
-    return f"{high:,} images" if low == high else f"{low:,} to {high:,} images per curve"
+    if low != high:
+        return f"{low:,} to {high:,} images per curve"
+    indices = sorted(set(frame["index"].tolist()))
+    which = _which(indices) if len(indices) == low else ""
+    return f"{low:,} {'image' if low == 1 else 'images'}{which}"

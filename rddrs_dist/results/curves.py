@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rddrs_dist.results.metrics import certified
+from rddrs_dist.results.metrics import certified, silent
 from rddrs_dist.stats import clopper_pearson_lower
 
 ALPHA_CURVE = 0.05
@@ -61,7 +61,13 @@ def certified_accuracy(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def curve(
-    frame: pd.DataFrame, metric: str, *, method: str, sigma: float, alpha: float = ALPHA_CURVE
+    frame: pd.DataFrame,
+    metric: str,
+    *,
+    method: str,
+    sigma: float,
+    alpha: float = ALPHA_CURVE,
+    knots: int = MAX_KNOTS,
 ) -> Curve:
     """Computes the curve of one method at one sigma.
 
@@ -71,12 +77,13 @@ def curve(
         method: Name of the method.
         sigma: Noise level.
         alpha: Level of the pointwise lower band.
+        knots: Most steps that are kept; see `_knots`.
 
     Raises:
         ValueError: If there is no such row or the metric is not known.
     """
     sizes = certified(select(frame, method=method, sigma=sigma), metric)
-    radii = _knots(sizes)
+    radii = _knots(sizes, knots)
     counts = _reached(sizes, radii)
     return Curve(
         method=method,
@@ -89,23 +96,28 @@ def curve(
     )
 
 
-def curves(frame: pd.DataFrame, metric: str, *, alpha: float = ALPHA_CURVE) -> list[Curve]:
+def curves(
+    frame: pd.DataFrame, metric: str, *, alpha: float = ALPHA_CURVE, knots: int = MAX_KNOTS
+) -> list[Curve]:
     """Computes one curve per sigma and method, in the order of figures and tables.
 
     Args:
         frame: Rows as `read` or `read_many` returns them.
         metric: A name in `metrics.METRICS`.
         alpha: Level of the pointwise lower band.
+        knots: Most steps that are kept of each.
 
     Returns:
-        Curves by increasing sigma, then in the order of `METHOD_ORDER`.
+        Curves by increasing sigma, then in the order of `METHOD_ORDER`; none of a log that lacks
+        the metric.
 
     Raises:
         ValueError: If the metric is not known.
     """
     return [
-        curve(frame, metric, method=method, sigma=sigma, alpha=alpha)
+        curve(frame, metric, method=method, sigma=sigma, alpha=alpha, knots=knots)
         for sigma, method in lines(frame)
+        if not silent(select(frame, method=method, sigma=sigma), metric)
     ]
 
 
@@ -171,15 +183,15 @@ def _reached(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return len(sizes) - np.searchsorted(np.sort(sizes), radii, side="left")
 
 
-def _knots(sizes: np.ndarray) -> np.ndarray:
+def _knots(sizes: np.ndarray, limit: int) -> np.ndarray:
     """Chooses the radii of a curve: 0, every size, and the first number behind the largest.
 
-    Of more than `MAX_KNOTS` sizes as many are kept, evenly by rank. A step function drawn
+    Of more sizes than `limit` as many are kept, evenly by rank. A step function drawn
     through fewer of its points takes the value of the next larger one, so it never lies above
     the full curve.
     """
     steps = np.unique(sizes[np.isfinite(sizes) & (sizes > 0)])
-    if len(steps) > MAX_KNOTS:
-        steps = steps[np.linspace(0, len(steps) - 1, MAX_KNOTS).round().astype(int)]
+    if len(steps) > limit:
+        steps = steps[np.linspace(0, len(steps) - 1, limit).round().astype(int)]
     behind = np.nextafter(steps[-1] if len(steps) else 0.0, np.inf)
     return np.concatenate([[0.0], steps, [behind]])

@@ -14,8 +14,25 @@ METRICS: dict[str, str] = {
 
 
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the names in `METRICS` that all rows have; sound needs a soundness pass."""
-    return tuple(name for name, column in METRICS.items() if _known(frame, column))
+    """Returns the names in `METRICS` that all rows have; sound needs a soundness pass.
+
+    Lines of imported logs need not have them: they are left out of the figure of a metric that
+    they lack, if another line has it.
+    """
+    own = [rows for _, rows in frame.groupby(["sigma", "method"], sort=False)] or [frame]
+    return tuple(
+        name
+        for name, column in METRICS.items()
+        if not all(silent(rows, name) for rows in own)
+        and all(silent(rows, name) or _known(rows, column) for rows in own)
+    )
+
+
+def silent(rows: pd.DataFrame, metric: str) -> bool:
+    """Tells whether the rows of one line are those of a log that lacks a size in `METRICS`."""
+    # No log has counts of samples, and every row of a run has.
+    of_log = rows["count"].isna().all()
+    return bool(of_log) and not _known(rows, METRICS.get(metric, metric))
 
 
 def _known(frame: pd.DataFrame, column: str) -> bool:

@@ -22,6 +22,7 @@ from rddrs_dist.results.schema import (
     PREFIX,
     SCHEMA,
     SCHEMA_VERSION,
+    layout,
     read_metadata,
 )
 
@@ -59,8 +60,9 @@ def read_part(path: Path) -> pa.Table:
         ValueError: If the part cannot be read or was written with another schema.
     """
     part = _upgraded(read_table(path))
-    version = read_metadata(part.schema).get("schema_version")
-    if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
+    metadata = read_metadata(part.schema)
+    version = metadata.get("schema_version")
+    if not part.schema.equals(layout(metadata)) or version != str(SCHEMA_VERSION):
         raise ValueError(
             f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
             f"{version} with {len(part.schema)} columns; read it with the code that wrote it"
@@ -95,12 +97,13 @@ def encode(part: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, then: str = "continue with --resume") -> None:
     """Writes a file so that it exists whole or not at all, also after a power cut.
 
     Args:
         path: Where the content goes; an earlier file there is replaced in one step.
         content: All of the file.
+        then: What to do once a fault is mended, for the error.
 
     Raises:
         OSError: If it could not be written, in one line; no temporary file is left and an
@@ -118,8 +121,7 @@ def replace(path: Path, content: bytes) -> None:
         _remove(temporary)
         raise OSError(
             error.errno,
-            f"{path} was not written: {reason(error)}; make room or mend the folder, then "
-            "continue with --resume",
+            f"{path} was not written: {reason(error)}; make room or mend the folder, then {then}",
         ) from error
     except BaseException:
         _remove(temporary)
@@ -182,4 +184,5 @@ def _upgraded(part: pa.Table) -> pa.Table:
         for field in SCHEMA
     ]
     metadata[key] = str(SCHEMA_VERSION).encode()
-    return pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    wanted = layout(read_metadata(part.schema))
+    return pa.table(columns, schema=wanted.with_metadata(metadata))

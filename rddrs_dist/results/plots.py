@@ -1,7 +1,7 @@
 """Figures of certified accuracy against radius; the one module that imports matplotlib."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from matplotlib.lines import Line2D
 
 from rddrs_dist.results.caption import caption
 from rddrs_dist.results.curves import Curve, axis_end, curves, in_order, lines, to_frame
+from rddrs_dist.results.logs.marks import printed
 from rddrs_dist.results.metrics import available
-from rddrs_dist.results.styles import label, style
+from rddrs_dist.results.styles import Look, looks
 from rddrs_dist.results.tables import floor_to
 
 AXES = {
@@ -42,7 +43,7 @@ _RC: dict[Any, Any] = {
 _PANELS = {1: (4.7, 2.8), 2: (2.9, 2.3)}  # inches, by number of columns
 _PANEL = (2.35, 2.1)
 _MARGIN = 0.55
-_LEGEND_ENTRY = 1.0  # inches
+_LEGEND_ENTRY, _LEGEND_CHARACTER = 1.0, 0.062  # inches
 _CAPTION_SIZE = 8.0
 _CAPTION_LINE = 0.145  # inches
 _CAPTION_CHARACTERS = 19.0  # per inch
@@ -90,16 +91,20 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figur
         metrics: Names in `metrics.METRICS`, from top to bottom.
 
     Returns:
-        The figure, with legend above and caption below the panels.
+        The figure, with legend above and caption below the panels. A log that lacks a metric has
+        no line in its row, and the caption says so.
 
     Raises:
-        ValueError: If there is no row or a metric is not known.
+        ValueError: If there is no row, a metric is not known or no line has it.
     """
     if not len(frame):
         raise ValueError("a figure wants at least one row, got none; read a run with rows")
-    rows = {metric: _by_sigma(curves(frame, metric)) for metric in metrics}
-    before = _by_sigma(curves(frame, "proxy"))
-    columns = len({sigma for sigma, _ in lines(frame)})
+    sigmas = sorted({sigma for sigma, _ in lines(frame)})
+    rows = {metric: _by_sigma(curves(frame, metric), sigmas) for metric in metrics}
+    if lacking := [metric for metric, panels in rows.items() if not any(panels)]:
+        raise ValueError(f"no log of the figure has {', '.join(lacking)}; leave it out")
+    before = _by_sigma(curves(frame, "proxy"), sigmas)
+    columns, how = len(sigmas), looks(printed(frame))
     with matplotlib.rc_context(_RC):
         size = np.array(_PANELS.get(columns, _PANEL)) * (columns, len(rows)) + _MARGIN
         figure = Figure(figsize=tuple(size), layout="constrained")
@@ -108,43 +113,50 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figur
             cut
             for line, panels in zip(axes, rows.values(), strict=True)
             for ax, panel, whole in zip(line, panels, before, strict=True)
-            if (cut := _panel(ax, panel, whole if panel[0].metric == "sound" else ()))
+            if (cut := _panel(ax, panel, whole, how))
         ]
-        _label_axes(axes, list(rows))
-        _legend(figure, in_order(set(frame["method"].tolist())))
-        _caption(figure, caption(frame, cuts))
+        _label_axes(axes, list(rows), sigmas)
+        drawn = {one.method for panels in rows.values() for panel in panels for one in panel}
+        _legend(figure, [how[method] for method in in_order(drawn)])
+        _caption(figure, caption(frame, cuts, metrics))
     return figure
 
 
-def _by_sigma(drawn: list[Curve]) -> list[list[Curve]]:
+def _by_sigma(drawn: list[Curve], sigmas: Sequence[float]) -> list[list[Curve]]:
     """Groups curves into panels."""
-    sigmas = sorted({one.sigma for one in drawn})
     return [[one for one in drawn if one.sigma == sigma] for sigma in sigmas]
 
 
-def _panel(ax: Axes, panel: list[Curve], before: Sequence[Curve]) -> str:
+def _panel(ax: Axes, panel: list[Curve], whole: list[Curve], how: Mapping[str, Look]) -> str:
     """Draws the curves of one panel, and thinly what they were before the soundness pass.
 
     Returns what its axis leaves out, if anything.
     """
+    if not panel:
+        ax.text(0.5, 0.5, "not known", ha="center", transform=ax.transAxes)
+        ax.set_xticks([])
+        return ""
+    drawn = {one.method for one in panel if one.metric == "sound"}
+    before = [one for one in whole if one.method in drawn]
     for one in before:
-        ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=style(one.method)[0], lw=0.6)
+        color = how[one.method].color
+        ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=color, lw=0.6)
     for one in panel:
-        color, dashes = style(one.method)
+        color, dashes = how[one.method].color, how[one.method].dashes
         front = 3.0 if one.method.startswith("rddrs") else 2.0
         ax.fill_between(
             one.radii, one.lower, one.accuracy, step="pre", color=color, alpha=0.13, linewidth=0
         )
         (line,) = ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", zorder=front)
         line.set(color=color, linestyle=dashes, linewidth=1.4)
-    ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6), title=rf"$\sigma = {panel[0].sigma:g}$")
+    ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
     ax.grid(color="#e4e4e4", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    return _cut(ax, [*panel, *before])
+    return _cut(ax, [*panel, *before], how)
 
 
-def _cut(ax: Axes, panel: list[Curve]) -> str:
+def _cut(ax: Axes, panel: list[Curve], how: Mapping[str, Look]) -> str:
     """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
     end, largest = axis_end(panel), max(float(one.radii[-2]) for one in panel)
     if end == 0 or largest <= _SLACK * end:
@@ -161,10 +173,10 @@ def _cut(ax: Axes, panel: list[Curve]) -> str:
         f"to {reach} $\\rightarrow$",
         ha="right",
         fontsize=_CAPTION_SIZE,
-        color=style(one.method)[0],
+        color=how[one.method].color,
     )
     share = f"{beyond:.1%} of its images, up to {reach}"
-    return f"{label(one.method)} at σ = {one.sigma:g} ({share})"
+    return f"{how[one.method].name} at σ = {one.sigma:g} ({share})"
 
 
 def _beyond(one: Curve, radius: float) -> float:
@@ -173,31 +185,39 @@ def _beyond(one: Curve, radius: float) -> float:
     return float(behind[0]) if len(behind) else 0.0
 
 
-def _label_axes(axes: np.ndarray, metrics: list[str]) -> None:
-    """Writes the axis labels: radius under every row, accuracy at the left."""
+def _label_axes(axes: np.ndarray, metrics: list[str], sigmas: Sequence[float]) -> None:
+    """Writes the axis labels: radius under every row, accuracy at the left, sigma on top."""
     for line, metric in zip(axes, metrics, strict=True):
         line[0].set_ylabel("Certified accuracy")
         for ax in line:
             ax.set_xlabel(AXES.get(metric, metric))
-    for ax in axes[1:].flat:
-        ax.set_title("")
+    for ax, sigma in zip(axes[0], sigmas, strict=True):
+        ax.set_title(rf"$\sigma = {sigma:g}$")
 
 
-def _legend(figure: Figure, methods: list[str]) -> None:
+def _legend(figure: Figure, drawn: list[Look]) -> None:
     """Puts one legend above all panels."""
     handles = [
-        Line2D([], [], color=style(name)[0], linestyle=style(name)[1], linewidth=1.6)
-        for name in methods
+        Line2D([], [], color=one.color, linestyle=one.dashes, linewidth=1.6) for one in drawn
     ]
     figure.legend(
         handles,
-        [label(method) for method in methods],
+        [one.name for one in drawn],
         loc="outside upper center",
-        ncols=min(len(methods), int(figure.get_figwidth() / _LEGEND_ENTRY)),
+        ncols=_legend_columns([one.name for one in drawn], figure.get_figwidth()),
         frameon=False,
         handlelength=2.3,
         columnspacing=1.2,
     )
+
+
+def _legend_columns(names: list[str], width: float) -> int:
+    """Chooses as many columns as fit into a width in inches; names of logs can be long."""
+    for columns in range(len(names), 1, -1):
+        longest = [max(map(len, own)) for own in np.array_split(names, columns)]
+        if sum(max(_LEGEND_ENTRY, 0.5 + _LEGEND_CHARACTER * own) for own in longest) <= width:
+            return columns
+    return 1
 
 
 def _caption(figure: Figure, text: str) -> None:

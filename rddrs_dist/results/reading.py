@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from rddrs_dist.results import parts, sound
 from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.schema import KEY, TIMINGS, read_metadata
+from rddrs_dist.results.logs.marks import is_log
+from rddrs_dist.results.schema import KEY, LOG_SCHEMA, TIMINGS, read_metadata
 
 
 def read(directory: str | Path) -> pd.DataFrame:
@@ -60,16 +61,21 @@ def read_many(directories: Sequence[str | Path], *, common: bool = False) -> pd.
     Raises:
         FileNotFoundError: If a folder does not exist or has no part.
         ValueError: If no folder is given, the runs are of different data sets, hold the same
-            method at the same sigma twice, or are over different images at one sigma.
+            method at the same sigma twice, or are over different images or of different networks
+            at one sigma. Of an imported log data and network are not known, so that only the name
+            of its data set and its labels are held against those of the others.
     """
     if not directories:
         raise ValueError("at least one folder of a run is wanted, got none; name one")
     frames = {str(directory): read(directory) for directory in directories}
     runs = {name: dict(frame.attrs) for name, frame in frames.items()}
     _check_datasets(runs)
-    frame = pd.concat([_labelled(frame, name) for name, frame in frames.items()])
+    logs = any(map(is_log, runs.values()))
+    frame = pd.concat([_labelled(frame, name, logs) for name, frame in frames.items()])
     frame = _without_duplicates(frame, " and ".join(frames), key=("run_id", *KEY))
     _check_methods(frame)
+    _check_labels(frame)
+    _check_networks(frame, runs)
     frame = _common_images(frame) if common else _same_images(frame)
     frame = frame.drop(columns="run_id").sort_values(["method", "sigma", "index"])
     frame = frame.reset_index(drop=True)
@@ -133,19 +139,26 @@ def _without_duplicates(frame: pd.DataFrame, where: str, key: Sequence[str] = KE
     return distinct
 
 
-def _labelled(frame: pd.DataFrame, run: str) -> pd.DataFrame:
-    """Adds the columns that tell runs apart."""
+def _labelled(frame: pd.DataFrame, run: str, logs: bool) -> pd.DataFrame:
+    """Adds the columns that tell runs apart; beside logs, whole numbers may be null."""
     labelled = frame.assign(run=run, run_id=frame.attrs["run_id"])
     labelled.attrs.clear()  # pandas compares attrs when frames are joined
-    return labelled
+    if not logs:
+        return labelled
+    # One type in all frames, or pandas would choose by what is in them.
+    whole = [one.name for one in LOG_SCHEMA if one.nullable and pa.types.is_integer(one.type)]
+    return labelled.astype(dict.fromkeys(whole, "float64"))
 
 
 def _check_datasets(runs: dict[str, dict[Any, Any]]) -> None:
     """Raises where runs are of different data sets, or of different splits of one."""
-    kinds = {(own["dataset"], own["metadata"].get("data_sha256")) for own in runs.values()}
-    if len(kinds) > 1:
+    names = {own["dataset"] for own in runs.values()}
+    kinds = {own["metadata"].get("data_sha256") for own in runs.values() if not is_log(own)}
+    if len(names) > 1 or len(kinds) > 1:
         described = ", ".join(
-            f"{run} is of {own['dataset']} ({str(own['metadata'].get('data_sha256'))[:12]})"
+            f"{run} is of {own['dataset'] or 'unnamed data (name it with --dataset)'}"
+            if is_log(own)
+            else f"{run} is of {own['dataset']} ({str(own['metadata'].get('data_sha256'))[:12]})"
             for run, own in runs.items()
         )
         raise ValueError(
@@ -162,6 +175,33 @@ def _check_methods(frame: pd.DataFrame) -> None:
             raise ValueError(
                 f"method {method} at sigma {sigma} must come from one run, got {names}; leave "
                 "one of them out or draw them apart"
+            )
+
+
+def _check_labels(frame: pd.DataFrame) -> None:
+    """Raises where one image has two labels: a log of another split, or in another order."""
+    known = frame.drop_duplicates(["index", "label"])
+    twice = known.loc[known.duplicated("index", keep=False)].sort_values("index")
+    if len(twice):
+        first, second = twice.iloc[:2].to_dict("records")
+        raise ValueError(
+            f"runs of one figure must have one label for each image, got for image "
+            f"{first['index']} {first['label']} in {first['run']} and {second['label']} in "
+            f"{second['run']}: they are of other data, or of another split; draw them apart"
+        )
+
+
+def _check_networks(frame: pd.DataFrame, runs: dict[str, dict[Any, Any]]) -> None:
+    """Raises where lines of one panel are of different networks; those of logs are not known."""
+    for sigma in sorted(set(frame["sigma"])):
+        names = sorted(set(frame.loc[frame["sigma"] == sigma, "run"]))
+        known = {run: runs[run]["metadata"].get("weights_sha256") for run in names}
+        known = {run: sha256 for run, sha256 in known.items() if sha256}
+        if len(set(known.values())) > 1:
+            got = ", ".join(f"{run} has {sha256[:12]}" for run, sha256 in known.items())
+            raise ValueError(
+                f"runs at sigma {sigma} must be of one network, or a figure would show networks "
+                f"as if they were methods, got (sha256): {got}; draw them apart"
             )
 
 

@@ -60,6 +60,11 @@ ADDED = {
 NULLABLE = frozenset({"contains_ddrs_ball"}).union(*ADDED.values())
 NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
 SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])
+# Rows of an imported log have the same columns, of which the log knows these; all others may be
+# null, and count always is. An entry in the metadata of its parts tells it from a run.
+IMPORTED = "imported"
+LOGGED = frozenset({"index", "label", "method", "sigma", "prediction", "correct", "shard"})
+LOG_SCHEMA = pa.schema([pa.field(name, kind, name not in LOGGED) for name, kind in _COLUMNS])
 _WANTED = {pa.int64(): "an integer", pa.float64(): "a number", pa.bool_(): "a bool"}
 
 
@@ -84,11 +89,16 @@ def canonical_json(value: Mapping[str, Any]) -> str:
         ) from error
 
 
+def layout(metadata: Mapping[str, str]) -> pa.Schema:
+    """Returns the columns of parts with such metadata: those of a run or of an imported log."""
+    return LOG_SCHEMA if IMPORTED in metadata else SCHEMA
+
+
 def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
     """Builds the table of one part and checks every name and type.
 
     Args:
-        rows: One mapping per image and method with exactly the columns of `SCHEMA`.
+        rows: One mapping per image and method with exactly the columns of `layout`.
         metadata: Texts for the file's metadata; each key is stored with `PREFIX` before it.
 
     Returns:
@@ -102,8 +112,9 @@ def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.
         raise ValueError("a part must have at least one row, got none; leave empty shards out")
     for position, row in enumerate(rows):
         _check_names(row, position)
-    columns = [_column(rows, field) for field in SCHEMA]
-    return pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(_prefixed(metadata)))
+    wanted = layout(metadata)
+    columns = [_column(rows, field) for field in wanted]
+    return pa.Table.from_arrays(columns, schema=wanted.with_metadata(_prefixed(metadata)))
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, str]:

@@ -46,6 +46,18 @@ def write(folder: Path, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     parts.replace(folder / SOUND, parts.encode(table))
 
 
+def facts(folder: Path) -> dict[str, Any] | None:
+    """Returns what was kept of a pass beside its rows; None where none was made.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    path = folder / SOUND
+    if not path.exists():
+        return None
+    return json.loads(read_metadata(parts.read_table(path).schema)["soundness"])
+
+
 def fingerprint(folder: Path) -> str:
     """A hash of the names and contents of all parts of a run."""
     known = [parts.describe(path) for path in parts.part_paths(folder).values()]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from rddrs_dist.results import parts, tables
 from rddrs_dist.results.curves import lines, select
+from rddrs_dist.results.logs.marks import marks, sentences
 from rddrs_dist.results.reading import read
 from rddrs_dist.results.schema import canonical_json
 
@@ -98,6 +99,8 @@ def status(out: Path, now: float) -> str:
     state = _state(_kept(frame), known, complete, now)
     if frame is None:
         return state + "\n\nno part is finished yet\n"
+    if logs := marks(frame):
+        state = "\n".join(["imported log, " + state, *sentences(logs.values())])
     return "\n\n".join([state, _methods(frame), _slowest(frame)]) + "\n"
 
 
@@ -204,23 +207,31 @@ def _cells(line: Mapping[Any, Any], unusual: str) -> list[str]:
     return [
         line["method"],
         str(line["images"]),
-        f"{100 * tables.floor_to(line['proxy@0'], 3):.1f}",  # as a fraction, see tables.py
-        f"{tables.floor_to(line['proxy_acr'], 3):.3f}",
+        _number(100 * tables.floor_to(line["proxy@0"], 3), 1),  # as a fraction, see tables.py
+        _number(tables.floor_to(line["proxy_acr"], 3), 3),
         str(line["abstentions"]),
         unusual,
-        *(f"{tables.floor_to(line[name], 3):.3f}" for name in ("fit_seconds", "certify_seconds")),
+        *(
+            _number(tables.floor_to(line[name], 3), 3)
+            for name in ("fit_seconds", "certify_seconds")
+        ),
     ]
+
+
+def _number(floored: float, digits: int) -> str:
+    """Prints a number, or that a log does not know it."""
+    return "-" if math.isnan(floored) else f"{floored:.{digits}f}"
 
 
 def _unusual(rows: pd.DataFrame) -> str:
     """Counts the fits that did not end as fits should, by how they ended."""
-    counts = Counter(ending for ending in rows["fit_status"] if ending not in _USUAL)
+    counts = Counter(ending for ending in rows["fit_status"].dropna() if ending not in _USUAL)
     return ", ".join(f"{counts[ending]} {ending}" for ending in sorted(counts)) or "-"
 
 
 def _slowest(frame: pd.DataFrame) -> str:
     """Prints the images that took longest."""
-    timed = frame.assign(seconds=frame["fit_seconds"] + frame["certify_seconds"])
+    timed = frame.assign(seconds=frame[["fit_seconds", "certify_seconds"]].sum(axis=1))
     slow = timed.nlargest(_SLOWEST, "seconds").to_dict("records")
     body = [[str(one["index"]), one["method"], f"{one['seconds']:.3f}"] for one in slow]
     title = "slowest images, fit and certificate together; images of a shard share its mean"

@@ -13,6 +13,7 @@ from rddrs_dist.results.metrics import (
     available,
     average_certified_radius,
     certified,
+    silent,
 )
 from rddrs_dist.results.schema import ABSTAIN
 
@@ -45,10 +46,11 @@ def summary(
 
     Returns:
         A frame with columns sigma, method, images, abstentions, nonfinite and swallowing (counts;
-        the last of images whose region holds training images with another label, NaN where that
-        is not known), for each metric `<metric>_acr` and `<metric>@<radius>` (fractions),
-        capped_acr (that of the proxy radius with semi-axes cut at the domain's diameter, NaN where
-        not known), and the medians fit_seconds and certify_seconds per image.
+        the last of images whose region holds training images with another label; NaN where that
+        is not known, as are all numbers that an imported log does not give), for each metric
+        `<metric>_acr` and `<metric>@<radius>` (fractions), capped_acr (that of the proxy radius
+        with semi-axes cut at the domain's diameter), and the medians fit_seconds and
+        certify_seconds per image.
 
     Raises:
         ValueError: If a metric is not known or a radius is negative.
@@ -108,20 +110,29 @@ def _line(rows: pd.DataFrame, radii: Mapping[str, Sequence[float]]) -> dict[str,
     line: dict[str, float] = {
         "images": len(rows),
         "abstentions": int(np.sum(rows["prediction"].to_numpy() == ABSTAIN)),
-        # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
-        "nonfinite": int(np.sum(rows["fit_status"].to_numpy() == "nonfinite")),
     }
+    # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
+    ended = rows["fit_status"].tolist()
+    known = all(isinstance(one, str) for one in ended)
+    line["nonfinite"] = ended.count("nonfinite") if known else math.nan
     inside = rows["others_inside"].to_numpy(np.float64)
     line["swallowing"] = math.nan if np.isnan(inside).any() else int(np.sum(inside > 0))
     capped = rows["capped_proxy_radius"].to_numpy(np.float64)
-    line["capped_acr"] = float(np.where(rows["correct"].to_numpy(bool), capped, 0.0).mean())
+    right = rows["correct"].to_numpy(bool)
+    unknown = np.isnan(capped).any()  # also where nothing is right, as 0 would be a claim
+    line["capped_acr"] = math.nan if unknown else float(np.where(right, capped, 0.0).mean())
     for metric, wanted in radii.items():
-        line[f"{metric}_acr"] = average_certified_radius(rows, metric)
-        values = certified_accuracy(certified(rows, metric), np.asarray(wanted))
-        line |= {
-            f"{metric}@{radius:g}": value for radius, value in zip(wanted, values, strict=True)
-        }
+        line |= _sizes(rows, metric, wanted)
     return line | {name: float(np.median(rows[name].to_numpy())) for name in _SECONDS}
+
+
+def _sizes(rows: pd.DataFrame, metric: str, radii: Sequence[float]) -> dict[str, float]:
+    """Mean size and certified accuracies of one line, NaN for a log that lacks the metric."""
+    names = [f"{metric}_acr", *(f"{metric}@{radius:g}" for radius in radii)]
+    if silent(rows, metric):
+        return dict.fromkeys(names, math.nan)
+    reached = certified_accuracy(certified(rows, metric), np.asarray(radii))
+    return dict(zip(names, [average_certified_radius(rows, metric), *reached], strict=True))
 
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -131,7 +142,7 @@ def _blocks(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]
         sizes = [
             name for name in table.columns if name.startswith((f"{metric}@", f"{metric}_acr"))
         ]
-        if sizes:
+        if any("@" in name for name in sizes):  # summaries have capped_acr without its radii too
             capped = ["capped_acr"] if metric == "proxy" else []
             names = [*_KEYS, *sizes, *capped, *_SECONDS]
             header = [_heading(name) for name in names]

@@ -38,6 +38,10 @@ class Run:
         n0: Samples per image that select the class.
         n: Samples per image that estimate its probability.
         alpha: Probability with which a certificate may be wrong.
+        looks: How often the count is looked at, after n / 2^(looks - 1), ..., n / 2, n samples,
+            each time at level alpha / looks; an image stops where more samples would not help. The
+            guarantee is the same, the samples are fewer.
+        tolerance: Share of its radius that an image may lose by stopping at a look.
         seed: Seed of all random streams.
         shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the
             end; a GPU wants as many as its memory holds.
@@ -72,6 +76,8 @@ class Run:
     n0: int = 100
     n: int = 100_000
     alpha: float = 0.001
+    looks: int = 1
+    tolerance: float = 0.05
     seed: int = 0
     shard_size: int = 4
     data_root: Path | None = None
@@ -122,7 +128,7 @@ class Run:
     @property
     def budget(self) -> Budget:
         """Samples and confidence."""
-        return Budget(self.n0, self.n, self.alpha)
+        return Budget(self.n0, self.n, self.alpha, self.looks, self.tolerance)
 
     def method(self, name: str) -> Method:
         """The method of that name with its hyper-parameters."""
@@ -160,6 +166,8 @@ class Run:
             "n0": self.n0,
             "n": self.n,
             "alpha": self.alpha,
+            "looks": self.looks,
+            "tolerance": self.tolerance,
             "seed": self.seed,
             "shard_size": self.shard_size,
             "device": "cuda" if self.gpus_per_actor > 0 else "cpu",

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rddrs_dist import data
 from rddrs_dist.certify import ABSTAIN
 from rddrs_dist.results import read, sound, tables
+from rddrs_dist.results.logs.marks import refuse
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.run.config import Soundness
 from rddrs_dist.soundness import (
@@ -83,6 +84,7 @@ def soundness(options: Soundness) -> list[Line]:
     from rddrs_dist.run.cluster import Tasks
 
     frame = read(options.dir)
+    refuse(frame.attrs, options.dir, "a run with stored scales")
     images, scales = _images(frame, options.data_root), Scales(options.dir)
     rows, lines = [], []
     with Tasks.connected(options) as tasks:

@@ -222,7 +222,7 @@ class Worker:
                 "sigma": self.task.sigma,
                 "prediction": int(certificate.prediction[i]),
                 "count": int(certificate.count[i]),
-                "n": certificate.budget.n,
+                "n": int(certificate.n[i]),
                 "n0": certificate.budget.n0,
                 "alpha": certificate.budget.alpha,
                 **{name: float(values[i]) for name, values in columns.items()},

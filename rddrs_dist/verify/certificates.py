@@ -53,16 +53,25 @@ def judge_values(row: Row) -> Iterator[Fault]:
         yield wrong(f"a fit_status of {', '.join(sorted(columns.STATUSES))}", row["fit_status"])
 
 
-def judge_p_lower(row: Row) -> Iterator[Fault]:
-    """P(Binomial(n, p_lower) >= count) <= alpha, which makes p_lower a bound of level alpha."""
-    count, n, p, alpha = row["count"], row["n"], row["p_lower"], Decimal(row["alpha"])
+def check_p_lower(rows: Sequence[Row], looks: int) -> Outcome:
+    """p_lower is a bound of level alpha / looks, so that one at each look has level alpha."""
+
+    def judge(row: Row) -> Iterator[Fault]:
+        yield from _bound_faults(row, Fraction(row["alpha"]) / looks)
+
+    return over_rows("p_lower", rows, judge)
+
+
+def _bound_faults(row: Row, level: Fraction) -> Iterator[Fault]:
+    """P(Binomial(n, p_lower) >= count) <= level, which makes p_lower a bound of that level."""
+    count, n, p = row["count"], row["n"], row["p_lower"]
     if count == 0:
         if p != 0:
             yield wrong("p_lower 0, as count is 0", p)
-    elif (tail := binomial_tail(count, n, p)) > alpha:
+    elif (tail := binomial_tail(count, n, p)) > level:
         reached = f"{p!r}, at which it is {tail:.15g}"
-        yield wrong(f"p_lower with P(Binomial({n}, p) >= {count}) <= {row['alpha']}", reached)
-    elif (more := p * (1 + LOOSE)) < 1 and binomial_tail(count, n, more) <= alpha:
+        yield wrong(f"p_lower with P(Binomial({n}, p) >= {count}) <= {float(level)}", reached)
+    elif (more := p * (1 + LOOSE)) < 1 and binomial_tail(count, n, more) <= level:
         yield odd(f"the largest p_lower that {count} of {n} allow", repr(p))
 
 

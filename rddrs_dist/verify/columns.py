@@ -4,6 +4,7 @@ import pyarrow as pa
 
 VERSION = "4"
 PREFIX = "rddrs_dist."
+IMPORTED = "imported"  # in the metadata of a log of another project
 
 _REQUIRED = {
     "index": "int64",

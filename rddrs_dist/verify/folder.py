@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class Config:
         n0: Samples that select.
         n: Samples that estimate.
         alpha: Error probability.
+        looks: How often counts were looked at, each time at level alpha / looks.
         seed: Of the streams.
         device: Kind of device that drew the samples: cpu or cuda.
         weights: The sha256 of the checkpoint.
@@ -50,6 +53,7 @@ class Config:
     n0: int
     n: int
     alpha: float
+    looks: int
     seed: int
     device: str
     weights: str
@@ -74,6 +78,7 @@ class Config:
                 n0=int(plain["n0"]),
                 n=int(plain["n"]),
                 alpha=float(plain["alpha"]),
+                looks=int(plain.get("looks", 1)),
                 seed=int(plain["seed"]),
                 device=str(plain["device"]),
                 weights=str(plain["weights_sha256"]),
@@ -86,11 +91,16 @@ class Config:
             raise ValueError(str(error)) from error
 
     def __post_init__(self) -> None:
-        if self.shard_size < 1 or self.n < 1 or self.n0 < 1 or self.seed < 0:
+        if min(self.shard_size, self.n, self.n0, self.looks) < 1 or self.seed < 0:
             raise ValueError(
-                f"shard_size, n and n0 must be at least 1 and seed at least 0, got "
-                f"{self.shard_size}, {self.n}, {self.n0} and {self.seed}"
+                f"shard_size, n, n0 and looks must be at least 1 and seed at least 0, got "
+                f"{self.shard_size}, {self.n}, {self.n0}, {self.looks} and {self.seed}"
             )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples after which an image may have stopped: n / 2^k rounded up, the last n."""
+        return tuple(math.ceil(Fraction(self.n, 2**k)) for k in reversed(range(self.looks)))
 
     @property
     def run_id(self) -> str:
@@ -139,6 +149,11 @@ class Folder:
     recorded: Mapping[str, Any]
     faults: tuple[Fault, ...]
     config: Config | None
+
+    @property
+    def imported(self) -> bool:
+        """Whether it holds a log of another project and not a run."""
+        return any(columns.IMPORTED in part.metadata for part in self.parts)
 
     @property
     def rows(self) -> list[Row]:

@@ -11,6 +11,7 @@ may be.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -68,21 +69,22 @@ class Redrawing:
     stored: Stored
 
     @torch.no_grad()
-    def draw(self, row: Row, seed: int, stage: Stage, n: int) -> Drawn:
+    def draw(self, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -> Drawn:
         """Answers at x + S z for one row.
 
         Args:
             row: Image and method.
             seed: Of the streams.
             stage: What the streams are for.
-            n: Samples.
+            sizes: Samples in each step.
         """
         image = self.images[row["index"]][None]
         streams, scale = Streams.of(seed, [row["index"]]), self.stored[row]
         parts = []
-        for block, size in enumerate(Launches.of(image, n).blocks):
-            z = streams.normal(stage, 0, block, size, image)[0]  # (n, *event)
-            parts.append(_answers(self.model(image + _coloured(scale, z))))
+        for step, n in enumerate(sizes):
+            for block, size in enumerate(Launches.of(image, n).blocks):
+                z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
+                parts.append(_answers(self.model(image + _coloured(scale, z))))
         return Drawn(*(torch.stack(group).sum(0) for group in zip(*parts, strict=True)))
 
 
@@ -121,7 +123,7 @@ def chosen_rows(
         row
         for row in rows
         if row["error"] is None
-        and row["n"] == redrawing.config.n
+        and row["n"] in redrawing.config.sizes
         and row["index"] < len(images)
         and row["prediction"] < classes
         and row in stored
@@ -136,8 +138,10 @@ def check_redrawn(rows: Sequence[Row], redrawing: Redrawing) -> Outcome:
     config = redrawing.config
 
     def judge(row: Row) -> Iterator[Fault]:
-        selected = redrawing.draw(row, config.seed, Stage.SELECT, config.n0)
-        estimate = redrawing.draw(row, config.seed, Stage.ESTIMATE, config.n)
+        selected = redrawing.draw(row, config.seed, Stage.SELECT, [config.n0])
+        looked = [size for size in config.sizes if size <= row["n"]]
+        fresh = [b - a for a, b in pairwise([0, *looked])]
+        estimate = redrawing.draw(row, config.seed, Stage.ESTIMATE, fresh)
         yield from _count_faults(row, selected, estimate)
 
     return over_rows("redrawn", rows, judge)
@@ -164,7 +168,8 @@ def _count_faults(row: Row, selected: Drawn, estimate: Drawn) -> Iterator[Fault]
 def check_fresh(rows: Sequence[Row], redrawing: Redrawing, seed: int) -> Outcome:
     """Fresh samples find the class as often as the run did.
 
-    Fisher's exact test, two-sided, at `LEVEL` over the number of rows.
+    Fisher's exact test, two-sided, at `LEVEL` over the number of rows, and of looks at which an
+    image may have stopped.
 
     Args:
         rows: Rows to check; abstentions are passed over, their class is not on record.
@@ -176,11 +181,12 @@ def check_fresh(rows: Sequence[Row], redrawing: Redrawing, seed: int) -> Outcome
     fresh = int.from_bytes(name[:7], "big") + (1 << 56)  # beyond any seed that one would choose
 
     def judge(row: Row) -> Iterator[Fault]:
-        count = int(redrawing.draw(row, fresh, Stage.ESTIMATE, config.n).counts[row["prediction"]])
-        table = [[row["count"], config.n - row["count"]], [count, config.n - count]]
+        n = row["n"]
+        count = int(redrawing.draw(row, fresh, Stage.ESTIMATE, [n]).counts[row["prediction"]])
+        table = [[row["count"], n - row["count"]], [count, n - count]]
         p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
-        if p < LEVEL / len(kept):
-            wanted = f"a count that agrees with {count} of {config.n} fresh samples"
+        if p < LEVEL / len(kept) / config.looks:
+            wanted = f"a count that agrees with {count} of {n} fresh samples"
             yield wrong(wanted, f"{row['count']}, p-value {p:.2g}")
 
     return over_rows("fresh samples", kept, judge)

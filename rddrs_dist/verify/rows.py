@@ -16,7 +16,7 @@ from rddrs_dist.verify.findings import (
 )
 from rddrs_dist.verify.folder import Config
 
-_SETTINGS = ("sigma", "n0", "n", "alpha", "seed")
+_SETTINGS = ("sigma", "n0", "alpha", "seed")
 
 
 def check_rows(rows: Sequence[Row], config: Config) -> Outcome:
@@ -50,6 +50,8 @@ def check_settings(rows: Sequence[Row], config: Config) -> Outcome:
         for name in _SETTINGS:
             if row[name] != getattr(config, name):
                 yield wrong(f"{name} {getattr(config, name)}", row[name])
+        if row["n"] not in config.sizes:
+            yield wrong(f"n {' or '.join(map(str, config.sizes))}", row["n"])
         if row["error"] is None and (row["others_inside"] is None) != (config.training is None):
             yield wrong("others_inside where there are training images", row["others_inside"])
 

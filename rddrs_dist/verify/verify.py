@@ -17,7 +17,6 @@ from rddrs_dist.verify.scales import Stored, check_axes, check_scales
 
 _SOUND = "_sound.parquet"
 _OF_A_ROW = {
-    "p_lower": certificates.judge_p_lower,
     "radius": certificates.judge_radius,
     "sizes": certificates.judge_sizes,
     "given noise": certificates.judge_given_noise,
@@ -85,6 +84,11 @@ def verify(
     if resample and checkpoint is None:
         raise ValueError("--resample wants the network that was certified: give --checkpoint")
     folder = read_folder(directory)
+    if folder.imported:
+        raise ValueError(
+            f"{directory} holds an imported log, which has no counts of samples, so that nothing "
+            "in it can be verified; give a folder that `rddrs certify` wrote"
+        )
     if folder.config is None:
         rest = Outcome("all else", skipped="the configuration cannot be read")
         return [check_config(folder), rest]
@@ -139,6 +143,7 @@ def _network(path: Path | None, config: Config) -> tuple[models.Checkpoint | str
 
 def _numbers(case: _Case) -> Iterator[Outcome]:
     """Checks that want nothing but rows, and perhaps the size of an image."""
+    yield certificates.check_p_lower(case.rows, case.config.looks)
     for name, judge in _OF_A_ROW.items():
         yield over_rows(name, case.rows, judge)
     yield certificates.check_ddrs_ball(case.rows, case.config.methods)

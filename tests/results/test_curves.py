@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rddrs_dist.results import curves as module
 from rddrs_dist.results.curves import certified_accuracy, curve, curves, lines, to_frame
 from rddrs_dist.results.schema import table
 from rddrs_dist.stats import clopper_pearson_lower
@@ -61,10 +60,9 @@ def test_the_band_is_clopper_pearson_and_never_above_the_curve():
     assert np.array_equal(one.lower, clopper_pearson_lower(counts, 300, 0.05))
 
 
-def test_a_thinned_curve_never_lies_above_the_full_one(monkeypatch):
-    monkeypatch.setattr(module, "MAX_KNOTS", 20)
+def test_a_thinned_curve_never_lies_above_the_full_one():
     sizes = np.random.default_rng(2).lognormal(0, 1, 500)
-    one = curve(frame_of(sized(sizes)), "proxy", method="rs", sigma=0.5)
+    one = curve(frame_of(sized(sizes)), "proxy", method="rs", sigma=0.5, knots=20)
     assert len(one.radii) == 22
     dense = np.linspace(0, sizes.max(), 5000)
     drawn = one.accuracy[np.searchsorted(one.radii, dense)]  # what steps-pre shows

@@ -15,7 +15,7 @@ from rddrs_dist.results.caption import caption
 from rddrs_dist.results.schema import table
 from rddrs_dist.results.styles import style
 
-from .rows import sized
+from .rows import row, sized
 
 
 def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) -> pd.DataFrame:
@@ -183,3 +183,23 @@ def test_a_dollar_sign_in_a_name_does_not_break_the_caption(tmp_path):
     frame = example(sigmas=(0.25,))
     frame.attrs["dataset"] = "cheap$ and $cheerful_"
     assert plots.write(frame, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("indices", "text"),
+    [
+        ([7], "1 image (7)"),
+        ([0, 5, 6], "3 images (0, 5, 6)"),
+        (range(4), "4 images (0 to 3)"),
+        (range(0, 10_000, 1000), "10 images (0 to 9,000 in steps of 1,000)"),
+        ([0, 1, 2, 9], "4 images."),
+    ],
+)
+def test_the_caption_names_the_very_images(indices, text):
+    rows = [row(k, method) for k in indices for method in ("rs", "ddrs")]
+    assert text in caption(table(rows, {}).to_pandas())
+
+
+def test_the_caption_tells_the_range_of_n_where_images_stopped_at_looks():
+    rows = [row(k, n=n) for k, n in enumerate((1250, 2500, 5000, 10_000))]
+    assert "n = 1,250 to 10,000, α" in caption(table(rows, {}).to_pandas())

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from rddrs_dist import cli
+from rddrs_dist.results import read
+from rddrs_dist.stats import clopper_pearson_lower
 from rddrs_dist.verify import Severity, as_text, is_sound, verify
 from rddrs_dist.verify.findings import Finding, Outcome
+from tests.small_run import RUN, Made
 
-from .conftest import RUN, Made
 from .tampering import (
     change,
     change_scales,
@@ -129,6 +131,14 @@ ROWS = {
         "p_lower",
         change("rddrs_tr", True, p_lower=scaled("p_lower", 1 + 3e-12)),
     ),
+    "looks that alpha was not spent on": (
+        "p_lower",
+        change(
+            "rs",
+            True,
+            p_lower=lambda row: float(clopper_pearson_lower(row["count"], row["n"], row["alpha"])),
+        ),
+    ),
     "p_lower of an abstention": ("p_lower", change("rs", False, p_lower=0.49)),
     "radius rounded up to 3 digits": (
         "radius",
@@ -178,6 +188,11 @@ SCALES = {
         change("rddrs", True, max_axis=1e9, axes_beyond_domain=2),
     ),
 }
+
+
+def test_some_images_stopped_at_an_early_look(original: Made):
+    drawn = read(original.folder)["n"]
+    assert set(drawn) <= {75, 150, 300} and len(set(drawn)) > 1
 
 
 @pytest.mark.parametrize("case", [*FOLDER, *ROWS, *SCALES])

@@ -19,6 +19,7 @@ RUN = Run(
     indices="0:240:40",
     n=300,
     alpha=0.01,
+    looks=3,
     shard_size=2,
     sigma=0.5,
     save_scales=True,

@@ -1,0 +1,273 @@
+"""What a report tells in tables: provenance, radii, cost, endings, conflicts."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rddrs_dist.report.charts import is_log_line
+from rddrs_dist.results import sound, tables
+from rddrs_dist.results.curves import lines, select
+from rddrs_dist.results.logs.marks import printed
+from rddrs_dist.results.metrics import METRICS, available, average_certified_radius
+from rddrs_dist.results.schema import ABSTAIN
+from rddrs_dist.results.styles import label
+from rddrs_dist.run.events import read_events
+
+_SLOWEST, _NEAREST = 10, 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A printed value.
+
+    Attributes:
+        text: What is printed.
+        best: Whether it is the best of its column.
+    """
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        title: What stands above it.
+        header: Names of the columns.
+        rows: Cells of each line; the first names it.
+        note: What stands below it.
+        metric: Name in `metrics.METRICS` that it is about; shown while that one is chosen.
+        methods: Method of each line, where lines belong to methods.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    metric: str | None = None
+    methods: Sequence[str] = field(default=())
+
+
+def provenance(frame: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Configuration and hashes of each run, as (folder, (name, value)s)."""
+    found = []
+    for folder, attrs in frame.attrs["runs"].items():
+        config: Mapping[str, Any] = attrs["config"]
+        settings = config.get("settings", {})
+        plain = {name: value for name, value in config.items() if name != "settings"}
+        facts = {"run_id": attrs["run_id"], "complete": attrs["complete"]} | plain
+        facts |= attrs["metadata"]
+        facts |= {
+            f"{method}.{name}": value
+            for method, own in settings.items()
+            for name, value in own.items()
+        }
+        found.append((folder, [(name, _printed(value)) for name, value in facts.items()]))
+    return found
+
+
+def _printed(value: Any) -> str:
+    """A value of a configuration as text."""
+    if value is None:
+        return "none"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def at_radii(frame: pd.DataFrame) -> list[Table]:
+    """Certified accuracy at chosen radii, one table per metric and sigma, the best starred."""
+    table = tables.summary(frame)
+    found = []
+    for metric in available(frame):
+        wanted = [f"{metric}_acr", *(n for n in table.columns if n.startswith(f"{metric}@"))]
+        names = [n for n in wanted if not n.endswith("@0") or metric == "proxy"]
+        for sigma in sorted(set(table["sigma"])):
+            own = table.loc[table["sigma"] == sigma]
+            found.append(_starred(own, names, f"σ = {sigma:g}", metric, printed(frame)))
+    return found
+
+
+def _starred(
+    own: pd.DataFrame, names: Sequence[str], title: str, metric: str, known: Mapping[str, str]
+) -> Table:
+    """The lines of one sigma; whoever is largest in a column, before flooring, has the star."""
+    best = {name: own[name].max() for name in names}
+    rows = [
+        [Cell(known[line["method"]])]
+        + [Cell(_size(name, line[name]), 0 < line[name] == best[name]) for name in names]
+        for line in own.to_dict("records")
+    ]
+    header = [
+        "method",
+        *("ACR" if "@" not in name else "@" + name.split("@")[1] for name in names),
+    ]
+    note = (
+        "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified "
+        "at radius R. Floored, never rounded; ★ largest of its column."
+    )
+    return Table(title, header, rows, note, metric, own["method"].tolist())
+
+
+def _size(name: str, value: float) -> str:
+    """A radius, or a share in percent; a dash where a log does not know it."""
+    if np.isnan(value):
+        return "–"
+    if "@" in name:
+        return f"{100 * tables.floor_to(value, 3):.1f}"
+    return f"{tables.floor_to(value, 3):.3f}"
+
+
+def cost(frame: pd.DataFrame) -> Table:
+    """Seconds per image of each method."""
+    rows = []
+    keys = [one for one in lines(frame) if not is_log_line(frame, *one)]
+    for sigma, method in keys:
+        own = select(frame, method=method, sigma=sigma)
+        fit, certificate = (
+            own[name].to_numpy(np.float64) for name in ("fit_seconds", "certify_seconds")
+        )
+        both = fit + certificate
+        numbers = (np.median(fit), np.median(certificate), np.max(both), np.sum(both) / 3600)
+        samples = f"{float(np.mean(own['n'])):,.0f}"
+        rows.append(
+            [Cell(text) for text in (label(method), f"{sigma:g}", str(len(own)), samples)]
+            + [Cell(f"{number:.3f}") for number in numbers]
+        )
+    header = (
+        *("method", "σ", "images", "samples of a certificate, mean", "fit s", "certify s"),
+        *("slowest s", "hours in all"),
+    )
+    note = (
+        "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is "
+        "not in theirs. Images of a shard share its mean."
+    )
+    return Table("", header, rows, note, methods=[method for _, method in keys])
+
+
+def endings(frame: pd.DataFrame) -> Table:
+    """Abstentions, wrong predictions and how the fits ended."""
+    rows, known = [], printed(frame)
+    for sigma, method in lines(frame):
+        own = select(frame, method=method, sigma=sigma)
+        abstained = own["prediction"].to_numpy() == ABSTAIN
+        statuses = Counter(own["fit_status"].dropna())
+        ended = ", ".join(f"{statuses[name]} {name}" for name in sorted(statuses)) or "–"
+        numbers = (
+            np.sum(own["correct"].to_numpy(bool)),
+            np.sum(~own["correct"].to_numpy(bool) & ~abstained),
+            np.sum(abstained),
+            own["error"].notna().sum(),
+            *(_total(own, name) for name in ("axes_beyond_domain", "others_inside")),
+        )
+        rows.append(
+            [Cell(text) for text in (known[method], f"{sigma:g}", *map(str, numbers), ended)]
+        )
+    header = (
+        *("method", "σ", "right", "wrong", "abstained", "failed", "axes beyond the domain"),
+        *("training images of another label inside", "how fits ended"),
+    )
+    return Table("", header, rows, methods=[method for _, method in lines(frame)])
+
+
+def _total(rows: pd.DataFrame, column: str) -> str:
+    """Sum of a column of counts; a dash where some are not known."""
+    values = rows[column].to_numpy(np.float64)
+    return "–" if np.isnan(values).any() else str(int(values.sum()))
+
+
+def attempts(frame: pd.DataFrame) -> Table:
+    """How often images were tried, and what came of it."""
+    rows = []
+    for folder in frame.attrs["runs"]:
+        events = read_events(Path(folder)).to_pandas()
+        counts = Counter(events["outcome"])
+        again = events.loc[events["outcome"] != "done", "index"].nunique()
+        numbers = (
+            len(events),
+            *(counts[name] for name in ("done", "failed", "late", "lost")),
+            again,
+        )
+        rows.append([Cell(folder), *(Cell(str(number)) for number in numbers)])
+    header = ("run", "attempts", "done", "failed", "late", "actor lost", "images tried again")
+    return Table("", header, rows, "An attempt is one image in one call of an actor.")
+
+
+def slowest(frame: pd.DataFrame) -> Table:
+    """The images that took longest."""
+    timed = frame.assign(seconds=frame["fit_seconds"] + frame["certify_seconds"])
+    timed = timed.loc[timed["count"].notna()]
+    rows = [
+        [
+            Cell(str(one["index"])),
+            Cell(label(one["method"])),
+            Cell(f"{one['sigma']:g}"),
+            Cell(f"{one['fit_seconds']:.2f}"),
+            Cell(f"{one['certify_seconds']:.2f}"),
+            Cell(one["fit_status"]),
+        ]
+        for one in timed.nlargest(_SLOWEST, "seconds").to_dict("records")
+    ]
+    header = ("image", "method", "σ", "fit s", "certify s", "fit ended")
+    return Table("", header, rows)
+
+
+def conflicts(frame: pd.DataFrame) -> list[Table]:
+    """What the soundness pass found; nothing where none was made."""
+    passes = {folder: sound.facts(Path(folder)) for folder in frame.attrs["runs"]}
+    rows, methods = [], []
+    for folder, facts in passes.items():
+        own = frame.loc[frame["run"] == folder]
+        for line in facts["methods"] if facts else ():
+            rows.append([Cell(label(line["method"])), Cell(folder), *_pass(line, own)])
+            methods.append(line["method"])
+    if not rows:
+        return []
+    header = (
+        *("method", "run", "regions", "pairs of different predictions", "that overlap"),
+        *("ACR before", "ACR sound", "kept %"),
+    )
+    rules = sorted({facts["rule"] for facts in passes.values() if facts})
+    note = f"Rule: {', '.join(rules)}. ACR in proxy radius."
+    whole = Table("", header, rows, note, methods=methods)
+    return [whole, _nearest(frame)]
+
+
+def _pass(line: Mapping[str, Any], frame: pd.DataFrame) -> list[Cell]:
+    """What the pass did to one method."""
+    own = frame.loc[frame["method"] == line["method"]]
+    before, after = (average_certified_radius(own, metric) for metric in ("proxy", "sound"))
+    sizes = [f"{tables.floor_to(size, 3):.3f}" for size in (before, after)]
+    kept = f"{100 * tables.floor_to(after / before, 3):.1f}" if before else "–"
+    counts = [str(line[name]) for name in ("regions", "pairs", "conflicts")]
+    return [Cell(text) for text in (*counts, *sizes, kept)]
+
+
+def _nearest(frame: pd.DataFrame) -> Table:
+    """The pairs of regions that come closest to each other, or overlap most."""
+    found = frame.loc[frame["nearest_conflict"].notna()].nsmallest(_NEAREST, "mu")
+    rows = [
+        [
+            Cell(label(one["method"])),
+            Cell(str(one["index"])),
+            Cell(str(int(one["nearest_conflict"]))),
+            Cell(f"{tables.floor_to(one['mu'], 4):.4f}"),
+            Cell(one["witness"]),
+            *(Cell(f"{tables.floor_to(one[METRICS[m]], 3):.3f}") for m in ("proxy", "sound")),
+        ]
+        for one in found.to_dict("records")
+    ]
+    header = ("method", "image", "and image", "μ", "witness", "proxy radius", "sound")
+    note = "μ: factor by which both regions scale until they touch; below 1 they overlap."
+    return Table(
+        "nearest pairs",
+        header,
+        rows,
+        note,
+        methods=found.nsmallest(_NEAREST, "mu")["method"].tolist(),
+    )

@@ -1,0 +1,145 @@
+"""The page in a real browser: it renders, its switches work, nothing is fetched."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+
+from rddrs_dist import cli
+from tests.small_run import Made
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DRAWN = """return [...document.querySelectorAll('.plot')]
+    .filter(p => p.offsetParent && p.querySelector('svg.main-svg')).length"""
+SHOWN = "return [...document.querySelectorAll('.plot')].filter(p => p.offsetParent).length"
+VISIBLE = """return document.querySelector('#curves .chart:not([hidden]) .plot')
+    .data.filter(t => t.visible !== false).map(t => t.meta.method)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[WebDriver]:
+    binary = next(filter(None, map(shutil.which, BROWSERS)), None)
+    driver = shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("no browser: install chromium and chromium-driver to look at the page")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--window-size=1200,900")
+    logs = {"browser": "ALL", "performance": "ALL"}
+    options.set_capability("goog:loggingPrefs", logs)
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def page(browser: WebDriver, original: Made, tmp_path_factory) -> WebDriver:
+    out: Path = tmp_path_factory.mktemp("page") / "page.html"
+    flags = ["--checkpoints", str(original.checkpoint), "--images", "0"]
+    assert cli.main(["report", str(original.folder), "--out", str(out), *flags]) == 0
+    browser.get(f"file://{out}")
+    return browser
+
+
+def until(page: WebDriver, script: str, wanted) -> None:
+    """Waits until a script returns what is wanted."""
+    for _ in range(100):
+        if page.execute_script(script) == wanted:
+            return
+        time.sleep(0.1)
+    assert page.execute_script(script) == wanted
+
+
+def press(page: WebDriver, selector: str) -> None:
+    """Clicks, wherever on the page that is."""
+    page.execute_script("arguments[0].click()", page.find_element(By.CSS_SELECTOR, selector))
+
+
+def test_every_figure_that_is_scrolled_to_is_drawn(page):
+    shown = page.execute_script(SHOWN)
+    assert shown > 5
+    for place in page.find_elements(By.CSS_SELECTOR, ".plot"):
+        page.execute_script("arguments[0].scrollIntoView()", place)
+    until(page, DRAWN, shown)
+    widths = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    assert page.execute_script(widths)
+
+
+def test_a_method_can_be_switched_off_and_on(page):
+    assert set(page.execute_script(VISIBLE)) == {"rs", "ddrs", "ancer", "rddrs", "rddrs_tr"}
+    press(page, "#methods input[data-method=ancer]")
+    until(page, f"{VISIBLE}.includes('ancer')", False)
+    line = page.find_element(By.CSS_SELECTOR, "#endings tr[data-method=ancer]")
+    assert not line.is_displayed()
+    press(page, "#methods input[data-method=ancer]")
+    until(page, f"{VISIBLE}.includes('ancer')", True)
+    assert line.is_displayed()
+
+
+def test_another_radius_can_be_chosen(page):
+    title = """return document.querySelector('#curves .chart:not([hidden]) .plot')
+        .layout?.xaxis.title.text"""
+    assert page.execute_script(title) == "proxy radius"
+    press(page, "#metrics input[value=l2]")
+    page.execute_script("document.querySelector('#curves').scrollIntoView()")
+    until(page, title, "l2 radius")
+    tables = [
+        one for one in page.find_elements(By.CSS_SELECTOR, "#curves .table") if one.is_displayed()
+    ]
+    assert [one.get_attribute("data-metric") for one in tables] == ["l2"]
+    press(page, "#metrics input[value=proxy]")
+    until(page, title, "proxy radius")
+
+
+def test_the_axis_can_be_logarithmic(page):
+    kind = """return document.querySelector('#curves .chart:not([hidden]) .plot')
+        ._fullLayout.xaxis.type"""
+    assert page.execute_script(kind) == "linear"
+    press(page, "#log")
+    until(page, kind, "log")
+    press(page, "#log")
+    until(page, kind, "linear")
+
+
+def test_light_and_dark(page):
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    for value in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": value}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        until(page, ground, {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[value])
+    text = """return document.querySelector('#curves .chart:not([hidden]) .plot')
+        ._fullLayout.font.color"""
+    until(page, text, "#e8eaed")
+    press(page, "#theme")
+    until(page, ground, "rgb(255, 255, 255)")
+    until(page, text, "#1c2128")
+
+
+def test_a_narrow_window_needs_no_scrolling_sideways(page):
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        until(page, "return document.documentElement.scrollWidth <= 400", True)
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_nothing_was_fetched_and_nothing_complained(page):
+    events = [json.loads(one["message"])["message"] for one in page.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked and all(url.startswith(("file://", "data:", "blob:")) for url in asked)
+    assert sum(url.startswith("file://") for url in asked) == 1
+    assert page.get_log("browser") == []

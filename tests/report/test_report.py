@@ -1,0 +1,206 @@
+"""The page: what is in it is true, it fetches nothing, and it stays small."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rddrs_dist import cli
+from rddrs_dist.report import charts, facts, render
+from rddrs_dist.results import parts, read, sound
+from rddrs_dist.results.curves import certified_accuracy
+from rddrs_dist.results.metrics import METRICS, certified
+from rddrs_dist.results.schema import table
+from tests.results.rows import abstention, row, sized
+
+METHODS = ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr", "mine")
+
+
+def framed(rows, name: str = "runs/somewhere", **attrs) -> pd.DataFrame:
+    """Rows as `read_many` returns them."""
+    frame = table(rows, {}).to_pandas().assign(run=name)
+    own = {"run_id": "abc", "config": {"n": 1000}, "metadata": {}, "complete": True} | attrs
+    frame.attrs.update(dataset="digits", complete=own["complete"], common=False, runs={name: own})
+    return frame
+
+
+def figures(page: str) -> list[dict]:
+    """The figures in a page."""
+    (text,) = re.findall(
+        r'<script type="application/json" id="figures">(.*?)</script>', page, re.S
+    )
+    return json.loads(text)
+
+
+def numbers(stored) -> np.ndarray:
+    """An array as plotly stores it."""
+    if isinstance(stored, list):
+        return np.array(stored)
+    flat = np.frombuffer(base64.b64decode(stored["bdata"]), stored["dtype"])
+    return flat.reshape([int(n) for n in str(stored.get("shape", len(flat))).split(",")])
+
+
+class Sources(HTMLParser):
+    """Collects whatever a page could fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+
+@pytest.fixture(scope="module")
+def sizes() -> np.ndarray:
+    return np.random.default_rng(0).gamma(2.0, 1.5, 700)
+
+
+@pytest.fixture(scope="module")
+def page(sizes) -> str:
+    rows = sized(sizes) + sized(np.where(sizes > 1, 2 * sizes, -1), "rddrs_tr")
+    return render(framed(rows), [], [])
+
+
+def test_nothing_is_fetched(page):
+    sources = Sources()
+    sources.feed(page)
+    assert sources.found == ["data:,"]
+    assert "@import" not in page.split("</style>")[0] and "url(" not in page.split("</style>")[0]
+
+
+def test_drawn_curves_and_what_is_printed_on_hovering_are_never_above_the_truth(page, sizes):
+    frame = framed(sized(sizes))
+    truth = certified(frame, "proxy")
+    (curve,) = [
+        trace
+        for trace in figures(page)[0]["data"]
+        if trace["meta"]["method"] == "rs" and "hovertemplate" in trace
+    ]
+    radii, drawn = numbers(curve["x"]), numbers(curve["y"])
+    counts, shares, below = numbers(curve["customdata"]).T
+    printed = np.array([float(f"{radius:.4f}") for radius in radii])
+    # The step of a radius is drawn to its left: what stands there is certified at least so far.
+    assert len(radii) < len(sizes)
+    reached = certified_accuracy(truth, printed)
+    assert (drawn <= reached + 1e-7).all() and (counts <= np.rint(reached * len(truth))).all()
+    assert (np.array([float(f"{one:.1f}") for one in shares]) <= 100 * counts / 700 + 1e-9).all()
+    assert (below <= shares).all()
+    middle = counts[(radii > 1) & (radii < 4)] / (700 * reached[(radii > 1) & (radii < 4)])
+    assert (middle > 0.99).all()
+
+
+def test_stars_go_to_the_largest_before_flooring():
+    rows = [row(0, "rs", proxy_radius=1.00004), row(0, "ddrs", proxy_radius=1.00001)]
+    (one, *_) = facts.at_radii(framed(rows))
+    acr = {line[0].text: line[1] for line in one.rows}
+    assert acr["RS"].text == acr["DDRS"].text == "1.000"
+    assert acr["RS"].best and not acr["DDRS"].best
+    assert all(line[2].best for line in one.rows)  # both are certified at 0
+
+
+def test_names_cannot_end_the_script_or_become_markup():
+    name = 'runs/</script><img src="http://x/">'
+    page = render(framed([row(0, "</script><b>")], name), [], [name])
+    sources = Sources()
+    sources.feed(page)
+    assert sources.found == ["data:,"]
+    assert figures(page)[0]["data"]
+
+
+def test_histograms_hold_every_image_once():
+    rows = sized([0.5, 1.0, 2.0, -1.0]) + [abstention(4)]
+    proxy = [one for one in charts.histogram_charts(framed(rows)) if one.metric == "proxy"]
+    (bar,) = proxy[0].figure.data
+    assert len(proxy) == 1 and bar.y.tolist()[0] == 2 and sum(bar.y) == 5
+
+
+def test_bins_hold_the_smallest_and_the_largest():
+    for values in ([1.0], [1e-3, 5.0, 1e6], [3.0, 3.0]):
+        array = np.array([*values, 0.0, -1.0])
+        counts, _ = np.histogram(array[array > 0], charts.edges(array))
+        assert counts.sum() == len(values)
+
+
+def test_a_run_of_abstentions_alone_has_a_page():
+    page = render(framed([abstention(k, capped_proxy_radius=0.0) for k in range(3)]), [], [])
+    assert "0.000" in page and figures(page)
+
+
+def test_an_unfinished_run_says_so():
+    assert "Run not complete: runs/somewhere" in render(framed([row()], complete=False), [], [])
+    assert "Run not complete:" not in render(framed([row()]), [], [])
+
+
+def test_ten_thousand_images_and_six_methods_stay_below_ten_megabytes():
+    drawn = np.random.default_rng(1).gamma(2.0, 1.5, (len(METHODS), 10_000))
+    rows = []
+    for values, method in zip(drawn, METHODS, strict=True):
+        rows += [one | {"label": one["index"] % 10} for one in sized(values, method)]
+    frame = framed(rows).assign(sound_proxy_radius=drawn.ravel() / 2, nearest_conflict=None)
+    page = render(frame, [], [])
+    assert set(re.findall(r'type="radio" name="metric" value="(\w+)"', page)) == set(METRICS)
+    assert len(page.encode()) < 10e6
+
+
+def test_the_soundness_pass_is_told(made, capsys, tmp_path):
+    frame = read(made.folder)
+    rows = frame[["index", "method"]].assign(
+        sound_radius=frame["radius"] / 2,
+        sound_l2_radius=frame["l2_radius"] / 2,
+        sound_proxy_radius=frame["proxy_radius"] / 2,
+        mu=0.25,
+        nearest_conflict=40,
+        witness="conflict",
+    )
+    line = {"method": "rddrs_tr", "regions": 5, "pairs": 12345, "conflicts": 7}
+    sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})
+    assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>12345</td><td>7</td>" in page and "0.2500" in page
+    assert "Sound proxy radius" in page
+
+
+def test_the_command_shows_images_and_walks_with_the_network(original, capsys, tmp_path):
+    out = tmp_path / "page.html"
+    flags = ["--checkpoints", str(original.checkpoint), "--images", "0", "80"]
+    assert cli.main(["report", str(original.folder), "--out", str(out), *flags]) == 0
+    page = out.read_text()
+    assert "image 0, class" in page and "image 80, class" in page and "image 40," not in page
+    assert page.count("data:image/png;base64,") >= 2 * 5
+    assert "the class stays up to" in page or "the class has changed" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--images", "7"], "images [7] must be among those of"),
+        (["--checkpoints", "absent.pth"], "absent.pth"),
+        (["--out", "absent/page.html"], "folder that does not exist"),
+    ],
+)
+def test_wrong_flags(original, capsys, tmp_path, monkeypatch, flags, text):
+    monkeypatch.chdir(tmp_path)
+    code = cli.main(["report", str(original.folder), "--out", "page.html", *flags])
+    told = capsys.readouterr().err
+    assert code == cli.WRONG and text in told and told.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "p.html")]) == 2
+    assert "holds no part-*.parquet" in capsys.readouterr().err
+    for path in made.folder.glob("_scales-*"):
+        path.unlink()
+    (made.folder / parts.SUCCESS).unlink()
+    assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "p.html")]) == 0
+    page = (tmp_path / "p.html").read_text()
+    assert "certify with --save-scales" in page and "Run not complete" in page
+    flags = ["--out", str(tmp_path / "q.html"), "--images", "0"]
+    assert cli.main(["report", str(made.folder), *flags]) == 2
+    assert "--save-scales" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""Axes of a noise and walks along them, against a linear classifier; pictures."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
+from rddrs_dist.report import pictures
+from rddrs_dist.report.walk import MULTIPLES, axes, reach
+from tests.oracles import Linear
+
+SHAPE = (1, 2, 3)
+
+
+def noises():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        FullNoise(torch.randn(1, 6, 6, generator=generator), SHAPE),
+        DiagonalNoise(torch.rand(1, *SHAPE, generator=generator) + 0.1, SHAPE),
+        IsotropicNoise(torch.tensor([0.5]), SHAPE),
+    ]
+
+
+@pytest.mark.parametrize("noise", noises(), ids=lambda noise: type(noise).__name__)
+def test_axes_are_unit_vectors_with_the_deviation_along_each(noise):
+    found = axes(noise)
+    directions = np.stack([found.direction(rank) for rank in range(6)])
+    assert np.allclose(np.linalg.norm(directions, axis=1), 1)
+    assert (np.diff(found.lengths) <= 0).all()
+    along = np.einsum("ki,ij,kj->k", directions, noise.covariance()[0].numpy(), directions)
+    assert np.allclose(np.sqrt(along), found.lengths)
+
+
+def test_a_walk_ends_where_the_class_does():
+    direction = torch.tensor([1.0, 0, 0, 0, 0, 0])
+    model, image = Linear(direction, b=-5.0), torch.zeros(1, *SHAPE)
+    eps = 0.1 * torch.randn(100, *SHAPE, generator=torch.Generator().manual_seed(1))
+    step = direction.view(SHAPE)
+    assert reach(model, image, eps, 0, -step) == 4.0  # at 8 it is beyond -5
+    assert reach(model, image, eps, 0, step) == MULTIPLES[-1]
+    assert reach(model, image, eps, 0, -6 * step) == 0.0
+    assert reach(model, image, eps, 1, step) == 0.0
+
+
+def pixels(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def test_pictures_have_their_values():
+    grey = np.array([[[0.0, 0.5, 1.0, 1.7, -0.3]]])
+    assert pixels(pictures.shown(grey)).tolist() == [[0, 128, 255, 255, 0]]
+    colour = np.zeros((3, 1, 2))
+    colour[0, 0, 1] = 1.0
+    assert pixels(pictures.shown(colour)).tolist() == [[[0, 0, 0], [255, 0, 0]]]
+    blue, white, red = pixels(pictures.signed(np.array([[[-2.0, 0.0, 2.0]]])))[0]
+    assert blue[2] > 150 > blue[0] and white.tolist() == [255] * 3 and red[0] > 150 > red[2]
+    assert pixels(pictures.magnitudes(np.array([[[0.0, 3.0]]]))).tolist() == [[0, 255]]
+    assert pixels(pictures.signed(np.zeros((1, 1, 2)))).min() == 255
