@@ -25,7 +25,7 @@ def _accumulate(
 ) -> Tensor:
     """Sums of score(logits) over the n samples of a (stage, step), (M, B, K)."""
     launches = Launches.of(images, n)
-    sums, finite = [], torch.tensor(True, device=images.device)
+    sums = []
     for rows in launches.groups(len(images)):
         own, centres = noise[rows], images[rows].unsqueeze(1)
         totals: list[Tensor] = []
@@ -35,12 +35,9 @@ def _accumulate(
             for multiple in multiples:
                 samples = torch.add(centres, eps, alpha=multiple)
                 logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
-                finite = finite & torch.isfinite(logits).all()
                 part.append(score(logits).sum(1))
             totals.append(torch.stack(part))
         sums.append(torch.stack(totals).sum(0))
-    if not bool(finite):
-        raise ValueError("the network returned NaN or infinite logits; check its weights")
     return torch.cat(sums, 1)
 
 
@@ -86,10 +83,8 @@ def class_counts(
         step: Step whose samples are drawn.
 
     Returns:
-        (B, K) int64; rows add up to n.
-
-    Raises:
-        ValueError: If a logit is not finite.
+        (B, K) int64; rows add up to n, less the samples that have a logit that is not finite. They
+        count for no class: noise may be so wide that the network overflows.
     """
     return class_counts_of_multiples(model, images, noise, (1.0,), n, streams, stage, step)[0]
 
@@ -118,17 +113,10 @@ def class_counts_of_multiples(
         step: Step whose samples are drawn.
 
     Returns:
-        (M, B, K) int64.
-
-    Raises:
-        ValueError: If a logit is not finite.
+        (M, B, K) int64, as in `class_counts`.
     """
-
-    def one_hot(logits: Tensor) -> Tensor:
-        return nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
-
     key = (stage, step)
-    return _accumulate(model, images, noise, multiples, n, streams, key, one_hot)
+    return _accumulate(model, images, noise, multiples, n, streams, key, _one_hot)
 
 
 @torch.no_grad()
@@ -146,10 +134,15 @@ def soft_probabilities(
         step: Step whose samples are drawn.
 
     Returns:
-        (B, K).
+        (B, K); NaN where a logit is not finite.
     """
     key = (Stage.FIT, step)
     return _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax)[0] / n
+
+
+def _one_hot(logits: Tensor) -> Tensor:
+    chosen = nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
+    return chosen * torch.isfinite(logits).all(-1, keepdim=True)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -100,9 +100,10 @@ def _coloured(scale: Scale, z: Tensor) -> Tensor:
 def _answers(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Counts, sure and possible counts of logits (n, K); see `Drawn`."""
     largest = logits.max(1, keepdim=True).values
-    near = logits >= largest - TIE * logits.abs().max(1, keepdim=True).values
+    known = logits.isfinite().all(1, keepdim=True)  # a sample that overflows has no class
+    near = known & (logits >= largest - TIE * logits.abs().max(1, keepdim=True).values)
     alone = near & (near.sum(1, keepdim=True) == 1)
-    chosen = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+    chosen = known * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
     return chosen.sum(0), alone.sum(0), near.sum(0)
 
 

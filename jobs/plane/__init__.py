@@ -1,0 +1,1 @@
+"""The parts of figure 1; `figure1.py` puts them together."""

@@ -1,0 +1,196 @@
+"""Figure 1: probabilities in the plane against closed forms, and the job, tiny, end to end."""
+
+import importlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import multivariate_normal, norm
+
+from rddrs_dist import DDRS, RDDRS, Ancer, Streams, cli
+from rddrs_dist.run.config import Settings
+
+JOBS = Path(__file__).resolve().parents[1] / "jobs"
+CENTRE = np.array([0.3, 0.6])
+SCALE = np.array([[0.2, 0.15], [-0.05, 0.1]])
+MIRROR = np.diag([1.0, -1.0])
+QUICK = Settings(
+    ddrs=DDRS(steps=200, candidate_every=200, learning_rate=5e-4),
+    ancer=Ancer(learning_rates=(0.04,)),
+    rddrs=RDDRS(step_lengths=(0.5,), steps=60, gradient_samples=2000),
+)
+LOSES = -1e6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _jobs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(JOBS))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+def _piece(name: str) -> ModuleType:
+    return importlib.import_module(f"plane.{name}")
+
+
+def _linear(*logits: tuple[float, float, float]):
+    """A network whose logits are a x + b y + c, without a bend anywhere: relu(t) - relu(-t)."""
+    hidden = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
+    out = torch.tensor([[a, -a, b, -b, c] for a, b, c in logits])
+    return _piece("problem").Network(hidden, out)
+
+
+def _p(network, label: int, points: np.ndarray = CENTRE, scale: np.ndarray = SCALE) -> np.ndarray:
+    region = _piece("exact").DecisionRegion.of(network, label)
+    return region.probability(np.atleast_2d(points), scale)
+
+
+@pytest.fixture(scope="module")
+def problem(_jobs: None):
+    return _piece("problem").Problem.made(sigma=0.04, seed=0)
+
+
+def _options(out: Path):
+    return _piece("options").Options(out, angles=3, n=5000, settings=QUICK)
+
+
+@pytest.mark.parametrize("scale", [SCALE, SCALE @ MIRROR, 40 * SCALE, 0.01 * SCALE])
+def test_a_half_plane_has_the_probability_of_its_distance(scale: np.ndarray):
+    network = _linear((3.0, -2.0, 0.5), (0, 0, 0), (0, 0, LOSES))
+    w = np.array([3.0, -2.0])
+    expected = norm.cdf((w @ CENTRE + 0.5) / np.linalg.norm(scale.T @ w))
+    assert _p(network, 0, scale=scale) == pytest.approx(expected, rel=1e-12)
+    assert _p(network, 1, scale=scale) == pytest.approx(1 - expected, rel=1e-11)
+    assert _p(network, 2, scale=scale) == 0
+
+
+def test_a_sector_has_its_share_of_the_full_angle():
+    angles = np.radians([90, 210, 330])
+    network = _linear(*((math.cos(a), math.sin(a), 0.0) for a in angles))
+    for label in range(3):
+        assert _p(network, label, np.zeros(2), 0.1 * np.eye(2)) == pytest.approx(1 / 3, rel=1e-6)
+
+
+def test_a_quadrant_under_correlated_noise_at_many_points():
+    network = _linear((0, 0, 0), (-1, 0, 0), (0, -1, 0))  # class 0 where x > 0 and y > 0
+    points = np.array([[0.3, 0.1], [0.0, 0.0], [-0.2, 0.4]])
+    law = multivariate_normal(cov=SCALE @ SCALE.T)
+    expected = [law.cdf(point) for point in points]
+    assert _p(network, 0, points) == pytest.approx(expected, abs=1e-9)
+
+
+def test_classes_share_the_plane_and_agree_with_samples(problem):
+    centre = problem.test[0].double().numpy()
+    shares = np.array([_p(problem.network, label, centre)[0] for label in range(3)])
+    assert shares.sum() == pytest.approx(1, abs=1e-12) and shares.min() > 0.01
+    z = np.random.default_rng(0).normal(size=(200_000, 2))
+    samples = torch.from_numpy(centre + z @ SCALE.T).float()
+    counts = problem.network(samples).argmax(1).bincount(minlength=3).numpy()
+    error = np.sqrt(shares * (1 - shares) / len(z))
+    assert (np.abs(counts / len(z) - shares) < 4 * error).all()
+
+
+def test_the_exact_area_turns_with_network_and_noise(problem):
+    exact, turned = _piece("exact"), problem.turned(33)
+    centre, after = (one.test[0].double().numpy() for one in (problem, turned))
+    scale = np.diag([0.12, 0.05])
+    matrix = _piece("problem").rotation(33)
+
+    def area(network, where: np.ndarray, noise: np.ndarray) -> float:
+        p = float(_p(network, 0, where, noise)[0])
+        return exact.ellipse_area(noise, exact.exact_radius(p))
+
+    plain = area(problem.network, centre, scale)
+    assert area(turned.network, after, matrix @ scale) == pytest.approx(plain, rel=1e-5)
+    assert area(turned.network, after, scale) < 0.8 * plain
+    moved = turned.network(turned.points) - problem.network(problem.points)
+    assert float(moved.abs().max()) < 1e-4
+
+
+def test_the_exact_region_of_a_half_plane_cannot_be_larger():
+    exact = _piece("exact")
+    region = exact.DecisionRegion.of(_linear((1, 0, 0), (0, 0, 0), (0, 0, LOSES)), 0)
+    radius = exact.exact_radius(region.probability(CENTRE[None], SCALE)[0])
+    for size, smallest in ((radius, 0.5), (1.1 * radius, norm.cdf(-0.1 * radius))):
+        disc = exact.disc(size, directions=720)
+        shares = region.probability(CENTRE + disc @ SCALE.T, SCALE)
+        assert shares.min() == pytest.approx(smallest, abs=1e-4)
+    assert exact.exact_radius(0.4) == 0
+
+
+def test_regions_turn_with_data_network_and_samples_but_not_those_of_ancer(problem, tmp_path):
+    measure = _piece("measure")
+    plain, turned = (
+        {
+            row.method: row
+            for row in measure.regions(
+                problem, _options(tmp_path), angle, measure.TurnedStreams(0, (0,), angle)
+            )
+        }
+        for angle in (0.0, 45.0)
+    )
+    for name in ("ddrs", "rddrs", "rddrs_tr"):
+        assert turned[name].exact_area == pytest.approx(plain[name].exact_area, rel=5e-3), name
+    for name in ("rddrs", "rddrs_tr"):
+        angle = turned[name].orientation - plain[name].orientation
+        assert angle % 180 == pytest.approx(45, abs=1), name
+    assert turned["ancer"].exact_area < 0.8 * plain["ancer"].exact_area
+
+
+def test_certificates_stay_below_the_exact_probability(problem, tmp_path):
+    rows = _piece("measure").regions(problem, _options(tmp_path), 20.0, Streams.of(1, [7]))
+    for row in rows:
+        assert row.prediction == 0 and row.changed == 0 and row.points > 500
+        assert 0.85 * row.exact_area < row.certified_area < row.exact_area
+        assert row.smallest_p > 0.5 and row.p_lower < row.p_exact
+    assert math.isnan(rows[0].orientation)
+
+
+def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    flags = "--angles 3 --n 5000 --ddrs.steps 200 --ddrs.candidate-every 200"
+    flags += " --ddrs.learning-rate 5e-4 --ancer.learning-rates 0.04 --rddrs.steps 60"
+    flags += f" --rddrs.step-lengths 0.5 --rddrs.gradient-samples 2000 --out {tmp_path}"
+    assert importlib.import_module("figure1").main(flags.split()) == cli.COMPLETE
+    said = capsys.readouterr().out
+    assert "0 of 24 certificates have a p_lower above" in said
+    assert "0 of 18,456 points inside certified regions" in said
+    rows = pd.read_csv(tmp_path / "figure1.csv")
+    assert rows["angle"].tolist() == [angle for angle in (0, 45, 90) for _ in range(4)]
+    spread = rows.groupby("method")["exact_area"].agg(np.ptp)
+    assert spread["rddrs"] < 0.5 * spread["ancer"]
+    assert len(pd.read_csv(tmp_path / "figure1-unturned.csv")) == 12
+    assert (tmp_path / "figure1.png").stat().st_size > 50_000
+    assert (tmp_path / "figure1.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--angles 2", "--angles must be at least 3, got 2"),
+        ("--sigma 0", "--sigma must be positive and finite, got 0"),
+        ("--seed -1", "--seed must not be negative, got -1"),
+        ("--n 5", "n = 5 can never certify"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    flags: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    job = importlib.import_module("figure1")
+    assert job.main([*flags.split(), "--out", str(tmp_path / "out")]) == cli.WRONG
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("rddrs: error: ") and complaint in said[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "out").touch()
+    assert importlib.import_module("figure1").main(["--out", str(tmp_path / "out")]) == cli.WRONG
+    assert "--out must be a folder, got the file" in capsys.readouterr().err
