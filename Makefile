@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 QUICK := runs/quickstart
 
-.PHONY: help install quickstart test test-lowest check lint format types contracts pins clean
+.PHONY: help install quickstart figures test test-lowest check lint format types contracts pins clean
 
 help:
 	@echo "make quickstart   train, certify and draw on 8x8 digits, with two Ray actors"
+	@echo "make figures      draw the figures of the README once more"
 	@echo "make test         install and run the default test suite"
 	@echo "make check        lint, types, import contracts, tests"
 	@echo "make install      set up .venv"
@@ -26,6 +27,38 @@ quickstart: install
 	test -f $(QUICK)/lenet-0.25.safetensors || $(BIN)/rddrs train quickstart
 	$(BIN)/rddrs certify quickstart --resume
 	$(BIN)/rddrs curves $(QUICK)/certify --out $(QUICK)/figures
+
+# Without NETWORKS (a folder with LeNet5_0.12.pth, LeNet5_0.25.pth and LeNet5_0.5.pth) and DATA (a
+# torchvision root) those that need neither. Runs that are there are kept, or go on; all of them
+# take a day of two cores.
+DATA ?= data
+NETWORKS ?=
+NET = $(foreach sigma,0.12 0.25 0.5,$(NETWORKS)/LeNet5_$(sigma).pth)
+MNIST = --dataset mnist --data-root $(DATA) --checkpoint $(NETWORKS)/LeNet5_0.25.pth --sigma 0.25 --resume
+
+figures: quickstart
+	$(BIN)/rddrs curves $(QUICK)/certify --out docs/figures/digits
+	$(BIN)/python jobs/figure1.py --out docs/figures/figure1
+ifneq ($(NETWORKS),)
+	$(BIN)/python jobs/figure2.py --checkpoints $(NET) --sigmas 0.12 0.25 0.5 --out runs/figure2 \
+		--data-root $(DATA) --indices 0:10000:1000 --n 10000 --shard-size 1 --save-scales \
+		--rddrs.gradient-samples 1000
+	mkdir -p docs/figures/figure2 && cp runs/figure2/figure2/* docs/figures/figure2
+	$(BIN)/rddrs certify $(MNIST) --methods rs ddrs ancer rddrs_tr --indices 0:10000:100 --n 20000 \
+		--shard-size 1 --out runs/mnist/authors-0.25
+	$(BIN)/rddrs curves runs/mnist/authors-0.25 --out docs/figures/mnist-0.25
+	$(BIN)/rddrs certify $(MNIST) --indices 0:501:100 --shard-size 1 --out runs/mnist/all-0.25
+	$(BIN)/rddrs curves runs/mnist/all-0.25 --out docs/figures/mnist-0.25-rddrs
+	$(BIN)/rddrs certify $(MNIST) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
+		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
+	$(BIN)/rddrs soundness runs/mnist/sound-0.25 --data-root $(DATA)
+	$(BIN)/rddrs curves runs/mnist/sound-0.25 --out docs/figures/mnist-sound-0.25
+	$(BIN)/python jobs/scaling_trial.py --out runs/scaling --data-root $(DATA) \
+		--datasets digits mnist --checkpoints.mnist $(NETWORKS)/LeNet5_0.25.pth \
+		--rddrs-tr.steps 20 --rddrs-tr.patience 20
+	cp runs/scaling/scaling* docs/figures/scaling
+endif
+	rm -f docs/figures/*/*.svg
 
 test: install
 	$(BIN)/pytest

@@ -13,6 +13,7 @@ from rddrs_dist.networks import check_logits
 from rddrs_dist.noise import Noise
 from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.quantised import Quantised
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import (
     clopper_pearson_lower,
@@ -163,7 +164,12 @@ def _product_below(first: Floats, second: Floats) -> Floats:
 
 
 def certify(
-    model: nn.Module, images: Tensor, noise: Noise, budget: Budget, streams: Streams
+    model: nn.Module,
+    images: Tensor,
+    noise: Noise,
+    budget: Budget,
+    streams: Streams,
+    levels: int | None = None,
 ) -> Certificate:
     """Certifies each image under its noise.
 
@@ -177,13 +183,19 @@ def certify(
             SELECT and ESTIMATE.
         budget: Samples and confidence.
         streams: Random streams of the images.
+        levels: Where given, the classifier that is smoothed is the network on pixels rounded to
+            multiples of 1 / levels; see `Quantised`.
 
     Raises:
         ValueError: If the network's output is not finite or not of shape (N, K).
     """
     check_logits(model, images)
-    selected = class_counts(model, images, noise, budget.n0, streams, Stage.SELECT).argmax(1)
-    count, n = _estimated(model, images, noise, budget, streams, selected)
+    base, centres, drawn = model, images, noise
+    if levels is not None:
+        base = Quantised(model, levels, images, noise)
+        centres, drawn = images.double(), noise.double()
+    selected = class_counts(base, centres, drawn, budget.n0, streams, Stage.SELECT).argmax(1)
+    count, n = _estimated(base, centres, drawn, budget, streams, selected)
     p_lower, radius = budget.radius(count, n)
     with np.errstate(divide="ignore"):
         widest = torch.from_numpy(diameter(noise.dimension) / radius).to(images.device)

@@ -52,7 +52,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The run; nobody may change it."""
     root = tmp_path_factory.mktemp("verify")
     _train(root / "lenet.safetensors")
-    _certify(root / "run", root / "lenet.safetensors")
+    certify_here(RUN, root / "run", root / "lenet.safetensors")
     summary = tables.summary(read(root / "run"))
     (root / "table.md").write_text(tables.to_markdown(summary))
     (root / "table.csv").write_text(summary.to_csv(index=False))
@@ -76,18 +76,20 @@ def _train(path: Path) -> None:
     models.save(path, model, **kind)
 
 
-def _certify(out: Path, checkpoint: Path) -> None:
+def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
     """What the driver does, in one process."""
     images, training = data.load("digits", "test"), data.load("digits", "train")
-    indices = data.parse_indices(RUN.indices or "", len(images))
+    indices = data.parse_indices(run.indices or "", len(images))
     content = checkpoint.read_bytes()
     hashes = (images.sha256, training.sha256, models.load(content).sha256)
-    config = RUN.identity(0.5, len(images), *hashes)
+    config = run.identity(0.5, len(images), *hashes)
     metadata = {key: config[key] for key in ("code_version", "weights_sha256", "data_sha256")}
-    task = Task(RUN.fitted, RUN.methods, 0.5, RUN.budget, RUN.seed, save_scales=True)
+    task = Task(
+        run.fitted, run.methods, 0.5, run.budget, run.seed, save_scales=True, levels=run.levels
+    )
     worker = Worker(task, content, (training.images, training.labels), threads=1)
     with Store.open(out, run_id=run_id(config), config=config, metadata=metadata) as store:
-        for shard in split(images, indices, RUN.shard_size):
+        for shard in split(images, indices, run.shard_size):
             done = worker.certify(shard)
             labels = {index: int(images.labels[index]) for index in shard.indices}
             judged = [

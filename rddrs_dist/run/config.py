@@ -42,6 +42,9 @@ class Run:
             each time at level alpha / looks; an image stops where more samples would not help. The
             guarantee is the same, the samples are fewer.
         tolerance: Share of its radius that an image may lose by stopping at a look.
+        levels: The classifier that is certified is the network on pixels rounded to multiples of
+            1 / levels (255 for images of eight bits), which no rounding error of x + S z can
+            change. Fits see the network as it is.
         seed: Seed of all random streams.
         shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the
             end; a GPU wants as many as its memory holds.
@@ -78,6 +81,7 @@ class Run:
     alpha: float = 0.001
     looks: int = 1
     tolerance: float = 0.05
+    levels: int | None = None
     seed: int = 0
     shard_size: int = 4
     data_root: Path | None = None
@@ -105,10 +109,10 @@ class Run:
             raise ValueError(f"--methods must name each method once, got {list(self.methods)}")
         if self.sigma is not None and not 0 < self.sigma < float("inf"):
             raise ValueError(f"--sigma must be positive and finite, got {self.sigma}")
-        for name in ("actors", "shard_size", "cpus_per_actor", "max_attempts", "max_losses"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
+        counts = ("actors", "shard_size", "cpus_per_actor", "max_attempts", "max_losses", "levels")
+        for name in counts:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if self.gpus_per_actor < 0 or self.start_timeout <= 0 or self.seed < 0:
             raise ValueError(
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
@@ -168,6 +172,7 @@ class Run:
             "alpha": self.alpha,
             "looks": self.looks,
             "tolerance": self.tolerance,
+            "levels": self.levels,
             "seed": self.seed,
             "shard_size": self.shard_size,
             "device": "cuda" if self.gpus_per_actor > 0 else "cpu",

@@ -178,7 +178,14 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
     """Has shards done and writes their rows; indices and reasons of the images given up."""
     seconds = float("inf") if run.fit_seconds is None else run.fit_seconds
     task = Task(
-        run.fitted, run.methods, inputs.sigma, run.budget, run.seed, seconds, run.save_scales
+        run.fitted,
+        run.methods,
+        inputs.sigma,
+        run.budget,
+        run.seed,
+        seconds,
+        run.save_scales,
+        run.levels,
     )
     known = inputs.training
     training = None if known is None else (known.images, known.labels)

@@ -38,6 +38,7 @@ class Task:
         seed: Seed of the run.
         fit_seconds: Seconds per image and method after which a fit returns what it has.
         save_scales: Whether the scales themselves are wanted, and not only their hashes.
+        levels: What pixels are rounded to before the network sees them; see `certify`.
     """
 
     methods: Sequence[Method]
@@ -47,6 +48,7 @@ class Task:
     seed: int
     fit_seconds: float = float("inf")
     save_scales: bool = False
+    levels: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +137,12 @@ class Worker:
                 continue
             with self._timed() as certifying:
                 certificate = certify(
-                    self.model, images, fit.noise, self.task.budget, context.streams
+                    self.model,
+                    images,
+                    fit.noise,
+                    self.task.budget,
+                    context.streams,
+                    self.task.levels,
                 )
             if method.name == DDRS.name:
                 ball = certificate.l2_radius

@@ -36,6 +36,7 @@ class Config:
         n0: Samples that select.
         n: Samples that estimate.
         alpha: Error probability.
+        levels: What pixels were rounded to before the network saw them; None where they were not.
         looks: How often counts were looked at, each time at level alpha / looks.
         seed: Of the streams.
         device: Kind of device that drew the samples: cpu or cuda.
@@ -54,6 +55,7 @@ class Config:
     n: int
     alpha: float
     looks: int
+    levels: int | None
     seed: int
     device: str
     weights: str
@@ -79,6 +81,7 @@ class Config:
                 n=int(plain["n"]),
                 alpha=float(plain["alpha"]),
                 looks=int(plain.get("looks", 1)),
+                levels=None if plain.get("levels") is None else int(plain["levels"]),
                 seed=int(plain["seed"]),
                 device=str(plain["device"]),
                 weights=str(plain["weights_sha256"]),
@@ -91,10 +94,11 @@ class Config:
             raise ValueError(str(error)) from error
 
     def __post_init__(self) -> None:
-        if min(self.shard_size, self.n, self.n0, self.looks) < 1 or self.seed < 0:
+        counts = (self.shard_size, self.n, self.n0, self.looks, self.levels or 1)
+        if min(counts) < 1 or self.seed < 0:
             raise ValueError(
-                f"shard_size, n, n0 and looks must be at least 1 and seed at least 0, got "
-                f"{self.shard_size}, {self.n}, {self.n0}, {self.looks} and {self.seed}"
+                f"shard_size, n, n0, looks and levels must be at least 1 and seed at least 0, got "
+                f"{', '.join(map(str, counts))} and {self.seed}"
             )
 
     @property

@@ -84,8 +84,34 @@ class Redrawing:
         for step, n in enumerate(sizes):
             for block, size in enumerate(Launches.of(image, n).blocks):
                 z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
-                parts.append(_answers(self.model(image + _coloured(scale, z))))
+                parts.append(self._looked_at(image, scale, z))
         return Drawn(*(torch.stack(group).sum(0) for group in zip(*parts, strict=True)))
+
+    def _looked_at(self, image: Tensor, scale: Scale, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Counts, sure and possible counts at x + S z, z (n, *event); see `Drawn`."""
+        if self.config.levels is None:
+            seen = image + _coloured(scale, z)
+            return _answers(self.model(seen), torch.zeros(len(z), dtype=torch.bool))
+        seen, unsure = _rounded(image.double(), scale, z.double(), self.config.levels)
+        return _answers(self.model(seen), unsure)
+
+
+def _rounded(image: Tensor, scale: Scale, z: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Pixels rounded to multiples of 1 / levels, and which samples rounding errors may change.
+
+    Args:
+        image: (1, *event), float64.
+        scale: Of its noise.
+        z: (n, *event), float64.
+        levels: Steps between 0 and 1.
+    """
+    scaled = (image + _coloured(scale, z)) * levels
+    d, flat = image.numel(), z.flatten(1)
+    row = torch.from_numpy(scale.matrix(d)).double().norm(dim=1).max().to(flat)
+    # Some times what the run itself allows for: such samples may be in its count or not.
+    slack = 8 * levels * d * 2.0**-53 * (row * flat.norm(dim=1) + 1)
+    near = 0.5 - (scaled - scaled.round()).abs().flatten(1).amax(1) <= slack
+    return (scaled.round() / levels).float(), near
 
 
 def _coloured(scale: Scale, z: Tensor) -> Tensor:
@@ -97,14 +123,15 @@ def _coloured(scale: Scale, z: Tensor) -> Tensor:
     return (flat @ matrix.T).view_as(z)  # (n, d) @ (d, d)
 
 
-def _answers(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts, sure and possible counts of logits (n, K); see `Drawn`."""
+def _answers(logits: Tensor, unsure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts, sure and possible counts of logits (n, K), some of which may not be; see `Drawn`."""
+    sure = ~unsure.to(logits.device).unsqueeze(1)
     largest = logits.max(1, keepdim=True).values
     known = logits.isfinite().all(1, keepdim=True)  # a sample that overflows has no class
     near = known & (logits >= largest - TIE * logits.abs().max(1, keepdim=True).values)
     alone = near & (near.sum(1, keepdim=True) == 1)
-    chosen = known * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
-    return chosen.sum(0), alone.sum(0), near.sum(0)
+    chosen = (known & sure) * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+    return chosen.sum(0), (alone & sure).sum(0), near.sum(0)
 
 
 def chosen_rows(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rddrs_dist.results import read
 from rddrs_dist.stats import clopper_pearson_lower
 from rddrs_dist.verify import Severity, as_text, is_sound, verify
 from rddrs_dist.verify.findings import Finding, Outcome
-from tests.small_run import RUN, Made
+from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
     change,
@@ -193,6 +194,17 @@ SCALES = {
 def test_some_images_stopped_at_an_early_look(original: Made):
     drawn = read(original.folder)["n"]
     assert set(drawn) <= {75, 150, 300} and len(set(drawn)) > 1
+
+
+def test_counts_on_rounded_pixels_are_drawn_again(original: Made, tmp_path: Path):
+    run = replace(RUN, methods=("rs", "rddrs"), indices="0:160:40", levels=3)
+    certify_here(run, tmp_path / "rounded", original.checkpoint)
+    sound = verify(tmp_path / "rounded", checkpoint=original.checkpoint, resample=8)
+    assert is_sound(sound) and "redrawn" not in found(sound), as_text(sound)
+    (redrawn,) = (one for one in sound if one.check == "redrawn")
+    assert redrawn.checked == "8 rows"
+    plain = read(original.folder).merge(read(tmp_path / "rounded"), on=["index", "method"])
+    assert (plain["count_x"] != plain["count_y"]).any()  # so that rounding matters here
 
 
 @pytest.mark.parametrize("case", [*FOLDER, *ROWS, *SCALES])

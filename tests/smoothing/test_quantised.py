@@ -1,0 +1,84 @@
+"""A network on rounded pixels: counts are those of exact arithmetic."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from rddrs_dist import ABSTAIN, Budget, DiagonalNoise, FullNoise, IsotropicNoise, Streams, certify
+from rddrs_dist.smoothing import Stage
+from rddrs_dist.smoothing.quantised import Quantised
+from rddrs_dist.smoothing.sample import class_counts
+from tests.oracles import Linear, random_spd
+
+EVENT = (1, 2, 3)
+IMAGES = torch.rand(2, *EVENT, generator=torch.Generator().manual_seed(0))
+NOISES = {
+    "isotropic": IsotropicNoise(torch.tensor([0.5, 0.1]), EVENT),
+    "diagonal": DiagonalNoise(IMAGES * 0.5 + 0.1, EVENT),
+    "full": FullNoise(random_spd(2, 6, seed=1).float(), EVENT),
+    "lower": FullNoise(random_spd(2, 6, seed=1).float(), EVENT).lower(),
+}
+STREAMS = Streams.of(3, range(2))
+
+
+def exact_levels(image, scale, z, levels: int) -> list[int]:
+    """round(levels (x + S z)) in rational arithmetic."""
+    found = []
+    for pixel, row in zip(image.tolist(), scale.tolist(), strict=True):
+        terms = (Fraction(s) * Fraction(value) for s, value in zip(row, z.tolist(), strict=True))
+        found.append(round(levels * (Fraction(pixel) + sum(terms))))
+    return found
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+def test_counts_are_those_of_exact_arithmetic(noise):
+    model, levels, n = Linear(torch.tensor([1.0, -2, 0.5, 1, 0, 0.7]), b=0.2), 255, 60
+    wrapped = Quantised(model, levels, IMAGES, noise)
+    drawn = class_counts(wrapped, IMAGES.double(), noise.double(), n, STREAMS, Stage.ESTIMATE)
+    z = STREAMS.normal(Stage.ESTIMATE, 0, 0, n, IMAGES)
+    scale = noise.matrix().float()
+    for image, own, samples, counts in zip(IMAGES, scale, z, drawn, strict=True):
+        rounded = [exact_levels(image.flatten(), own, one.flatten(), levels) for one in samples]
+        inputs = (torch.tensor(rounded, dtype=torch.float64) / levels).float()
+        answers = model(inputs.view(n, *EVENT)).argmax(1)
+        assert counts.tolist() == [int((answers == 0).sum()), int((answers == 1).sum())]
+
+
+def test_a_sample_in_the_middle_of_two_levels_counts_for_no_class():
+    image = torch.full((1, *EVENT), 0.25)  # in the middle of 0 and 1/2, but not of 0 and 1/3
+    noise = IsotropicNoise(torch.tensor([1e-20]), EVENT)
+    found = [
+        certify(Linear(torch.ones(6)), image, noise, Budget(n=100), STREAMS[:1], levels)
+        for levels in (2, 3)
+    ]
+    assert [one.count.tolist() for one in found] == [[0], [100]]
+    assert found[0].prediction.tolist() == [ABSTAIN] and found[1].prediction.tolist() == [0]
+
+
+def test_the_bound_grows_with_the_noise_until_nothing_can_be_told():
+    model = Linear(torch.ones(6))
+    errors = [
+        Quantised(model, 255, IMAGES, IsotropicNoise(torch.full((2,), sigma), EVENT)).error
+        for sigma in (0.1, 1.0, 1e20)
+    ]
+    assert 0 < errors[0] < errors[1] < 1e-10 and errors[2] > 1
+    wide = IsotropicNoise(torch.full((2,), 1e20), EVENT)
+    counts = certify(model, IMAGES, wide, Budget(n=100), STREAMS, levels=255).count
+    assert counts.tolist() == [0, 0]
+
+
+def test_the_radius_is_that_of_the_rounded_boundary():
+    """The line x > 0.3 becomes x > 0.375 where pixels are multiples of 1/4."""
+    points, sigma = torch.tensor([0.45, 0.6, 0.9]).view(-1, 1, 1, 1), 0.25
+    noise = IsotropicNoise.constant(sigma, points)
+    model, budget = Linear(torch.ones(1), b=0.3), Budget(n=20_000)
+    found = certify(model, points, noise, budget, Streams.of(0, range(3)), levels=4)
+    exact = (points.flatten().double().numpy() - 0.375) / sigma
+    assert (found.prediction == 0).all() and (found.radius < exact).all()
+    assert (found.radius > exact - 0.1).all()
+
+
+def test_levels_below_one_are_refused():
+    with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
+        certify(Linear(torch.ones(6)), IMAGES, NOISES["full"], Budget(n=100), STREAMS, levels=0)
