@@ -52,6 +52,8 @@ def main(options: Options) -> None:
     frame, scales = read(options.dir), Scales(options.dir)
     images = data.load(frame.attrs["dataset"], "test", options.data_root)
     model = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    if options.looks < 2:
+        raise SystemExit(f"--looks must be at least 2, got {options.looks}")
     every = Budget(n=options.n)
     early = replace(every, looks=options.looks, tolerance=options.tolerance)
     print("| method | images | samples per image | of all, % | ACR with all | ACR |")

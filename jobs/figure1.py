@@ -55,7 +55,9 @@ def figure1(options: Options) -> int:
     checks = summary.checks(pd.concat([every, unturned]))
     print(summary.by_angle(every), summary.spreads_text(spreads), checks, sep="\n\n")
     print(summary.turned_text(plain, table(turned)))
-    text = figure.caption(options, max(spreads["gap"]), len(every) - len(own))
+    left_out = len(every) - len(own)
+    print(f"{left_out} of {len(every)} regions are not of the network's class: left out")
+    text = figure.caption(options, max(spreads["gap"]), left_out)
     written = figure.write(problem, own, alone, options, text)
     for name, rows in (("figure1", every), ("figure1-unturned", unturned)):
         written.append(options.out / f"{name}.csv")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rddrs_dist import cli
+from rddrs_dist import cli, models
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results import read
 from rddrs_dist.results.curves import lines, select
@@ -30,39 +30,47 @@ class Panel:
 
     Attributes:
         checkpoint: Its file.
-        sigma: Standard deviation of its noise; None where the checkpoint says it.
+        sigma: Standard deviation of its noise.
         out: Folder of its run.
     """
 
     checkpoint: Path
-    sigma: float | None
+    sigma: float
     out: Path
 
     def command(self, flags: Sequence[str]) -> list[str]:
         """Arguments of `rddrs` that start or continue the run."""
-        own = ["--checkpoint", str(self.checkpoint), "--out", str(self.out), "--resume"]
-        sigma = [] if self.sigma is None else ["--sigma", f"{self.sigma:g}"]
-        return ["certify", "paper-mnist", *flags, *own, *sigma]
+        own = ["--checkpoint", str(self.checkpoint), "--sigma", repr(self.sigma)]
+        return ["certify", "paper-mnist", *flags, *own, "--out", str(self.out), "--resume"]
 
 
 def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> list[Panel]:
     """Pairs networks with their sigmas and names a folder for each.
 
+    Args:
+        checkpoints: Files of networks.
+        sigmas: One for each; none where the files say theirs.
+        out: Folder of all panels.
+
     Raises:
-        ValueError: If sigmas are given for some networks only, or two panels would share a folder.
+        ValueError: If sigmas are given for some networks only, a file does not say its own, or two
+            networks have one.
+        FileNotFoundError: If a file is absent.
     """
     if sigmas and len(sigmas) != len(checkpoints):
         raise ValueError(
             f"--sigmas must be one number per checkpoint, or none where the files say theirs, got "
             f"{len(sigmas)} for {len(checkpoints)}"
         )
-    names = [f"sigma-{sigma:g}" for sigma in sigmas] or [path.stem for path in checkpoints]
-    if len(set(names)) < len(names):
-        raise ValueError(f"panels must have folders of their own, got {', '.join(names)}")
-    own = sigmas or [None] * len(checkpoints)
+    own = [*sigmas] or [models.load(path).sigma or 0.0 for path in checkpoints]
+    if not all(own) or len(set(own)) < len(own):
+        raise ValueError(
+            "each checkpoint must have a sigma of its own, got "
+            f"{', '.join(f'{sigma:g}' for sigma in own)}: give --sigmas"
+        )
     return [
-        Panel(path, sigma, out / name)
-        for path, sigma, name in zip(checkpoints, own, names, strict=True)
+        Panel(path, sigma, out / f"sigma-{sigma:g}")
+        for path, sigma in zip(checkpoints, own, strict=True)
     ]
 
 
@@ -83,7 +91,7 @@ def samples(method: Method) -> int:
 def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     """Core hours of all test images at the published settings, from the seconds of some.
 
-    A fit's seconds grow with its samples, a certificate's with `n`.
+    A fit's seconds grow with its samples, a certificate's with those that it had.
 
     Args:
         frame: Rows of one or more panels.
@@ -95,10 +103,10 @@ def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     table = []
     for sigma, name in lines(frame):
         rows = select(frame, method=name, sigma=sigma)
-        fit, certificate = rows[["fit_seconds", "certify_seconds"]].to_numpy().mean(0)
+        fit, certificate, drawn = rows[["fit_seconds", "certify_seconds", "n"]].to_numpy().mean(0)
         longer = samples(METHODS[name]()) / samples(run.method(name))
         hours = FULL_IMAGES * run.cpus_per_actor / 3600
-        table.append((sigma, name, hours * longer * fit, hours * FULL_N / run.n * certificate))
+        table.append((sigma, name, hours * longer * fit, hours * FULL_N / drawn * certificate))
     return pd.DataFrame(table, columns=["sigma", "method", *_HOURS])
 
 
@@ -134,7 +142,7 @@ def main(flags: Sequence[str]) -> int:
     try:
         todo = panels(own.checkpoints, own.sigmas, own.out)
         run = cli.parse(todo[0].command(rest))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"rddrs: error: {error}", file=sys.stderr)
         return cli.WRONG
     for panel in todo:

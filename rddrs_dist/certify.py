@@ -37,8 +37,8 @@ class Budget:
         alpha: Probability with which a certificate may be wrong.
         looks: How often the count is looked at, after n / 2^(looks - 1), ..., n / 2, n samples,
             each time at level alpha / looks: an image may stop at any of them.
-        tolerance: An image stops where all n samples are not expected to give a radius larger by
-            more than this share, or where its class is surely below one half.
+        tolerance: An image stops where its radius falls short of what all n samples are expected
+            to give by at most this share, or where its class is surely below one half.
     """
 
     n0: int = 100
@@ -56,6 +56,11 @@ class Budget:
             raise ValueError(
                 "looks must be at least 1 and tolerance in (0, 1), got "
                 f"{self.looks} and {self.tolerance}"
+            )
+        if len(set(self.sizes)) < self.looks:
+            raise ValueError(
+                f"looks = {self.looks} wants an n of at least {2 ** (self.looks - 1)}, which can "
+                f"be halved so often, got n = {self.n}"
             )
         smallest = smallest_certifying_n(self.level)
         if self.n < smallest:

@@ -189,9 +189,10 @@ def curves(options: Curves) -> int:
 
 def report(options: Report) -> int:
     """Writes the page."""
-    from rddrs_dist.report import gallery, render, write
+    from rddrs_dist.report import check_path, gallery, render, write
     from rddrs_dist.results import read_many
 
+    check_path(options.out)
     frame = read_many(options.dirs, common=options.common)
     found = gallery(frame, options.images, options.checkpoints, options.data_root)
     size = write(options.out, render(frame, *found))

@@ -160,6 +160,12 @@ def test_looks_come_after_halves_of_the_samples():
     assert LOOKS.level == 0.001 / 5
 
 
+@pytest.mark.parametrize(("n", "looks"), [(100, 9), (100_000, 19)])
+def test_more_looks_than_halves_are_refused(n, looks):
+    with pytest.raises(ValueError, match=f"looks = {looks} wants an n of at least"):
+        Budget(n=n, looks=looks)
+
+
 def test_an_image_stops_where_more_samples_would_not_help():
     distances = [0.0, 0.1, 1.0, 1.3, 4.0]
     found, full = at_distances(distances, LOOKS), at_distances(distances, replace(LOOKS, looks=1))

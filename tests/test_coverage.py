@@ -38,21 +38,25 @@ def test_at_most_a_share_alpha_of_100_000_certificates_is_too_large():
     assert not is_too_often(violations, 100_000)
 
 
-def test_at_most_a_share_alpha_is_too_large_where_images_stop_early():
-    budget = Budget(n0=10, n=480, alpha=ALPHA, looks=4, tolerance=0.2)
-    radius, true = wrong(30_000, 0, budget)
-    assert (radius > 0).mean() > 0.5
-    violations = int((radius > true).sum())
-    assert violations > 0 and not is_too_often(violations, 30_000)
+GREEDY = Budget(n0=10, n=480, alpha=ALPHA, looks=4, tolerance=0.99)
 
 
-def test_looking_at_a_count_without_paying_for_it_fails_the_same_test():
-    """On the boundary, the best of the bounds after each of many samples, all at level alpha."""
-    draws = np.random.default_rng(0).random((20_000, BUDGET.n)) < 0.5
-    sizes = np.arange(10, BUDGET.n + 1, 5)
-    counts = draws.cumsum(1)[:, sizes - 1]
-    bounds = clopper_pearson_lower(counts, np.broadcast_to(sizes, counts.shape), ALPHA)
-    assert is_too_often(int((bounds.max(1) > 0.5).sum()), len(draws))
+def wrong_at_the_boundary(count: int) -> int:
+    """Certificates of points on the boundary, where none holds, that stop as soon as they can."""
+    points = torch.full((count, 1, 1, 1), 1e-9)
+    noise = IsotropicNoise.constant(SIGMA, points)
+    found = certify(Linear(torch.ones(1)), points, noise, GREEDY, Streams.of(0, range(count)))
+    assert len(set(found.n.tolist())) == GREEDY.looks
+    return int((found.radius > 1e-8).sum())
+
+
+def test_at_most_a_share_alpha_is_too_large_where_images_stop_at_looks():
+    assert not is_too_often(wrong_at_the_boundary(20_000), 20_000)
+
+
+def test_looks_that_alpha_was_not_spent_on_fail_the_same_test(monkeypatch):
+    monkeypatch.setattr(Budget, "level", property(lambda budget: budget.alpha))
+    assert is_too_often(wrong_at_the_boundary(20_000), 20_000)
 
 
 def test_the_best_of_five_certificates_fails_the_same_test():

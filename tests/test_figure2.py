@@ -26,37 +26,37 @@ FLAGS = [
 
 
 def test_runs_that_are_there_are_drawn_and_not_done_again(original, tmp_path, capsys):
-    networks = [tmp_path / f"{name}.safetensors" for name in ("a", "b")]
-    for path in networks:
-        shutil.copy(original.checkpoint, path)
-    shutil.copytree(original.folder, tmp_path / "out" / "a")
-    # One network, as one sigma has room for one only.
-    flags = ["--checkpoints", str(networks[0]), "--out", str(tmp_path / "out")]
-    assert figure2.main([*flags, *FLAGS]) == cli.COMPLETE
+    out = tmp_path / "out"
+    shutil.copytree(original.folder, out / "sigma-0.5")
+    # One network, which says its sigma.
+    flags = ["--checkpoints", str(original.checkpoint), "--out", str(out), *FLAGS]
+    assert figure2.main(flags) == cli.COMPLETE
     told = capsys.readouterr().out
     assert "core hours of all 10,000 images" in told
-    figures = tmp_path / "out" / "figure2"
-    assert (figures / "curves-proxy.png").exists()
-    assert (figures / "full-size.txt").read_text() in told
+    assert (out / "figure2" / "curves-proxy.png").exists()
+    assert (out / "figure2" / "full-size.txt").read_text() in told
 
 
-def test_each_network_gets_its_sigma_and_its_folder():
+def test_each_network_gets_its_sigma_and_its_folder(original):
     made = figure2.panels([Path("a.pth"), Path("b.pth")], [0.12, 0.5], Path("out"))
     assert [panel.out for panel in made] == [Path("out/sigma-0.12"), Path("out/sigma-0.5")]
     command = made[1].command(["--n", "7"])
-    assert command[:4] == ["certify", "paper-mnist", "--n", "7"]
-    assert "--resume" in command and command[-2:] == ["--sigma", "0.5"]
-    own = figure2.panels([Path("x/a.pth")], [], Path("out"))
-    assert own[0].out == Path("out/a") and "--sigma" not in own[0].command([])
+    assert command[:4] == ["certify", "paper-mnist", "--n", "7"] and "--resume" in command
+    assert command[command.index("--sigma") + 1] == "0.5"
+    (own,) = figure2.panels([original.checkpoint], [], Path("out"))
+    assert own.sigma == 0.5 and own.out == Path("out/sigma-0.5")
+    with pytest.raises(ValueError, match="a sigma of its own, got 0.5, 0.5"):
+        figure2.panels([original.checkpoint] * 2, [], Path("out"))
 
 
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
         (["a.pth", "b.pth", "--sigmas", "0.5"], "one number per checkpoint"),
-        (["x/a.pth", "y/a.pth"], "folders of their own"),
-        (["a.pth", "--n", "none"], "--n"),
-        (["absent.pth", "--dataset", "digits"], "absent.pth"),
+        (["a.pth", "b.pth", "--sigmas", "0.5", "0.5"], "a sigma of its own"),
+        (["a.pth", "--sigmas", "0.5", "--n", "none"], "--n"),
+        (["absent.pth"], "absent.pth"),
+        (["absent.pth", "--sigmas", "0.5", "--dataset", "digits"], "absent.pth"),
     ],
 )
 def test_wrong_flags(capsys, tmp_path, flags, text):
@@ -68,10 +68,13 @@ def test_wrong_flags(capsys, tmp_path, flags, text):
 
 
 def test_predicted_hours_scale_with_samples_and_images():
-    rows = [row(k, "rddrs", fit_seconds=2.0 + k, certify_seconds=1.0) for k in range(2)]
-    rows += [row(0, "rs", fit_seconds=0.0, certify_seconds=3.0)]
+    rows = [
+        row(k, "rddrs", fit_seconds=2.0 + k, certify_seconds=1.0, n=n)
+        for k, n in enumerate((25_000, 75_000))  # the second stopped later
+    ]
+    rows += [row(0, "rs", fit_seconds=0.0, certify_seconds=3.0, n=50_000)]
     short = RDDRS(step_lengths=(0.5,), steps=10, gradient_samples=100, margin_samples=101)
-    run = Run(n=50_000, settings=Settings(rddrs=short))
+    run = Run(settings=Settings(rddrs=short))
     found = figure2.predicted_hours(table(rows, {}).to_pandas(), run).set_index("method")
     longer = 2 * 100 * (20_000 + 100) / (10 * 201)
     assert found.loc["rddrs", "fit_hours"] == pytest.approx(10_000 * 2.5 * longer / 3600)

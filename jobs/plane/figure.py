@@ -1,5 +1,6 @@
 """The drawing of figure 1."""
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -193,8 +194,9 @@ def caption(options: Options, gap: float, left_out: int) -> str:
         "regions: |u| below the certified radius. Right: data, network and x are turned about "
         "the centre of the unit square, with new samples at each angle. Dots: Monte Carlo "
         "certificates, each a lower bound with probability 1−α; lines: the same noise at its "
-        f"exact probability, with no sampling; dots are up to {100 * gap:.1f} % below. At the "
-        f"far right: certificates from {options.angles} other draws of all samples, nothing "
+        f"exact probability, with no sampling; dots are up to {math.ceil(1000 * gap) / 10:.1f} % "
+        f"below. At the far right: certificates from {options.angles} other draws of all samples, "
+        "nothing "
         f"turned. σ = {options.sigma:g}, n₀ = {options.n0:,}, n = {options.n:,}, "
         f"α = {options.alpha:g}, seed {options.seed}, every method with its {settings}.{others}"
     )

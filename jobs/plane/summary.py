@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rddrs_dist.results.styles import label
-from rddrs_dist.results.tables import aligned
+from rddrs_dist.results.tables import aligned, floor_to
 
 AREAS = ("certified_area", "exact_area")
 
@@ -23,7 +23,7 @@ def by_angle(table: pd.DataFrame) -> str:
     body = [
         (
             f"{angle:g}",
-            *(f"{area:.5f}" for area in rows[list(AREAS)].to_numpy().ravel()),
+            *(f"{floor_to(area, 5):.5f}" for area in rows[list(AREAS)].to_numpy().ravel()),
         )
         for angle, rows in table.groupby("angle")
     ]
@@ -76,7 +76,7 @@ def spreads_text(found: pd.DataFrame) -> str:
     body = [
         (
             label(one["method"]),
-            *(f"{one[name]:.5f}" for name in sizes),
+            *(f"{floor_to(one[name], 5):.5f}" for name in sizes),
             *(f"{100 * one[name]:.1f} %" for name in shares),
         )
         for one in found.to_dict("records")
@@ -92,7 +92,7 @@ def checks(table: pd.DataFrame) -> str:
         f"{above} of {len(table)} certificates have a p_lower above the exact probability\n"
         f"{table['changed'].sum()} of {table['points'].sum():,} points inside certified regions "
         "have an exact probability of the class of at most 1/2; the smallest is "
-        f"{smallest:.4f}"
+        f"{floor_to(smallest, 4):.4f}"
     )
 
 

@@ -143,19 +143,19 @@ class Noise(ABC):
         return math.prod(self.event_shape)
 
     @cached_property
-    def _axes_below(self) -> Tensor:
+    def axes_below(self) -> Tensor:
         """Lower bounds of the axes, (B, d); 0 where rounding errors leave nothing."""
         return (self.axes - self._axis_error.unsqueeze(1)).clamp_min(0)
 
     @cached_property
     def logdet(self) -> Tensor:
         """log |det S|, (B,) float64, from lower bounds of the axes."""
-        return self._axes_below.log().sum(-1)
+        return self.axes_below.log().sum(-1)
 
     @cached_property
     def min_axis(self) -> Tensor:
         """Smallest axis, (B,) float64; never above the true value."""
-        return self._axes_below[:, 0]
+        return self.axes_below[:, 0]
 
     @cached_property
     def max_axis(self) -> Tensor:
@@ -174,7 +174,7 @@ class Noise(ABC):
         Args:
             limit: (B,) float64, largest length of an axis that counts.
         """
-        cut = torch.minimum(self._axes_below, limit.unsqueeze(1))
+        cut = torch.minimum(self.axes_below, limit.unsqueeze(1))
         below = cut.log().mean(-1).exp() * (1 - _MARGIN)
         return torch.where(self.max_axis <= limit, self.mean_axis, below)
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from rddrs_dist.results.curves import ALPHA_CURVE, Curve, axis_end, curves, in_order, lines, select
 from rddrs_dist.results.logs.marks import printed
-from rddrs_dist.results.metrics import available, certified
+from rddrs_dist.results.metrics import available, certified, silent
 from rddrs_dist.results.styles import Look, looks
 from rddrs_dist.results.tables import floor_to
 
@@ -119,7 +119,7 @@ def histogram_charts(frame: pd.DataFrame) -> list[Chart]:
     known, sigmas = looks_of(frame), sorted(set(frame["sigma"].tolist()))
     for metric in available(frame):
         for sigma in sigmas:
-            rows = frame.loc[frame["sigma"] == sigma]
+            rows = _with_metric(frame.loc[frame["sigma"] == sigma], metric)
             sizes, labels = certified(rows, metric), rows["label"].to_numpy()
             methods, bounds = rows["method"].to_numpy(), edges(sizes)
             for name in _frequent(labels):
@@ -128,6 +128,11 @@ def histogram_charts(frame: pd.DataFrame) -> list[Chart]:
                 figure = _histogram(methods[own], sizes[own], bounds, known)
                 charts.append(Chart(title, figure, metric))
     return charts
+
+
+def _with_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows without those of logs that lack a metric."""
+    return rows.groupby("method", sort=False).filter(lambda own: not silent(own, metric))
 
 
 def _frequent(labels: np.ndarray) -> list[int]:

@@ -1,7 +1,7 @@
 """What a report tells in tables: provenance, radii, cost, endings, conflicts."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,17 @@ import pandas as pd
 from rddrs_dist.report.charts import is_log_line
 from rddrs_dist.results import sound, tables
 from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.logs.marks import printed
+from rddrs_dist.results.logs.marks import is_log, marks, printed
 from rddrs_dist.results.metrics import METRICS, available, average_certified_radius
 from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.results.styles import label
 from rddrs_dist.run.events import read_events
 
 _SLOWEST, _NEAREST = 10, 10
+_RADII_NOTE = (
+    "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
+    "radius R. Floored, never rounded; ★ largest of its column (logs of rounded radii have none)."
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def provenance(frame: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
     found = []
     for folder, attrs in frame.attrs["runs"].items():
         config: Mapping[str, Any] = attrs["config"]
-        settings = config.get("settings", {})
+        settings = config.get("settings") or {}
         plain = {name: value for name, value in config.items() if name != "settings"}
         facts = {"run_id": attrs["run_id"], "complete": attrs["complete"]} | plain
         facts |= attrs["metadata"]
@@ -87,31 +91,47 @@ def at_radii(frame: pd.DataFrame) -> list[Table]:
     for metric in available(frame):
         wanted = [f"{metric}_acr", *(n for n in table.columns if n.startswith(f"{metric}@"))]
         names = [n for n in wanted if not n.endswith("@0") or metric == "proxy"]
-        for sigma in sorted(set(table["sigma"])):
+        sigmas = sorted(set(table["sigma"]))
+        for sigma in sigmas:
             own = table.loc[table["sigma"] == sigma]
-            found.append(_starred(own, names, f"σ = {sigma:g}", metric, printed(frame)))
+            note = _RADII_NOTE if sigma == sigmas[-1] else ""
+            found.append(_starred(own, names, f"σ = {sigma:g}", metric, note, frame))
     return found
 
 
 def _starred(
-    own: pd.DataFrame, names: Sequence[str], title: str, metric: str, known: Mapping[str, str]
+    own: pd.DataFrame,
+    names: Sequence[str],
+    title: str,
+    metric: str,
+    note: str,
+    frame: pd.DataFrame,
 ) -> Table:
-    """The lines of one sigma; whoever is largest in a column, before flooring, has the star."""
-    best = {name: own[name].max() for name in names}
+    """The lines of one sigma; whoever is largest in a column, before flooring, has the star.
+
+    Radii of logs that are rounded there compete with none.
+    """
+    known = printed(frame)
+    rounded = {name for name, mark in marks(frame).items() if mark.rounded}
+    exact = ~own["method"].isin(list(rounded))
+    best = {name: own.loc[exact, name].max() for name in names}
     rows = [
         [Cell(known[line["method"]])]
-        + [Cell(_size(name, line[name]), 0 < line[name] == best[name]) for name in names]
+        + [Cell(_size(name, line[name]), _is_best(line, name, best, rounded)) for name in names]
         for line in own.to_dict("records")
     ]
     header = [
         "method",
         *("ACR" if "@" not in name else "@" + name.split("@")[1] for name in names),
     ]
-    note = (
-        "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified "
-        "at radius R. Floored, never rounded; ★ largest of its column."
-    )
     return Table(title, header, rows, note, metric, own["method"].tolist())
+
+
+def _is_best(
+    line: Mapping[Any, Any], name: str, best: Mapping[str, float], rounded: Collection[str]
+) -> bool:
+    """Whether a line has the star of a column."""
+    return line["method"] not in rounded and 0 < line[name] == best[name]
 
 
 def _size(name: str, value: float) -> str:
@@ -184,7 +204,9 @@ def _total(rows: pd.DataFrame, column: str) -> str:
 def attempts(frame: pd.DataFrame) -> Table:
     """How often images were tried, and what came of it."""
     rows = []
-    for folder in frame.attrs["runs"]:
+    for folder, attrs in frame.attrs["runs"].items():
+        if is_log(attrs) or folder not in set(frame["run"]):
+            continue
         events = read_events(Path(folder)).to_pandas()
         counts = Counter(events["outcome"])
         again = events.loc[events["outcome"] != "done", "index"].nunique()
@@ -254,6 +276,7 @@ def _nearest(frame: pd.DataFrame) -> Table:
     rows = [
         [
             Cell(label(one["method"])),
+            Cell(one["run"]),
             Cell(str(one["index"])),
             Cell(str(int(one["nearest_conflict"]))),
             Cell(f"{tables.floor_to(one['mu'], 4):.4f}"),
@@ -262,7 +285,7 @@ def _nearest(frame: pd.DataFrame) -> Table:
         ]
         for one in found.to_dict("records")
     ]
-    header = ("method", "image", "and image", "μ", "witness", "proxy radius", "sound")
+    header = ("method", "run", "image", "and image", "μ", "witness", "proxy radius", "sound")
     note = "μ: factor by which both regions scale until they touch; below 1 they overlap."
     return Table(
         "nearest pairs",

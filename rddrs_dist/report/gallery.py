@@ -18,6 +18,7 @@ from rddrs_dist.report import pictures
 from rddrs_dist.report.charts import dashes, frame_of
 from rddrs_dist.report.walk import MULTIPLES, SAMPLES, Axes, axes, reach
 from rddrs_dist.results.curves import in_order
+from rddrs_dist.results.logs.marks import is_log
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.results.styles import label, looks
@@ -107,10 +108,12 @@ def gallery(
     networks = {one.sha256: one.model.to(memory_format=torch.channels_last) for one in loaded}
     entries: list[Entry] = []
     remarks: list[str] = []
-    for folder in frame.attrs["runs"]:
+    for folder, attrs in frame.attrs["runs"].items():
         own = frame.loc[frame["run"] == folder]
+        if is_log(attrs) or not len(own):  # of a run that is there twice, one has all rows
+            continue
         try:
-            source = _source(folder, frame.attrs["runs"][folder], networks, data_root)
+            source = _source(folder, attrs, networks, data_root)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise
@@ -145,11 +148,12 @@ def _indices(rows: pd.DataFrame, chosen: Sequence[int] | None, folder: str) -> l
     if chosen is not None:
         if absent := sorted(set(chosen) - set(rows["index"])):
             raise ValueError(f"images {absent} must be among those of {folder}: choose others")
-        return list(chosen)
-    largest = in_order(set(rows["method"].tolist()))[-1]
-    own = rows.loc[(rows["method"] == largest) & (rows["prediction"] != ABSTAIN)]
-    order = own.sort_values("proxy_radius", ascending=False)["index"].tolist()
-    return list(dict.fromkeys(order[k] for k in (0, len(order) // 2, -1))) if order else []
+        return list(dict.fromkeys(chosen))
+    certified = rows.loc[rows["prediction"] != ABSTAIN]
+    own = rows if not len(certified) else certified
+    largest = in_order(set(own["method"].tolist()))[-1]
+    own = own.loc[own["method"] == largest].sort_values("proxy_radius", ascending=False)
+    return list(dict.fromkeys(own["index"].iloc[k] for k in (0, len(own) // 2, -1)))
 
 
 def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
@@ -232,10 +236,11 @@ def _spectrum(
     line = go.Scatter(
         x=np.arange(1, len(semi) + 1, dtype=np.int32),
         y=semi.astype(np.float32),
+        customdata=[_four_digits(length) for length in semi],
         mode="lines",
         line={"width": 2, "dash": dashes(looks({row["method"]: ""})[row["method"]])},
         meta={"method": row["method"]},
-        hovertemplate=f"<b>{name}</b>, axis %{{x}}: certified to %{{y:.4g}}<extra></extra>",
+        hovertemplate=f"<b>{name}</b>, axis %{{x}}: certified to %{{customdata}}<extra></extra>",
     )
     return [line] if model is None else [line, _walks(row, image, noise, found, model)]
 
@@ -244,7 +249,7 @@ def _walks(
     row: dict[str, Any], image: Tensor, noise: Noise, found: Axes, model: nn.Module
 ) -> go.Scatter:
     """How far the class stays along some axes, both ways."""
-    eps = _drawn(row["index"], image, noise, SAMPLES)
+    eps, name = _drawn(row["index"], image, noise, SAMPLES), label(row["method"])
     d = len(found.lengths)
     ranks = np.unique(np.linspace(0, d - 1, _WALKED).round().astype(int))
     held = []
@@ -257,21 +262,29 @@ def _walks(
     return go.Scatter(
         x=ranks + 1,
         y=semi * np.maximum(held, MULTIPLES[0]),
-        customdata=[_reached(multiple) for multiple in held],
+        customdata=[
+            _reached(multiple, length) for multiple, length in zip(held, semi, strict=True)
+        ],
         mode="markers",
         marker={"size": 9, "symbol": [_symbol(multiple) for multiple in held]},
         meta={"method": row["method"]},
-        hovertemplate=f"<b>{label(row['method'])}</b>, axis %{{x}}: %{{customdata}} (%{{y:.4g}})"
-        "<extra></extra>",
+        hovertemplate=f"<b>{name}</b>, axis %{{x}}: %{{customdata}}<extra></extra>",
     )
 
 
-def _reached(multiple: float) -> str:
-    """A walk in words."""
+def _four_digits(length: float) -> str:
+    """A length with four significant digits, rounded down."""
+    places = 3 - math.floor(math.log10(length)) if 0 < length < math.inf else 0
+    return f"{floor_to(length, max(0, places)):.{max(0, places)}f}"
+
+
+def _reached(multiple: float, length: float) -> str:
+    """A walk in words; a length is that of the certified semi-axis."""
     if multiple == 0:
         return "the class has changed at the border"
     further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
-    return f"the class stays up to {multiple:g} times {further}"
+    reached = _four_digits(multiple * length)
+    return f"the class stays up to {multiple:g} times {further} ({reached})"
 
 
 def _symbol(multiple: float) -> str:

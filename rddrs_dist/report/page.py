@@ -81,16 +81,24 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
     )
 
 
-def write(path: Path, text: str) -> int:
-    """Writes the page, whole or not at all; returns its bytes.
+def check_path(path: Path) -> None:
+    """Refuses a path that no page can go to.
 
     Raises:
-        ValueError: If the path is a folder or its folder does not exist.
-        OSError: If it could not be written.
+        ValueError: If it is a folder, its folder does not exist, or that is the folder of a run.
     """
     if path.is_dir() or not path.parent.is_dir():
         got = "a folder" if path.is_dir() else "a file in a folder that does not exist"
         raise ValueError(f"--out must be an .html file to write, got {got}: {path}")
+    parts.refuse_run(path.parent, "a page")
+
+
+def write(path: Path, text: str) -> int:
+    """Writes the page, whole or not at all; returns its bytes.
+
+    Raises:
+        OSError: If it could not be written.
+    """
     content = text.encode()
-    parts.replace(path, content)
+    parts.replace(path, content, then="report again")
     return len(content)

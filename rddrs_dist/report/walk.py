@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, linalg, nn
 
 from rddrs_dist.noise import DiagonalNoise, FullNoise, Noise
+from rddrs_dist.smoothing.sample import one_hot
 
 MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SAMPLES = 100
@@ -18,7 +19,7 @@ class Axes:
     """Axes of a noise, the widest first.
 
     Attributes:
-        lengths: (d,) float64, standard deviations along them.
+        lengths: (d,) float64, lower bounds of the standard deviations along them.
         directions: (d, d), unit vectors in rows; None for a ball, whose axes are any.
     """
 
@@ -35,7 +36,7 @@ class Axes:
 
 def axes(noise: Noise) -> Axes:
     """The axes of the noise of one image."""
-    lengths = noise.axes[0].flip(0).numpy()
+    lengths = noise.axes_below[0].flip(0).numpy()
     match noise:
         case FullNoise():
             vectors = linalg.eigh(noise.covariance()[0]).eigenvectors
@@ -66,8 +67,8 @@ def reach(model: nn.Module, image: Tensor, eps: Tensor, target: int, step: Tenso
     """
     held = 0.0
     for multiple in MULTIPLES:
-        votes = model(image + multiple * step + eps).argmax(-1).bincount()
-        if int(votes.argmax()) != target:
+        votes = one_hot(model(image + multiple * step + eps)).sum(0)
+        if int(votes.argmax()) != target or not int(votes[target]):
             break
         held = multiple
     return held

@@ -1,11 +1,14 @@
 """The caption of a figure: what it shows, and what it leaves out."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
+from rddrs_dist.methods import METHODS
 from rddrs_dist.results.curves import ALPHA_CURVE, TAIL, lines, select
 from rddrs_dist.results.logs.marks import marks, sentences
 from rddrs_dist.results.metrics import silent
@@ -32,6 +35,8 @@ def caption(frame: pd.DataFrame, cuts: Sequence[str] = (), metrics: Sequence[str
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
             "images of every other method."
         )
+    if changed := _changed_settings(frame):
+        told.append(f"Not at the published or default setting: {', '.join(changed)}.")
     told += _of_logs(frame, metrics)
     if frame.attrs.get("common"):
         told.append("Only images that every method has.")
@@ -49,6 +54,29 @@ def _values(frame: pd.DataFrame, name: str) -> str:
     if name == "n" and len(texts) > _FEW:  # images stopped at looks
         texts = [f"{texts[0]} to {texts[-1]}"]
     return ", ".join(texts + ["unknown"] * (len(known) < len(frame)))
+
+
+def _changed_settings(frame: pd.DataFrame) -> list[str]:
+    """Names the hyper-parameters of the methods drawn that are not at their defaults."""
+    runs = frame.attrs.get("runs", {"": frame.attrs}).values()
+    drawn = set(frame["method"].tolist())
+    changed: dict[str, None] = {}
+    for attrs in runs:
+        for method, settings in attrs.get("config", {}).get("settings", {}).items():
+            if method in drawn & METHODS.keys():
+                usual = json.loads(json.dumps(vars(METHODS[method]())))
+                texts = [
+                    f"{method}.{name} = {_printed(value)}"
+                    for name, value in settings.items()
+                    if usual.get(name, value) != value
+                ]
+                changed |= dict.fromkeys(texts)
+    return sorted(changed)
+
+
+def _printed(value: Any) -> str:
+    """A setting as text."""
+    return " and ".join(f"{one:g}" for one in value) if isinstance(value, list) else f"{value}"
 
 
 def _of_logs(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:

@@ -133,6 +133,23 @@ def replace_json(path: Path, value: Mapping[str, Any]) -> None:
     replace(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
+def refuse_run(folder: Path, what: str) -> None:
+    """Refuses to put something that is not data among the data of a run.
+
+    Args:
+        folder: Where it would go; need not exist.
+        what: What it is, in words.
+
+    Raises:
+        ValueError: If the folder holds a run.
+    """
+    if folder.is_dir() and part_paths(folder):
+        raise ValueError(
+            f"{what} must go to a folder of its own, got {folder}, which holds a run, whose "
+            "readers take every file for data; pass another --out"
+        )
+
+
 def describe(path: Path) -> dict[str, Any]:
     """Returns name, number of rows, size in bytes and sha256 of a part, for the manifest."""
     content = path.read_bytes()

@@ -195,14 +195,21 @@ def _check_networks(frame: pd.DataFrame, runs: dict[str, dict[Any, Any]]) -> Non
     """Raises where lines of one panel are of different networks; those of logs are not known."""
     for sigma in sorted(set(frame["sigma"])):
         names = sorted(set(frame.loc[frame["sigma"] == sigma, "run"]))
-        known = {run: runs[run]["metadata"].get("weights_sha256") for run in names}
-        known = {run: sha256 for run, sha256 in known.items() if sha256}
+        known = {run: _network(runs[run]) for run in names}
+        known = {run: network for run, network in known.items() if network}
         if len(set(known.values())) > 1:
-            got = ", ".join(f"{run} has {sha256[:12]}" for run, sha256 in known.items())
+            got = ", ".join(f"{run} has {network}" for run, network in known.items())
             raise ValueError(
                 f"runs at sigma {sigma} must be of one network, or a figure would show networks "
                 f"as if they were methods, got (sha256): {got}; draw them apart"
             )
+
+
+def _network(attrs: dict[Any, Any]) -> str:
+    """The classifier that a run has smoothed; empty where it is not known."""
+    weights, levels = attrs["metadata"].get("weights_sha256"), attrs["config"].get("levels")
+    rounding = f" on pixels rounded to 1/{levels}" if levels else ""
+    return weights[:12] + rounding if weights else ""
 
 
 def _same_images(frame: pd.DataFrame) -> pd.DataFrame:

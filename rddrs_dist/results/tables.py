@@ -29,6 +29,7 @@ TITLES = {
     "l2": "l2 radius",
     "sound": "Sound proxy radius",
 }
+_WHOLE = 2.0**53  # from here on floats have no digits behind the point
 _COUNTS = ("images", "abstentions", "nonfinite", "swallowing")
 _KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
@@ -77,7 +78,7 @@ def floor_to(value: float, digits: int) -> float:
         decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29.
     """
     value = float(value)
-    if not math.isfinite(value):
+    if not math.isfinite(value) or abs(value) >= _WHOLE:
         return value
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 

@@ -41,7 +41,8 @@ class Run:
         looks: How often the count is looked at, after n / 2^(looks - 1), ..., n / 2, n samples,
             each time at level alpha / looks; an image stops where more samples would not help. The
             guarantee is the same, the samples are fewer.
-        tolerance: Share of its radius that an image may lose by stopping at a look.
+        tolerance: An image stops at a look where its radius falls short of what all n samples are
+            expected to give by at most this share; no bound on what is lost.
         levels: The classifier that is certified is the network on pixels rounded to multiples of
             1 / levels (255 for images of eight bits), which no rounding error of x + S z can
             change. Fits see the network as it is.

@@ -116,7 +116,7 @@ def class_counts_of_multiples(
         (M, B, K) int64, as in `class_counts`.
     """
     key = (stage, step)
-    return _accumulate(model, images, noise, multiples, n, streams, key, _one_hot)
+    return _accumulate(model, images, noise, multiples, n, streams, key, one_hot)
 
 
 @torch.no_grad()
@@ -140,7 +140,8 @@ def soft_probabilities(
     return _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax)[0] / n
 
 
-def _one_hot(logits: Tensor) -> Tensor:
+def one_hot(logits: Tensor) -> Tensor:
+    """The answer to each sample, (..., K) of 0 and 1; none where a logit is not finite."""
     chosen = nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
     return chosen * torch.isfinite(logits).all(-1, keepdim=True)
 

@@ -90,4 +90,5 @@ def _draw(key: tuple[int, ...], shape: tuple[int, ...], like: Tensor) -> Tensor:
         return torch.from_numpy(bits.standard_normal(shape, dtype=np.float32)).to(like.dtype)
     generator = torch.Generator(like.device)
     generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    drawn = torch.randn(shape, generator=generator, device=like.device, dtype=torch.float32)
+    return drawn.to(like.dtype)

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 import pytest
 
 from rddrs_dist import cli
-from rddrs_dist.report import charts, facts, render
-from rddrs_dist.results import parts, read, sound
+from rddrs_dist.report import charts, facts, gallery, render
+from rddrs_dist.results import parts, read, read_many, sound
 from rddrs_dist.results.curves import certified_accuracy
 from rddrs_dist.results.metrics import METRICS, certified
 from rddrs_dist.results.schema import table
@@ -204,3 +205,64 @@ def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
     flags = ["--out", str(tmp_path / "q.html"), "--images", "0"]
     assert cli.main(["report", str(made.folder), *flags]) == 2
     assert "--save-scales" in capsys.readouterr().err
+
+
+def test_printed_semi_axes_and_walks_are_never_above_the_row(original):
+    frame = read_many([original.folder])
+    entries, remarks = gallery(frame, [0, 40, 80], [original.checkpoint], None)
+    assert not remarks and len(entries) == 3
+    rows = frame.set_index(["index", "method"])
+    looked = 0
+    for entry, index in zip(entries, (0, 40, 80), strict=True):
+        for trace in entry.spectrum.data:
+            if trace.mode != "lines" or not trace.meta:
+                continue
+            row = rows.loc[(index, trace.meta["method"])]
+            printed = [float(text) for text in trace.customdata]
+            assert printed[-1] <= row["l2_radius"] * (1 + 1e-12)
+            assert printed[-1] >= 0.998 * row["l2_radius"]
+            assert printed == sorted(printed, reverse=True)
+            looked += 1
+    assert looked > 3
+
+
+def test_a_run_that_is_given_twice_is_shown_once(original, tmp_path):
+    other = tmp_path / "copy"
+    shutil.copytree(original.folder, other)
+    flags = ["--out", str(tmp_path / "page.html"), "--images", "0", "0"]
+    assert cli.main(["report", str(original.folder), str(other), *flags]) == 0
+    assert (tmp_path / "page.html").read_text().count("<article>") == 1
+
+
+def test_a_log_beside_a_run_has_no_star_and_asks_for_no_scales(original, capsys, tmp_path):
+    logs, log = tmp_path / "logs", tmp_path / "log"
+    rs = read(original.folder).query("method == 'rs'")
+    lines = [
+        f"{row.index_}\t{row.label}\t{row.prediction}\t"
+        f"{0.0 if row.prediction < 0 else 9.99}\t{int(row.correct)}\t0:00:01"
+        for row in rs.rename(columns={"index": "index_"}).itertuples()
+    ]
+    logs.mkdir()
+    header = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
+    (logs / "a.tsv").write_text("\n".join([header, *lines, ""]))
+    flags = ["--name", "theirs", "--sigma", "0.5", "--dataset", "digits"]
+    assert cli.main(["import", str(logs / "a.tsv"), "--out", str(log), *flags]) == 0
+    out = tmp_path / "page.html"
+    command = ["report", str(original.folder), str(log), "--out", str(out), "--images", "0"]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    page = out.read_text()
+    assert "theirs (rounded)" in page and "rounded to 3 significant digits" in page
+    (line,) = (
+        row
+        for one in facts.at_radii(read_many([original.folder, log]))
+        if one.metric == "proxy"
+        for row in one.rows
+        if row[0].text.startswith("theirs")
+    )
+    assert not any(cell.best for cell in line)
+
+
+def test_a_page_does_not_go_among_the_data_of_a_run(original, capsys):
+    code = cli.main(["report", str(original.folder), "--out", str(original.folder / "p.html")])
+    assert code == cli.WRONG and "a folder of its own" in capsys.readouterr().err
+    assert not (original.folder / "p.html").exists()

@@ -46,6 +46,20 @@ def test_a_walk_ends_where_the_class_does():
     assert reach(model, image, eps, 1, step) == 0.0
 
 
+def test_samples_that_overflow_do_not_vote():
+    class Overflowing(torch.nn.Module):
+        """Finite at the image alone."""
+
+        def forward(self, images):
+            far = images.flatten(1).norm(dim=1) > 1.5
+            logits = torch.tensor([[1.0, 0.0]]).repeat(len(images), 1)
+            return torch.where(far[:, None], torch.nan, logits)
+
+    image, step = torch.zeros(1, *SHAPE), torch.ones(SHAPE) / 6**0.5
+    eps = torch.zeros(10, *SHAPE)
+    assert reach(Overflowing(), image, eps, 0, step) == 1.0
+
+
 def pixels(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 

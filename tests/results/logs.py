@@ -25,10 +25,16 @@ def take(files: list[Path] | Path, out: Path, **changes) -> Path:
     return out
 
 
-def run(out: Path, rows: list[dict], *, run_id: str = "one", **metadata: str) -> Path:
+def run(
+    out: Path,
+    rows: list[dict],
+    run_id: str = "one",
+    config: dict | None = None,
+    **metadata: str,
+) -> Path:
     """Writes a run of one part."""
-    config = {"dataset": "digits"}
-    with Store.open(out, run_id=run_id, config=config, metadata=metadata) as store:
+    whole = {"dataset": "digits"} | (config or {})
+    with Store.open(out, run_id=run_id, config=whole, metadata=metadata) as store:
         store.write(0, rows)
         store.complete({})
     return out

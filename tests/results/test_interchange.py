@@ -155,7 +155,7 @@ def test_exports_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(ValueError, match="wants sound_proxy_radius of every image"):
         export(frame, tmp_path / "logs", radius="sound")
     assert not (tmp_path / "logs").exists()
-    with pytest.raises(ValueError, match="a folder of their own"):
+    with pytest.raises(ValueError, match="a folder of its own"):
         export(frame, tmp_path / "run")
     with pytest.raises(ValueError, match="got the file"):
         export(frame, log(tmp_path / "file"))

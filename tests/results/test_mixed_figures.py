@@ -5,9 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from rddrs_dist.results import parts, plots, read_many, status, tables
+from rddrs_dist.results import parts, plots, read, read_many, status, tables
 from rddrs_dist.results.caption import caption
 from rddrs_dist.results.curves import curves, to_frame
+from rddrs_dist.results.logs.marks import marks
 from rddrs_dist.results.metrics import available
 from rddrs_dist.results.store import Store
 from rddrs_dist.results.styles import looks, style
@@ -95,6 +96,22 @@ def test_runs_of_different_networks_are_not_drawn_together(tmp_path):
     assert len(read_many([one, same, apart])) == 3
     with pytest.raises(ValueError, match=r"at sigma 0.5 .* one network.*a has abc, .*c has def"):
         read_many([one, same, other])
+
+
+def test_a_network_on_rounded_pixels_is_another_classifier(tmp_path):
+    plain = run(tmp_path / "a", [row(0)], weights_sha256="abc")
+    rounded = run(tmp_path / "b", [row(0, "ddrs")], "two", {"levels": 255}, weights_sha256="abc")
+    with pytest.raises(ValueError, match=r"a has abc, .*b has abc on pixels rounded to 1/255"):
+        read_many([plain, rounded])
+
+
+def test_several_files_are_rounded_as_soon_as_one_is(tmp_path):
+    exact = log(tmp_path / "exact", "0 3 3 0.9531234567890123 1 0:00:01")
+    rounded = log(tmp_path / "rounded", "7 3 3 0.953 1 0:00:01")
+    frame = read(take([exact, rounded], tmp_path / "out"))
+    assert [mark.name for mark in marks(frame).values()] == ["cohen (rounded)"]
+    alone = read(take(exact, tmp_path / "one"))
+    assert [mark.name for mark in marks(alone).values()] == ["cohen (log)"]
 
 
 def test_what_a_log_cannot_give_is_refused_and_its_status_is_told(tmp_path):

@@ -1,6 +1,7 @@
 """The figure: what it draws, what it says, and that it is the same every time."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from rddrs_dist.methods import METHODS
 from rddrs_dist.results import plots
 from rddrs_dist.results.caption import caption
 from rddrs_dist.results.schema import table
@@ -203,3 +205,14 @@ def test_the_caption_names_the_very_images(indices, text):
 def test_the_caption_tells_the_range_of_n_where_images_stopped_at_looks():
     rows = [row(k, n=n) for k, n in enumerate((1250, 2500, 5000, 10_000))]
     assert "n = 1,250 to 10,000, α" in caption(table(rows, {}).to_pandas())
+
+
+def test_the_caption_names_settings_that_are_not_the_default():
+    frame = table([row(0, "rddrs"), row(0, "ancer")], {}).to_pandas()
+    usual = {name: json.loads(json.dumps(vars(METHODS[name]()))) for name in ("rddrs", "ancer")}
+    frame.attrs["config"] = {"settings": usual}
+    assert "Not at" not in caption(frame)
+    usual["rddrs"] |= {"gradient_samples": 1000, "step_lengths": [0.25]}
+    usual["ddrs"] = {"steps": 7}  # not drawn
+    wanted = "default setting: rddrs.gradient_samples = 1000, rddrs.step_lengths = 0.25."
+    assert wanted in caption(frame)

@@ -25,6 +25,7 @@ def test_floor_never_rounds_up():
     assert floor_to(0.999999999, 3) == 0.999
     assert floor_to(-0.25, 1) == -0.3
     assert floor_to(1e-9, 3) == 0.0
+    assert floor_to(1e25, 4) == 1e25 and floor_to(2.0**53 + 2, 3) == 2.0**53 + 2
     assert floor_to(math.inf, 3) == math.inf and math.isnan(floor_to(math.nan, 1))
 
 

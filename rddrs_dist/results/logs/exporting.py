@@ -80,11 +80,7 @@ def _check_folder(folder: Path) -> None:
     """Raises where logs cannot go to a folder, or would stand among the data of a run."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"logs go to a folder, got the file {folder}; pass another --out")
-    if folder.is_dir() and parts.part_paths(folder):
-        raise ValueError(
-            f"logs go to a folder of their own, got {folder}, which holds a run, whose readers "
-            "take every file for data; pass another --out"
-        )
+    parts.refuse_run(folder, "logs")
 
 
 def _columns(kind: Format, radius: str) -> Mapping[str, str]:

@@ -60,8 +60,8 @@ def read_logs(paths: Sequence[Path]) -> Log:
         )
     _check_unique(paths, read)
     lines = [line for one in read for line in one.lines]
-    most = max(one.digits for one in read)
-    return Log(read[0].format, lines, most, [file for one in read for file in one.files])
+    fewest = min(one.digits for one in read)
+    return Log(read[0].format, lines, fewest, [file for one in read for file in one.files])
 
 
 def _read(path: Path) -> Log:
