@@ -21,6 +21,7 @@ from torch import Tensor, linalg, nn
 
 from rddrs_dist import FullNoise, Noise, Streams, data, models
 from rddrs_dist.results import read
+from rddrs_dist.results.curves import in_order
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.smoothing import Stage
@@ -40,6 +41,7 @@ class Attack:
         dir: Folder written by `rddrs certify --save-scales`.
         checkpoint: The network of that run.
         data_root: Folder of the data.
+        methods: Methods whose regions are attacked; by default all of the run.
         axes: Narrowest axes tried in each region, each both ways.
         neighbours: Nearest training images of other classes tried.
         restarts: Gradient descents per region, one from the centre, others from the border.
@@ -53,6 +55,7 @@ class Attack:
     dir: Path
     checkpoint: Path
     data_root: Path = Path("data")
+    methods: tuple[str, ...] = ()
     axes: int = 4
     neighbours: int = 4
     restarts: int = 2
@@ -155,7 +158,7 @@ def descended(region: Region, options: Attack) -> Tensor:
             _, gradient = input_gradient(logits, chosen, samples)
             slope = region.noise.adjoint(gradient.sum(0)[None, None]).flatten()
             u = u - region.radius / 5 * nn.functional.normalize(slope, dim=0)
-            u = u * min(1.0, region.radius * _INSIDE / float(u.norm()))
+            u = u * min(1.0, region.radius * _INSIDE / max(float(u.norm()), 1e-30))
         found.append(region.image[0] + region.noise.colour(u.view(1, 1, *shape))[0, 0])
     return torch.stack(found)
 
@@ -180,10 +183,10 @@ def attack(region: Region, training: data.ImageSet, options: Attack, tally: Tall
                 tally.changes += bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
 
 
-def regions(frame: pd.DataFrame, method: str, options: Attack) -> list[Region]:
+def regions(
+    frame: pd.DataFrame, method: str, images: data.ImageSet, model: nn.Module, options: Attack
+) -> list[Region]:
     """The certified regions of a method."""
-    images = data.load(frame.attrs["dataset"], "test", options.data_root)
-    model = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
     stored = Scales(options.dir)
     own = frame.loc[(frame["method"] == method) & (frame["prediction"] != ABSTAIN)]
     return [
@@ -203,12 +206,15 @@ def main(options: Attack) -> None:
     """Prints a line per method."""
     torch.set_num_threads(options.threads)
     frame = read(options.dir)
-    training = data.load(frame.attrs["dataset"], "train", options.data_root)
+    images, training = (
+        data.load(frame.attrs["dataset"], split, options.data_root) for split in ("test", "train")
+    )
+    model = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
     print("| method | regions | points | smallest share: axes | neighbours | descent | changes |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for method in dict.fromkeys(frame["method"]):
+    for method in options.methods or in_order(set(frame["method"])):
         tally = Tally()
-        for region in regions(frame, method, options):
+        for region in regions(frame, method, images, model, options):
             attack(region, training, options, tally)
         shares = " | ".join(
             f"{np.floor(1000 * tally.weakest[kind]) / 1000:.3f}" for kind in tally.weakest

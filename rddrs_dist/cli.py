@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional, subcommand
@@ -23,6 +23,9 @@ from rddrs_dist.results.logs.importing import Import
 from rddrs_dist.results.sound import SOUND
 from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
 from rddrs_dist.train import accuracy, train_new
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNSOUND = 1
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
@@ -36,11 +39,14 @@ class Curves:
         dirs: Folders written by `rddrs certify`.
         out: Folder for figures, curves and tables; made if missing.
         common: Draw only the images that all methods of a panel have certified.
+        simultaneous: Also what holds for all images of a method at once, with probability
+            1 - alpha.
     """
 
     dirs: Positional[tuple[Path, ...]]
     out: Path
     common: bool = False
+    simultaneous: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class Report:
         dirs: Folders written by `rddrs certify`.
         out: HTML file to write; it needs no network and no other file.
         common: Show only the images that all methods of a sigma have certified.
+        simultaneous: Also what holds for all images of a method at once, with probability
+            1 - alpha.
         images: Images to look at more closely; by default those with the largest, median and
             smallest region of each run. Wants stored scales (--save-scales) and the data.
         checkpoints: Networks of the runs, to see how far one can walk before the class changes.
@@ -60,6 +68,7 @@ class Report:
     dirs: Positional[tuple[Path, ...]]
     out: Path
     common: bool = False
+    simultaneous: bool = False
     images: tuple[int, ...] | None = None
     checkpoints: tuple[Path, ...] = ()
     data_root: Path | None = None
@@ -167,12 +176,20 @@ def certify(run: Run) -> int:
     return COMPLETE
 
 
-def curves(options: Curves) -> int:
-    """Draws the figures, writes the tables and prints them."""
-    from rddrs_dist.results import plots, read_many, tables
-    from rddrs_dist.results.logs.marks import marks, sentences
+def _rows(options: Curves | Report) -> "pd.DataFrame":
+    """The rows of all folders that are to be shown."""
+    from rddrs_dist.results import read_many, simultaneous
 
     frame = read_many(options.dirs, common=options.common)
+    return simultaneous.add(frame) if options.simultaneous else frame
+
+
+def curves(options: Curves) -> int:
+    """Draws the figures, writes the tables and prints them."""
+    from rddrs_dist.results import plots, tables
+    from rddrs_dist.results.logs.marks import marks, sentences
+
+    frame = _rows(options)
     written = plots.write(frame, options.out)
     table = tables.summary(frame)
     notes = "".join(f"\n{sentence}\n" for sentence in sentences(marks(frame).values()))
@@ -190,10 +207,9 @@ def curves(options: Curves) -> int:
 def report(options: Report) -> int:
     """Writes the page."""
     from rddrs_dist.report import check_path, gallery, render, write
-    from rddrs_dist.results import read_many
 
     check_path(options.out)
-    frame = read_many(options.dirs, common=options.common)
+    frame = _rows(options)
     found = gallery(frame, options.images, options.checkpoints, options.data_root)
     size = write(options.out, render(frame, *found))
     print(f"wrote {options.out} ({size / 1e6:.1f} MB): open it in a browser")

@@ -20,6 +20,7 @@ AXES = {
     "capped": "proxy radius, semi-axes cut at the diameter of the pixel domain",
     "l2": "l2 radius",
     "sound": "proxy radius of the sound region",
+    "simultaneous": "proxy radius, certified for all images at once",
 }
 _KNOTS = 500  # of a curve; fewer than in the CSV files, so that the page stays small
 _DIGITS = 4  # of a radius

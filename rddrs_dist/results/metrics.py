@@ -10,11 +10,14 @@ METRICS: dict[str, str] = {
     "capped": "capped_proxy_radius",  # the same, axes cut at the diameter of the pixel domain
     "l2": "l2_radius",  # of the largest Euclidean ball inside the region
     "sound": "sound_proxy_radius",  # of the region that the soundness pass left
+    "simultaneous": "simultaneous_proxy_radius",  # proxy, for all images at once
 }
 
 
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Returns the names in `METRICS` that all rows have; sound needs a soundness pass.
+    """Returns the names in `METRICS` that all rows have.
+
+    Sound needs a soundness pass, simultaneous is added on request (`simultaneous.add`).
 
     Lines of imported logs need not have them: they are left out of the figure of a metric that
     they lack, if another line has it.

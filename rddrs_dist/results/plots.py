@@ -24,6 +24,7 @@ AXES = {
     "capped": r"Proxy radius $R$, semi-axes cut at the diameter of the domain",
     "l2": r"$\ell_2$ radius",
     "sound": r"Proxy radius $R$ of the sound region (thin: before)",
+    "simultaneous": r"Proxy radius $R$, certified for all images at once",
 }
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
 _RC: dict[Any, Any] = {

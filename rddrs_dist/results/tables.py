@@ -22,12 +22,14 @@ RADII: dict[str, tuple[float, ...]] = {
     "capped": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
     "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
     "sound": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
+    "simultaneous": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
 }
 TITLES = {
     "proxy": "Proxy radius",
     "capped": "Capped proxy radius",
     "l2": "l2 radius",
     "sound": "Sound proxy radius",
+    "simultaneous": "Proxy radius, all images at once",
 }
 _WHOLE = 2.0**53  # from here on floats have no digits behind the point
 _COUNTS = ("images", "abstentions", "nonfinite", "swallowing")

@@ -143,6 +143,7 @@ def test_ten_thousand_images_and_six_methods_stay_below_ten_megabytes():
     for values, method in zip(drawn, METHODS, strict=True):
         rows += [one | {"label": one["index"] % 10} for one in sized(values, method)]
     frame = framed(rows).assign(sound_proxy_radius=drawn.ravel() / 2, nearest_conflict=None)
+    frame = frame.assign(simultaneous_proxy_radius=drawn.ravel() / 3)
     page = render(frame, [], [])
     assert set(re.findall(r'type="radio" name="metric" value="(\w+)"', page)) == set(METRICS)
     assert len(page.encode()) < 10e6
