@@ -1,12 +1,10 @@
 """Some images of a run, seen as their noise sees them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -14,18 +12,15 @@ from torch import Tensor, nn
 
 from rddrs_dist import data, models
 from rddrs_dist.noise import Noise
-from rddrs_dist.report import pictures
-from rddrs_dist.report.charts import dashes, frame_of
-from rddrs_dist.report.walk import MULTIPLES, SAMPLES, Axes, axes, reach
+from rddrs_dist.report import pictures, spectrum
+from rddrs_dist.report.walk import SAMPLES, Axes, axes
 from rddrs_dist.results.curves import in_order
 from rddrs_dist.results.logs.marks import is_log
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.results.schema import ABSTAIN
-from rddrs_dist.results.styles import label, looks
+from rddrs_dist.results.styles import label
 from rddrs_dist.results.tables import floor_to
 from rddrs_dist.smoothing import Stage, Streams
-
-_WALKED = 5  # axes of each region, evenly by rank
 
 
 @dataclass(frozen=True)
@@ -160,7 +155,7 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
     """One image with all methods."""
     image = torch.from_numpy(source.images.images[index][None])
     first = rows.iloc[0]
-    spectrum = _empty_spectrum(image.numel())
+    axes_chart = spectrum.empty(image.numel())
     shown = []
     for method in in_order(rows["method"].tolist()):
         row = rows.loc[rows["method"] == method].iloc[0].to_dict()
@@ -169,27 +164,10 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
         noise = source.scales.noise(method, [index], source.images.event_shape)
         found = axes(noise)
         shown.append(_shown(row, image, noise, found))
-        spectrum.add_traces(_spectrum(row, image, noise, found, source.model))
+        eps = _drawn(index, image, noise, SAMPLES)
+        axes_chart.add_traces(spectrum.lines(row, image, eps, found, source.model))
     title = f"image {index}, class {first['label']}, σ = {first['sigma']:g}"
-    return Entry(title, Picture(pictures.shown(image[0].numpy()), "image"), shown, spectrum)
-
-
-def _empty_spectrum(d: int) -> go.Figure:
-    """Axes for semi-axes, with the diameter of the pixel domain."""
-    figure = frame_of(x="rank of the axis, widest first", y="semi-axis, pixels")
-    diameter = math.sqrt(d)
-    figure.update_yaxes(type="log", dtick=1, range=[-2, math.log10(100 * diameter)])
-    figure.add_hline(y=diameter, line={"width": 1, "dash": "dot", "color": "#888888"})
-    figure.add_annotation(
-        text="diameter of the pixel domain",
-        x=1,
-        xref="paper",
-        xanchor="right",
-        y=math.log10(diameter),
-        yanchor="bottom",
-        showarrow=False,
-    )
-    return figure
+    return Entry(title, Picture(pictures.shown(image[0].numpy()), "image"), shown, axes_chart)
 
 
 def _shown(row: dict[str, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:
@@ -199,9 +177,7 @@ def _shown(row: dict[str, Any], image: Tensor, noise: Noise, found: Axes) -> Sho
     made = [Picture(pictures.shown(seen), "x + S z, clipped")]
     if found.directions is not None:
         deviations = noise.variances()[0].sqrt().view(shape).numpy()
-        made += [
-            Picture(pictures.magnitudes(deviations), "standard deviation of each pixel"),
-        ]
+        made.append(Picture(pictures.magnitudes(deviations), "standard deviation of each pixel"))
         made += [
             Picture(
                 pictures.signed(found.directions[k].reshape(shape)),
@@ -224,69 +200,3 @@ def _verdict(row: dict[str, Any]) -> str:
     verdict = "" if row["correct"] else " (wrong)"
     sizes = [floor_to(row[name], 3) for name in ("proxy_radius", "l2_radius")]
     return f"class {row['prediction']}{verdict}, proxy radius {sizes[0]:.3f}, l2 {sizes[1]:.3f}"
-
-
-def _spectrum(
-    row: dict[str, Any], image: Tensor, noise: Noise, found: Axes, model: nn.Module | None
-) -> list[go.Scatter]:
-    """Semi-axes of the region of one method, and walks along some."""
-    if row["prediction"] == ABSTAIN:
-        return []
-    semi, name = row["radius"] * found.lengths, label(row["method"])
-    line = go.Scatter(
-        x=np.arange(1, len(semi) + 1, dtype=np.int32),
-        y=semi.astype(np.float32),
-        customdata=[_four_digits(length) for length in semi],
-        mode="lines",
-        line={"width": 2, "dash": dashes(looks({row["method"]: ""})[row["method"]])},
-        meta={"method": row["method"]},
-        hovertemplate=f"<b>{name}</b>, axis %{{x}}: certified to %{{customdata}}<extra></extra>",
-    )
-    return [line] if model is None else [line, _walks(row, image, noise, found, model)]
-
-
-def _walks(
-    row: dict[str, Any], image: Tensor, noise: Noise, found: Axes, model: nn.Module
-) -> go.Scatter:
-    """How far the class stays along some axes, both ways."""
-    eps, name = _drawn(row["index"], image, noise, SAMPLES), label(row["method"])
-    d = len(found.lengths)
-    ranks = np.unique(np.linspace(0, d - 1, _WALKED).round().astype(int))
-    held = []
-    for rank in ranks:
-        unit = found.direction(rank)
-        step = torch.from_numpy(unit * found.lengths[rank] * row["radius"]).view(image.shape[1:])
-        ways = [reach(model, image, eps, row["prediction"], w * step.float()) for w in (1, -1)]
-        held.append(min(ways))
-    semi = row["radius"] * found.lengths[ranks]
-    return go.Scatter(
-        x=ranks + 1,
-        y=semi * np.maximum(held, MULTIPLES[0]),
-        customdata=[
-            _reached(multiple, length) for multiple, length in zip(held, semi, strict=True)
-        ],
-        mode="markers",
-        marker={"size": 9, "symbol": [_symbol(multiple) for multiple in held]},
-        meta={"method": row["method"]},
-        hovertemplate=f"<b>{name}</b>, axis %{{x}}: %{{customdata}}<extra></extra>",
-    )
-
-
-def _four_digits(length: float) -> str:
-    """A length with four significant digits, rounded down."""
-    places = 3 - math.floor(math.log10(length)) if 0 < length < math.inf else 0
-    return f"{floor_to(length, max(0, places)):.{max(0, places)}f}"
-
-
-def _reached(multiple: float, length: float) -> str:
-    """A walk in words; a length is that of the certified semi-axis."""
-    if multiple == 0:
-        return "the class has changed at the border"
-    further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
-    reached = _four_digits(multiple * length)
-    return f"the class stays up to {multiple:g} times {further} ({reached})"
-
-
-def _symbol(multiple: float) -> str:
-    """Marker of a walk: an arrow where it never ended."""
-    return {0.0: "x", MULTIPLES[-1]: "triangle-up"}.get(multiple, "circle")

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from rddrs_dist.report import charts, facts
+from rddrs_dist.report.conflicts import conflicts
 from rddrs_dist.report.gallery import Entry
 from rddrs_dist.results import parts
 from rddrs_dist.results.caption import caption
@@ -71,7 +72,7 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         endings=[facts.endings(frame)],
         attempts=[facts.attempts(frame)],
         slowest=[facts.slowest(frame)],
-        conflicts=facts.conflicts(frame),
+        conflicts=conflicts(frame),
         provenance=facts.provenance(frame),
         entries=entries,
         remarks=remarks,
