@@ -42,7 +42,7 @@ def write(
         options: Name the angles to draw and the folder.
         text: The caption.
     """
-    with matplotlib.rc_context(plots._RC):
+    with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=_SIZE, layout="constrained")
         grid = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1.18, 0.3))
         for column, angle in enumerate(options.drawn):
@@ -78,7 +78,7 @@ def _around(figure: Figure, text: str) -> None:
         frameon=False,
         handlelength=2.6,
     )
-    plots._caption(figure, text)
+    plots.add_caption(figure, text)
     shown = figure.texts[-1].get_text()
     for plain, maths in _MATHS.items():
         shown = shown.replace(plain, maths)

@@ -35,7 +35,7 @@ def write(blocks: pd.DataFrame, table: pd.DataFrame, folder: Path) -> list[Path]
             and the predicted seconds of each term.
         folder: Where the files go.
     """
-    with matplotlib.rc_context(plots._RC):
+    with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=(10.6, 3.5 + 0.05 * len(table)), layout="constrained")
         axes = figure.subplots(1, 3, width_ratios=(0.8, 1.1, 1.25))
         _actors(axes[0], blocks)

@@ -27,7 +27,7 @@ AXES = {
     "simultaneous": r"Proxy radius $R$, certified for all images at once",
 }
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
-_RC: dict[Any, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 9.5,
@@ -77,7 +77,7 @@ def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
         stem = folder / f"curves-{metric}"
         figure = draw(frame, [metric])
         written += [stem.with_suffix(end) for end in (".png", ".svg", ".csv")]
-        with matplotlib.rc_context(_RC):
+        with matplotlib.rc_context(RC):
             figure.savefig(written[-3], dpi=200, metadata={"Software": None})
             figure.savefig(written[-2], metadata={"Date": None, "Creator": None})
         to_frame(curves(frame, metric)).to_csv(written[-1], index=False, lineterminator="\n")
@@ -106,7 +106,7 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figur
         raise ValueError(f"no log of the figure has {', '.join(lacking)}; leave it out")
     before = _by_sigma(curves(frame, "proxy"), sigmas)
     columns, how = len(sigmas), looks(printed(frame))
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         size = np.array(_PANELS.get(columns, _PANEL)) * (columns, len(rows)) + _MARGIN
         figure = Figure(figsize=tuple(size), layout="constrained")
         axes = figure.subplots(len(rows), columns, sharey=True, squeeze=False)
@@ -119,7 +119,7 @@ def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figur
         _label_axes(axes, list(rows), sigmas)
         drawn = {one.method for panels in rows.values() for panel in panels for one in panel}
         _legend(figure, [how[method] for method in in_order(drawn)])
-        _caption(figure, caption(frame, cuts, metrics))
+        add_caption(figure, caption(frame, cuts, metrics))
     return figure
 
 
@@ -221,7 +221,7 @@ def _legend_columns(names: list[str], width: float) -> int:
     return 1
 
 
-def _caption(figure: Figure, text: str) -> None:
+def add_caption(figure: Figure, text: str) -> None:
     """Adds the caption under the panels and makes the figure taller by its lines."""
     width, height = figure.get_size_inches()
     wrapped = textwrap.wrap(
