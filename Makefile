@@ -27,6 +27,7 @@ quickstart: install
 	test -f $(QUICK)/lenet-0.25.safetensors || $(BIN)/rddrs train quickstart
 	$(BIN)/rddrs certify quickstart --resume
 	$(BIN)/rddrs curves $(QUICK)/certify --out $(QUICK)/figures
+	$(BIN)/rddrs report $(QUICK)/certify --out $(QUICK)/report.html --checkpoints $(QUICK)/lenet-0.25.safetensors
 
 # Without NETWORKS (a folder with LeNet5_0.12.pth, LeNet5_0.25.pth and LeNet5_0.5.pth) and DATA (a
 # torchvision root) those that need neither. Runs that are there are kept, or go on; all of them

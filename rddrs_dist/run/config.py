@@ -266,6 +266,7 @@ PRESETS: dict[str, Run] = {
         out=_QUICK / "certify",
         indices="0:240:6",
         n=10_000,
+        save_scales=True,
         settings=Settings(
             ddrs=DDRS(steps=300, candidate_every=100, learning_rate=1e-3),
             ancer=Ancer(learning_rates=(0.04,)),
