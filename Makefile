@@ -52,8 +52,11 @@ ifneq ($(NETWORKS),)
 	$(BIN)/rddrs curves runs/mnist/all-0.25 --out docs/figures/mnist-0.25-rddrs
 	$(BIN)/rddrs certify $(MNIST) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
 		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
+	$(BIN)/rddrs certify $(MNIST) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
+		--indices 0:10000:50 --n 10000 --shard-size 2 --save-scales --out runs/mnist/sound-ancer
 	$(BIN)/rddrs soundness runs/mnist/sound-0.25 --data-root $(DATA)
-	$(BIN)/rddrs curves runs/mnist/sound-0.25 --out docs/figures/mnist-sound-0.25
+	$(BIN)/rddrs soundness runs/mnist/sound-ancer --data-root $(DATA)
+	$(BIN)/rddrs curves runs/mnist/sound-0.25 runs/mnist/sound-ancer --out docs/figures/mnist-sound-0.25
 	$(BIN)/python jobs/scaling_trial.py --out runs/scaling --data-root $(DATA) \
 		--datasets digits mnist --checkpoints.mnist $(NETWORKS)/LeNet5_0.25.pth \
 		--rddrs-tr.steps 20 --rddrs-tr.patience 20
