@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -36,9 +37,10 @@ _HEALTH = {
 }
 Blow = Callable[[RayExecutor, int, Shard], Shard]
 
-# What the actor that runs out of memory takes beyond what the machine had in use.
-_HOG_BYTES = 3 << 30
-_ALLOWED_BYTES = 2 << 30
+# Beyond what the machine had in use: what Ray allows, and what the actor takes over that. Others
+# may give memory back meanwhile, so that it is told how much is to be in use and not what to take.
+_ALLOWED_BYTES, _OVER_BYTES = 2 << 30, 1 << 30
+_CHUNK_BYTES = 64 << 20
 
 
 @dataclass
@@ -157,17 +159,21 @@ def spoil(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
     return replace(shard, images=shard.images[:, :, :3])
 
 
-def _hoard(_worker: object) -> None:
-    """Takes memory, touches it and keeps it."""
-    hoard = bytearray(_HOG_BYTES)
-    for page in range(0, len(hoard), 4096):
-        hoard[page] = 1
+def _hoard(_worker: object, used: int) -> None:
+    """Takes memory, touches it and keeps it, until the machine has so many bytes in use."""
+    taken = []
+    total, free = _memory()
+    while total - free < used:
+        taken.append(bytearray(_CHUNK_BYTES))
+        for page in range(0, _CHUNK_BYTES, 4096):
+            taken[-1][page] = 1
+        total, free = _memory()
     time.sleep(60)
 
 
-def hoard(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
+def hoard(used: int, executor: RayExecutor, actor: int, shard: Shard) -> Shard:
     """The actor takes so much memory that Ray kills a worker, this one or another."""
-    executor._actors[actor].__ray_call__.remote(_hoard)
+    executor._actors[actor].__ray_call__.remote(_hoard, used)
     return shard
 
 
@@ -245,11 +251,11 @@ def raising_actor(case: Case) -> bool:
 def actor_out_of_memory(case: Case) -> bool:
     """An actor takes more memory than Ray allows."""
     total, free = _memory()
-    share = (total - free + _ALLOWED_BYTES) / total
+    allowed = total - free + _ALLOWED_BYTES
     with case.bed.replaced(
-        RAY_memory_usage_threshold=f"{share:.4f}", RAY_memory_monitor_refresh_ms="100"
+        RAY_memory_usage_threshold=f"{allowed / total:.4f}", RAY_memory_monitor_refresh_ms="100"
     ):
-        return case.struck(hoard)
+        return case.struck(partial(hoard, allowed + _OVER_BYTES))
 
 
 def _memory() -> tuple[int, int]:
