@@ -21,7 +21,7 @@ from rddrs_dist import RDDRS, RDDRSTR, RS, Budget, IsotropicNoise, certify
 from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.sample import input_gradient
 
-BUDGET = Budget(n=20_000)
+BUDGET = Budget()
 
 
 def forward(mnist: Mnist, noisy: Tensor, n: int) -> None:

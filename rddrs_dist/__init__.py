@@ -22,7 +22,7 @@ from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
 from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Streams
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ABSTAIN",

@@ -17,6 +17,7 @@ from rddrs_dist.train import train_new
 
 RUN = Run(
     indices="0:240:40",
+    seed=1,
     n=300,
     alpha=0.01,
     looks=3,

@@ -202,8 +202,8 @@ def test_images_do_not_depend_on_their_company_where_some_stop():
 
 
 def test_with_one_look_nothing_is_different():
-    found = at_distances([0.3, 1.0], replace(LOOKS, looks=1))
-    points = torch.tensor([0.3, 1.0]).view(-1, 1, 1, 1) / 2
+    found = at_distances([0.6, 1.0], replace(LOOKS, looks=1))
+    points = torch.tensor([0.6, 1.0]).view(-1, 1, 1, 1) / 2
     noise, streams = IsotropicNoise.constant(0.5, points), Streams.of(0, range(2))
     counts = class_counts(Linear(torch.ones(1)), points, noise, LOOKS.n, streams, Stage.ESTIMATE)
     assert found.count.tolist() == counts[:, 0].tolist()

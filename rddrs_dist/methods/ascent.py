@@ -75,9 +75,9 @@ def _where(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 def _finite(tensors: Sequence[Tensor]) -> Tensor:
-    """Which images have only finite numbers in all tensors, (B,)."""
-    rows = [torch.isfinite(tensor).reshape(len(tensor), -1).all(1) for tensor in tensors]
-    return torch.stack(rows).all(0)
+    """Which images have only finite numbers in all tensors, (B,): those whose sums are finite."""
+    sums = [tensor.reshape(len(tensor), -1).sum(1).double() for tensor in tensors]
+    return torch.stack(sums).isfinite().all(0)
 
 
 def _end(status: Sequence[Status], which: Sequence[bool], ending: Status) -> list[Status]:

@@ -27,6 +27,8 @@ LADDER = tuple(1.5**k for k in range(-4, 9))
 # find is known only to the accuracy of comparison samples.
 _INSIDE = 0.9
 _TINY = 1e-30
+# Share of the cap below which the cap is not felt: it would take 3 % off the growth of an axis.
+_SMALL = 0.3
 
 
 class _Climb(NamedTuple):
@@ -35,6 +37,7 @@ class _Climb(NamedTuple):
     Attributes:
         scale: S, (B, d, d).
         logdet: (B,), log |det S|.
+        widest: (B,), the largest axis at most.
         basis: (B, d, k), see Curvature.
         hessian: (B, k, k).
         gradients: (B, k, k).
@@ -44,6 +47,7 @@ class _Climb(NamedTuple):
 
     scale: Tensor
     logdet: Tensor
+    widest: Tensor
     basis: Tensor
     hessian: Tensor
     gradients: Tensor
@@ -144,6 +148,7 @@ class RDDRSTR(Method):
         start = _Climb(
             sigma.view(-1, 1, 1) * eye(d, images),
             d * sigma.log(),
+            sigma,
             *Curvature.blank(images, self.rank),
             best=torch.full((count,), -torch.inf, dtype=torch.float64, device=images.device),
             stale=torch.zeros(count, dtype=torch.int64, device=images.device),
@@ -205,12 +210,12 @@ class RDDRSTR(Method):
         quantile = torch.special.ndtri(p)
         excess = quantile.to(state.scale.dtype) - task.target
         scale, narrowed = self._reshape(state.scale, seen)
-        scale, widened = self._grow(scale, excess)
+        scale, widest, widened = self._grow(scale, state.widest, excess)
         logdet = state.logdet + narrowed + widened
         objective, noisy = self._objective(state.logdet / noise.dimension, p, quantile, drawn.n)
         stale = torch.where(objective > state.best + noisy, 0, state.stale + 1)
         best = torch.maximum(objective, state.best)
-        return _Climb(scale, logdet, *seen, best, stale), objective
+        return _Climb(scale, logdet, widest, *seen, best, stale), objective
 
     def _objective(
         self, mean_axis: Tensor, p: Tensor, quantile: Tensor, n: int
@@ -247,33 +252,48 @@ class RDDRSTR(Method):
         soft = linalg.solve_ex(gradients + ridge, gradients).result  # 1 where the gradients are
         return sym(soft @ hessian @ soft.mT)
 
-    def _grow(self, scale: Tensor, excess: Tensor) -> tuple[Tensor, Tensor]:
+    def _grow(
+        self, scale: Tensor, widest: Tensor, excess: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Widens all axes where the radius exceeds its target, the less the nearer to the cap.
 
         An axis at the share s of the cap becomes s e^a (1 - (1 - e^-a) s^2), which is s e^a for a
-        small one, rises with s and is 1 at s = 1 (for a < 0.4).
+        small one, rises with s and is 1 at s = 1 (for a < 0.4). While all axes are small, which
+        they are for half of the steps, they grow by e^a without a look at them.
 
         Args:
             scale: (B, d, d).
+            widest: (B,), the largest axis at most.
             excess: (B,), radius above its target.
 
         Returns:
-            The scale and the gain in log det, (B,).
+            The scale, the largest axis that it can have, (B,), and the gain in log det, (B,).
         """
         rate = (2 * self.growth * excess).clamp(0, self.growth)
+        wide, share = trailing(rate, scale), widest / self._cap(scale)
+        small = share < _SMALL
+        held = torch.where(small, 0.0, -torch.expm1(-rate))
+        widest = widest * rate.exp() * (1 - held * share**2)
+        gain = scale.shape[-1] * rate
+        # Where the host knows without waiting for a device, the products are saved.
+        if scale.device.type == "cpu" and bool((held == 0).all()):
+            return wide.exp() * scale, widest, gain
+        pulled, lost = self._pull(scale, held)
+        return wide.exp() * (scale - trailing(held, scale) * pulled), widest, gain + lost
+
+    def _pull(self, scale: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+        """S P, (B, d, d), and log det(I - c P), (B,), for P = S^T S / cap^2 and c (B,).
+
+        The logarithm comes from the traces of P, P^2 and P^3; the series goes on as a geometric
+        one, which is exact where the axes are at the cap or far from it.
+        """
         share = scale.mT @ scale / self._cap(scale) ** 2
         pulled = scale @ share
-        # log det(I - c P) from the traces of P, P^2 and P^3, P the share; the series goes on as
-        # a geometric one, which is exact where the axes are at the cap or far from it.
-        c = -torch.expm1(-rate)
         squares = share.square().sum((1, 2))
         cubes = pulled.square().sum((1, 2)) / self._cap(scale) ** 2
         ratio = (cubes / (squares + _TINY)).clamp(1e-3, 1)
-        rest = torch.log1p(-c * ratio) + c * ratio + (c * ratio) ** 2 / 2
-        lost = -c * _trace(share) - c**2 * squares / 2 + rest * cubes / ratio**3
-        wide = trailing(rate, scale)
-        grown = wide.exp() * (scale + torch.expm1(-wide) * pulled)
-        return grown, scale.shape[-1] * rate + lost
+        rest = torch.log1p(-held * ratio) + held * ratio + (held * ratio) ** 2 / 2
+        return pulled, rest * cubes / ratio**3 - held * _trace(share) - held**2 * squares / 2
 
     def _cap(self, scale: Tensor) -> float:
         """The largest axis, with which a semi-axis just stays within the domain's diameter."""

@@ -11,7 +11,7 @@ from torch import Tensor, linalg, nn
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import trailing
 from rddrs_dist.methods.base import Context
-from rddrs_dist.noise import FullNoise
+from rddrs_dist.noise import FullNoise, IsotropicNoise
 from rddrs_dist.reference import Reference, above_rounding, diameter, keep_out
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
@@ -124,19 +124,20 @@ def best_multiple(
     """
     shape, stage = tuple(images.shape[1:]), Stage.COMPARE
     fitted = FullNoise(scale, shape)
-    start = FullNoise(context.sigma * eye(fitted.dimension, scale).expand_as(scale), shape)
+    lower = fitted.lower().scale
+    start = IsotropicNoise.constant(context.sigma, images)
     counts = class_counts(model, images, start, n, context.streams, stage)
-    best, score = start.scale, _radii(counts, classes, n)[0] * context.sigma
+    best = context.sigma * eye(fitted.dimension, scale)
+    score = _radii(counts, classes, n)[0] * context.sigma
     counts = class_counts_of_multiples(model, images, fitted, MULTIPLES, n, context.streams, stage)
-    logdet = linalg.slogdet(scale.double()).logabsdet
-    means = (logdet / fitted.dimension).exp().cpu().numpy()
+    means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
     for k, found in zip(MULTIPLES, counts, strict=True):
         low, high = _radii(found, classes, n)
         gain = np.where(high <= limits / k, low * k * means, 0.0)
         better = torch.from_numpy(gain > score).to(scale.device)
-        best = torch.where(trailing(better, scale), k * scale, best)
+        best = torch.where(trailing(better, scale), k * lower, best)
         score = np.maximum(score, gain)
-    return FullNoise(best, shape).lower()
+    return FullNoise(best.expand_as(scale), shape)
 
 
 def _radii(

@@ -36,7 +36,7 @@ class Noise(ABC):
                 f"scale of {type(self).__name__} must have shape (B, *{expected}), "
                 f"got {tuple(self.scale.shape)}"
             )
-        if not bool(torch.isfinite(self.scale).all()):
+        if not bool(self.scale.sum().isfinite()):  # NaN and infinity survive a sum
             raise ValueError(f"scale of {type(self).__name__} must be finite, got NaN or infinity")
 
     @abstractmethod
@@ -119,7 +119,9 @@ class Noise(ABC):
         return self.scale.shape[0]
 
     def __getitem__(self, rows: slice) -> Self:
-        """The noise of a part of the images."""
+        """The noise of a part of the images; of all of them, itself with all it has computed."""
+        if rows.indices(len(self)) == (0, len(self), 1):
+            return self
         return replace(self, scale=self.scale[rows])
 
     @classmethod

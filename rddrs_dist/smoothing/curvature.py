@@ -90,15 +90,17 @@ def slopes(
         streams: Random streams of the images; the fit stage is drawn from.
         step: Step whose samples are drawn.
     """
-    draws, answers = [], []
+    draws, noises, answers = [], [], []
     with torch.no_grad():
         for block, size in enumerate(Launches.of(images, n).blocks):
             # Pairs halve the noise to be drawn and coloured; not one row more than a launch has.
             z = streams.normal(Stage.FIT, step, block, max(1, size // 2), images)
             eps = noise.colour(z)
-            answers.append(_logits(model, images, torch.cat([eps, -eps], 1)))
+            pairs = torch.cat([eps, -eps], 1)
+            answers.append(_logits(model, images, pairs))
+            noises.append(pairs)
             draws.append(torch.cat([z, -z], 1))
-    z, logits = torch.cat(draws, 1), torch.cat(answers, 1)
+    z, eps, logits = torch.cat(draws, 1), torch.cat(noises, 1), torch.cat(answers, 1)
     own = nn.functional.one_hot(classes, logits.shape[-1]).to(logits.dtype).unsqueeze(1)
     margin = (logits * own).sum(2) - logits.masked_fill(own > 0, -torch.inf).amax(2)  # (B, n)
     tiny = torch.finfo(margin.dtype).tiny
@@ -106,14 +108,13 @@ def slopes(
     count = max(1, round(tempering.near * z.shape[1]))
     rows = margin.abs().topk(count, 1, largest=False).indices
     rows = rows.view(*rows.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
-    z = z.gather(1, rows)
     gradients = []
-    for part in z.split(Launches.of(images, count).blocks[0], 1):
-        eps = noise.colour(part).requires_grad_()
-        softened = _logits(model, images, eps) / temperature
-        gradients.append(input_gradient(softened, own, eps)[1].flatten(2))
+    for part in eps.gather(1, rows).split(Launches.of(images, count).blocks[0], 1):
+        leaf = part.requires_grad_()
+        softened = _logits(model, images, leaf) / temperature
+        gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))
     p = (margin > 0).to(margin.dtype).mean(1)
-    return Slopes(p, margin.shape[1], z.flatten(2), torch.cat(gradients, 1))
+    return Slopes(p, margin.shape[1], z.gather(1, rows).flatten(2), torch.cat(gradients, 1))
 
 
 def _logits(model: nn.Module, images: Tensor, eps: Tensor) -> Tensor:
@@ -140,11 +141,12 @@ def curvature(
         Halko, Martinsson, Tropp 2011, Finding structure with randomness, algorithm 4.1.
     """
     share = (1 - memory) / seen.n
+    white = seen.gradients @ scale  # (B, m, d) @ (B, d, d)
     old = past.basis @ (past.gradients @ (past.basis.mT @ probes.mT))  # (B, d, k)
-    new = scale.mT @ (seen.gradients.mT @ (seen.gradients @ (scale @ probes.mT)))
+    new = white.mT @ (white @ probes.mT)
     basis = linalg.qr(memory * old + share * new).Q
     turn = past.basis.mT @ basis  # (B, k, k)
-    along = seen.gradients @ (scale @ basis)  # (B, m, k)
+    along = white @ basis  # (B, m, k)
     hessian = memory * (turn.mT @ past.hessian @ turn) + share * (along.mT @ (seen.z @ basis))
     gradients = memory * (turn.mT @ past.gradients @ turn) + share * (along.mT @ along)
     return Curvature(basis, sym(hessian), sym(gradients))

@@ -142,8 +142,10 @@ def narrowed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
             change = torch.clamp(bounds[j] ** -2 - 1 / length, min=-float(weights[j]))
             weights[j] += change
             c -= (change / (1 + change * length)) * torch.outer(image, image)
-    root = linalg.cholesky(linalg.inv(_inverse(q, weights)))
-    made = scale @ root
+    # C^-1 = L L^T, so that S C S^T = (S L^-T)(S L^-T)^T; C^-1 is at least I, and no inverse of it
+    # is needed, which rounding would make indefinite where a bound is next to nothing.
+    root = linalg.cholesky(_inverse(q, weights))
+    made = linalg.solve_triangular(root.mT, scale, upper=True, left=False)
     # Whatever rounding and the order of the sweeps have left over.
     over = ((made.mT @ normals.mT).norm(dim=0) / bounds).max().clamp_min(1)
     return made / over * _INSIDE

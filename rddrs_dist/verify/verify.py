@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rddrs_dist import data, models
+from rddrs_dist import __version__, data, models
 from rddrs_dist.verify import certificates, resampling, rows
 from rddrs_dist.verify.files import check_config, check_manifest, check_parts
 from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
@@ -177,7 +177,11 @@ def _drawn(case: _Case, count: int, seed: int) -> list[Outcome]:
     if isinstance(redrawing, str) or isinstance(case.images, str):
         return [Outcome(name, skipped=str(redrawing)) for name in names]
     chosen = resampling.chosen_rows(case.rows, redrawing, case.images.classes, count, seed)
-    if redrawing.images.device.type == case.config.device:
+    made_by = case.config.plain.get("code_version")
+    if made_by != __version__:
+        why = f"the streams are those of rddrs_dist {made_by}, and this is {__version__}"
+        redrawn = Outcome("redrawn", skipped=why)
+    elif redrawing.images.device.type == case.config.device:
         redrawn = resampling.check_redrawn(chosen, redrawing)
     else:
         redrawn = Outcome("redrawn", skipped="the streams were drawn on a GPU; torch finds none")

@@ -18,7 +18,7 @@ from tests.oracles import contact_factor, rotation_matrix
 @pytest.mark.parametrize(("kind", "d"), [(k, 4) for k in KINDS] + [("full", 2), ("full", 6)])
 def test_regions_of_different_classes_never_overlap(kind: str, d: int):
     own, certified = classifier(d, kind), []
-    for image in images_of(80, d):
+    for image in images_of(160, d):
         answer = own.predict(image)
         if answer.entry is not None and answer.source == CERTIFICATE:
             noise = own.method.fit(own.model, image[None], own._context(answer.query)).noise

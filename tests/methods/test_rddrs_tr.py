@@ -87,17 +87,21 @@ def test_growth_stops_at_the_cap(share):
     """An axis grows by e^a far below the cap, by nothing at it, and never beyond."""
     cap = METHOD._cap(torch.eye(D))
     scale = torch.diag(torch.full((D,), share * cap)).unsqueeze(0)
-    grown = METHOD._grow(scale, torch.tensor([2.0]))[0][0, 0, 0] / cap
+    grown, widest, _ = METHOD._grow(scale, torch.tensor([share * cap]), torch.tensor([2.0]))
+    grown, widest = grown[0, 0, 0] / cap, widest[0] / cap
     assert float(grown) <= 1 + 1e-6
     rate = METHOD.growth
-    expected = share * math.exp(rate) * (1 - (1 - math.exp(-rate)) * share**2)
+    held = 0.0 if share < 0.3 else 1 - math.exp(-rate)
+    expected = share * math.exp(rate) * (1 - held * share**2)
     assert float(grown) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    assert float(widest) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_at_the_target_nothing_grows():
     scale = torch.eye(D).unsqueeze(0)
-    grown, gain = METHOD._grow(scale, torch.zeros(1))
+    grown, widest, gain = METHOD._grow(scale, torch.ones(1), torch.zeros(1))
     torch.testing.assert_close(grown, scale)
+    assert widest.tolist() == [1.0]
     assert gain.tolist() == [0.0]
 
 
@@ -107,7 +111,8 @@ def test_log_det_follows_from_traces():
     axes = cap * torch.linspace(0.05, 1, D)
     turn = rotation_matrix(D, 0)
     scale = (turn * axes @ turn.mT).unsqueeze(0).double()
-    grown, gain = METHOD._grow(scale, torch.tensor([2.0], dtype=torch.float64))
+    excess = torch.tensor([2.0], dtype=torch.float64)
+    grown, _, gain = METHOD._grow(scale, axes[-1:].double(), excess)
     before, after = (linalg.slogdet(s).logabsdet for s in (scale, grown))
     torch.testing.assert_close(gain, after - before, atol=2e-3, rtol=0)
     bend = random_symmetric(1, D, 3)

@@ -116,7 +116,7 @@ FOLDER = {
 ROWS = {
     "another n in some rows": ("settings", change("ancer", True, n=301)),
     "another alpha in some rows": ("settings", change("rs", False, alpha=0.1)),
-    "another seed in some rows": ("settings", change("rs", False, seed=1)),
+    "another seed in some rows": ("settings", change("rs", False, seed=7)),
     "wrong label": ("labels", change("rddrs", True, label=9, correct=lambda row: False)),
     "wrong label of one method": ("verdicts", change("rddrs", True, label=9)),
     "wrong verdict": ("verdicts", change("rs", False, correct=True)),
