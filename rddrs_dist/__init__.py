@@ -21,8 +21,7 @@ from rddrs_dist.methods import (
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
 from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Streams
-
-__version__ = "0.2.0"
+from rddrs_dist.version import __version__
 
 __all__ = [
     "ABSTAIN",
@@ -46,5 +45,6 @@ __all__ = [
     "SmoothedClassifier",
     "Status",
     "Streams",
+    "__version__",
     "certify",
 ]

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
-from rddrs_dist import __version__, data, models
+from rddrs_dist import data, models
 from rddrs_dist.verify import certificates, resampling, rows
 from rddrs_dist.verify.files import check_config, check_manifest, check_parts
 from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
 from rddrs_dist.verify.folder import Config, line, read_folder
 from rddrs_dist.verify.printed import check_table
 from rddrs_dist.verify.scales import Stored, check_axes, check_scales
+from rddrs_dist.version import __version__
 
 _SOUND = "_sound.parquet"
 _OF_A_ROW = {
