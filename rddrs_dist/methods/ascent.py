@@ -1,8 +1,8 @@
 """The loop that iterative methods share: deadlines, non-finite steps and snapshots."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +10,13 @@ from rddrs_dist.methods.base import Context, Fit, Status
 from rddrs_dist.noise import Noise
 
 State = tuple[Tensor, ...]
+
+_STATUSES = tuple(Status)
+# An ascent that is cut off after its last step has run until then.
+_RUNNING = _STATUSES.index(Status.MAX_STEPS)
+# A host that would have to wait for its device looks only after so many steps whether all images
+# have ended. Those that have do not move, so that it changes nothing but time.
+_POLL = 5
 
 
 def ascend(
@@ -40,28 +47,76 @@ def ascend(
     Returns:
         The snapshots, the last one last.
     """
-    state, count = start, len(start[0])
-    status, taken = [Status.MAX_STEPS] * count, np.zeros(count, dtype=np.int64)
-    objective = torch.full((count,), torch.nan, dtype=torch.float64, device=start[0].device)
+    device = start[0].device
+    at = _Ascent(
+        start,
+        torch.full((len(start[0]),), _RUNNING, device=device),
+        torch.zeros(len(start[0]), dtype=torch.int64, device=device),
+        torch.full((len(start[0]),), torch.nan, dtype=torch.float64, device=device),
+    )
     snapshots = []
     for step in range(1, steps + 1):
         if context.late:
-            status = _end(status, [True] * count, Status.DEADLINE)
-        running = [s is Status.MAX_STEPS for s in status]
-        if not any(running):
+            at = at.ended(torch.ones_like(at.status, dtype=torch.bool), Status.DEADLINE)
+        if (asks(at.status) or step % _POLL == 1) and not bool(at.running.any()):
             break
-        proposal, value = move(state, step)
-        good = _finite((*proposal, value))
-        live = good & torch.tensor(running, device=good.device)
-        state = tuple(_where(live, new, old) for new, old in zip(proposal, state, strict=True))
-        objective = torch.where(live, value.detach().double(), objective)
-        taken = taken + live.cpu().numpy()
-        status = _end(status, (~good).tolist(), Status.NONFINITE)
+        at = at.moved(*move(at.state, step))
         if converged is not None:
-            status = _end(status, converged(state).tolist(), Status.CONVERGED)
+            at = at.ended(converged(at.state), Status.CONVERGED)
         if step % every == 0 and step < steps:
-            snapshots.append(Fit(noise(state), status, taken, objective.cpu().numpy()))
-    return [*snapshots, Fit(noise(state), status, taken, objective.cpu().numpy())]
+            snapshots.append(at.fit(noise))
+    return [*snapshots, at.fit(noise)]
+
+
+def asks(tensor: Tensor) -> bool:
+    """Whether the host may ask for a value within a loop: an answer from a GPU would stall it."""
+    return tensor.device.type == "cpu"
+
+
+class _Ascent(NamedTuple):
+    """Where B images are; all of it on their device.
+
+    Attributes:
+        state: See `ascend`.
+        status: (B,) int64, positions in `_STATUSES`.
+        taken: (B,) int64, steps taken.
+        objective: (B,) float64, at the last of them.
+    """
+
+    state: State
+    status: Tensor
+    taken: Tensor
+    objective: Tensor
+
+    @property
+    def running(self) -> Tensor:
+        """Which images go on, (B,)."""
+        return self.status == _RUNNING
+
+    def moved(self, proposal: State, value: Tensor) -> Self:
+        """After a step: running images take it if it is finite and end if it is not."""
+        good = _finite((*proposal, value))
+        live = good & self.running
+        own = self._replace(
+            state=tuple(
+                torch.where(trailing(live, new), new.detach(), old)
+                for new, old in zip(proposal, self.state, strict=True)
+            ),
+            objective=torch.where(live, value.detach().double(), self.objective),
+            taken=self.taken + live,
+        )
+        return own.ended(~good, Status.NONFINITE)
+
+    def ended(self, which: Tensor, ending: Status) -> Self:
+        """With the images (B,) that are marked, and still run, at their end."""
+        code = _STATUSES.index(ending)
+        return self._replace(status=torch.where(self.running & which, code, self.status))
+
+    def fit(self, noise: Callable[[State], Noise]) -> Fit:
+        """What a caller may know of it."""
+        status = [_STATUSES[code] for code in self.status.tolist()]
+        taken, objective = self.taken.cpu().numpy(), self.objective.cpu().numpy()
+        return Fit(noise(self.state), status, taken, objective)
 
 
 def trailing(values: Tensor, other: Tensor) -> Tensor:
@@ -69,20 +124,7 @@ def trailing(values: Tensor, other: Tensor) -> Tensor:
     return values.view(-1, *[1] * (other.ndim - 1))
 
 
-def _where(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """The new rows where marked, (B, ...)."""
-    return torch.where(trailing(which, new), new.detach(), old)
-
-
 def _finite(tensors: Sequence[Tensor]) -> Tensor:
     """Which images have only finite numbers in all tensors, (B,): those whose sums are finite."""
     sums = [tensor.reshape(len(tensor), -1).sum(1).double() for tensor in tensors]
     return torch.stack(sums).isfinite().all(0)
-
-
-def _end(status: Sequence[Status], which: Sequence[bool], ending: Status) -> list[Status]:
-    """Ends the fits that are marked and still run."""
-    return [
-        ending if marked and old is Status.MAX_STEPS else old
-        for old, marked in zip(status, which, strict=True)
-    ]

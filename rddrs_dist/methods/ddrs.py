@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.methods.ascent import State, ascend
+from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
 from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
 from rddrs_dist.noise import IsotropicNoise
@@ -57,8 +57,8 @@ class DDRS(Method):
         def move(state: State, step: int) -> tuple[State, Tensor]:
             sigma = state[0].clone().requires_grad_()
             z = context.streams.normal(Stage.FIT, step, 0, self.samples, images)
-            eps = IsotropicNoise(sigma, event_shape).colour(z)
-            objective = sigma / 2 * soft_gap(model, images, eps, self.clamp)
+            gap = soft_gap(model, images, trailing(sigma, z) * z, self.clamp)
+            objective = sigma / 2 * gap
             (slope,) = torch.autograd.grad(objective.sum(), sigma)
             floor = _FLOOR * context.sigma
             return ((state[0] + self.learning_rate * slope).clamp_min(floor),), objective

@@ -1,5 +1,6 @@
 """Riemannian data-dependent randomized smoothing: a full covariance per image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, get_args
 
@@ -115,7 +116,7 @@ class RDDRS(Method):
         self, model: nn.Module, images: Tensor, scale: _Scale, context: Context, step: int
     ) -> tuple[Tensor, Tensor]:
         """The objective, (B,), and before it its gradient in the frame of C, (B, d, d)."""
-        noise, streams = _noise(scale, images), context.streams
+        noise, streams = _noise(scale, images, FullNoise.unchecked), context.streams
         p = soft_probabilities(model, images, noise, self.margin_samples, streams, 2 * step)
         top, classes = top_two(p, self.clamp)
         quantiles = torch.special.ndtri(top)
@@ -163,6 +164,6 @@ def _isotropic(sigma: Tensor, dimension: int) -> _Scale:
     return _Scale(sigma.expand(-1, dimension), frame.expand(len(sigma), -1, -1))
 
 
-def _noise(scale: _Scale, images: Tensor) -> FullNoise:
+def _noise(scale: _Scale, images: Tensor, make: Callable[..., FullNoise] = FullNoise) -> FullNoise:
     """The noise in the precision that is sampled and certified."""
-    return FullNoise(scale.matrix.to(images.dtype), tuple(images.shape[1:]))
+    return make(scale.matrix.to(images.dtype), tuple(images.shape[1:]))

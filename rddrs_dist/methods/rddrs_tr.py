@@ -9,7 +9,7 @@ from torch import Tensor, linalg, nn
 
 from rddrs_dist.geometry import products
 from rddrs_dist.geometry.symmetric import eye, sym
-from rddrs_dist.methods.ascent import State, ascend, trailing
+from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, positive
 from rddrs_dist.methods.sizing import sized_region
@@ -198,7 +198,7 @@ class RDDRSTR(Method):
     def _move(self, state: _Climb, task: _Task, step: int) -> tuple[State, Tensor]:
         """The state after one step, and the objective (B,) before it."""
         images, streams, number = task.images, task.context.streams, len(LADDER) + step
-        noise = FullNoise(state.scale, tuple(images.shape[1:]))
+        noise = FullNoise.unchecked(state.scale, tuple(images.shape[1:]))
         tempering = Tempering(self.temperature, self.near)
         drawn = slopes(
             task.model, images, noise, task.classes, self.samples, tempering, streams, number
@@ -275,8 +275,7 @@ class RDDRSTR(Method):
         held = torch.where(small, 0.0, -torch.expm1(-rate))
         widest = widest * rate.exp() * (1 - held * share**2)
         gain = scale.shape[-1] * rate
-        # Where the host knows without waiting for a device, the products are saved.
-        if scale.device.type == "cpu" and bool((held == 0).all()):
+        if asks(held) and bool((held == 0).all()):
             return wide.exp() * scale, widest, gain
         pulled, lost = self._pull(scale, held)
         return wide.exp() * (scale - trailing(held, scale) * pulled), widest, gain + lost

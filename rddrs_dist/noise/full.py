@@ -27,6 +27,16 @@ class FullNoise(Noise):
         d = math.prod(self.event_shape)
         return (d, d)
 
+    @classmethod
+    def unchecked(cls, scale: Tensor, event_shape: tuple[int, ...]) -> "FullNoise":
+        """The noise of a scale that may have any numbers, for the steps of an ascent.
+
+        No look is taken at them, for which a host would wait for its device.
+        """
+        noise = object.__new__(cls)
+        vars(noise).update(scale=scale, event_shape=event_shape, _is_lower=False)
+        return noise
+
     def lower(self) -> "FullNoise":
         """The same noise with a lower triangular scale of positive diagonal, half as much work."""
         # S = L Q from the QR decomposition of S^T; L L^T = S S^T.

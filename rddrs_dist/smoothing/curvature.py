@@ -8,7 +8,7 @@ from torch import Tensor, linalg, nn
 from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.launch import Launches
-from rddrs_dist.smoothing.sample import input_gradient
+from rddrs_dist.smoothing.sample import input_gradient, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 
@@ -101,8 +101,9 @@ def slopes(
             noises.append(pairs)
             draws.append(torch.cat([z, -z], 1))
     z, eps, logits = torch.cat(draws, 1), torch.cat(noises, 1), torch.cat(answers, 1)
-    own = nn.functional.one_hot(classes, logits.shape[-1]).to(logits.dtype).unsqueeze(1)
-    margin = (logits * own).sum(2) - logits.masked_fill(own > 0, -torch.inf).amax(2)  # (B, n)
+    chosen = of_class(classes, logits).unsqueeze(1)  # (B, 1, K)
+    own = chosen.to(logits.dtype)
+    margin = (logits * own).sum(2) - logits.masked_fill(chosen, -torch.inf).amax(2)  # (B, n)
     tiny = torch.finfo(margin.dtype).tiny
     temperature = (tempering.temperature * margin.std(1)).clamp_min(tiny).view(-1, 1, 1)
     count = max(1, round(tempering.near * z.shape[1]))

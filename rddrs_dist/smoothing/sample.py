@@ -142,8 +142,14 @@ def soft_probabilities(
 
 def one_hot(logits: Tensor) -> Tensor:
     """The answer to each sample, (..., K) of 0 and 1; none where a logit is not finite."""
-    chosen = nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
-    return chosen * torch.isfinite(logits).all(-1, keepdim=True)
+    chosen = of_class(logits.argmax(-1), logits)
+    return (chosen & torch.isfinite(logits).all(-1, keepdim=True)).long()
+
+
+def of_class(classes: Tensor, logits: Tensor) -> Tensor:
+    """Which of the logits (..., K) are those of given classes (...), (..., K) bool."""
+    # one_hot of torch looks at all its numbers before.
+    return classes.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
 
 
 def _softmax(logits: Tensor) -> Tensor:
