@@ -107,6 +107,10 @@ class Method(ABC):
     def _samples(self) -> int:
         """Samples per image in one launch, which decides how many images share one."""
 
+    def _state(self, dimension: int) -> int:
+        """Bytes per image that a fit holds beside samples."""
+        return 8 * dimension
+
     @abstractmethod
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         """Fits images that share launches."""
@@ -123,7 +127,8 @@ class Method(ABC):
         Raises:
             ValueError: If the context lacks what the method starts from.
         """
-        groups = Launches.of(images, self._samples()).groups(len(images))
+        launches = Launches.of(images, self._samples(), self._state(images[0].numel()))
+        groups = launches.groups(len(images))
         fits = [self._fit(model, images[rows], context[rows]) for rows in groups]
         return concatenate(fits)
 

@@ -93,6 +93,9 @@ class RDDRS(Method):
     def _samples(self) -> int:
         return self.gradient_samples
 
+    def _state(self, dimension: int) -> int:
+        return 12 * 8 * dimension**2  # a dozen float64 matrices
+
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         candidates = [self._climb(model, images, context, length) for length in self.step_lengths]
         return best_of(model, images, candidates, context, self.compare_samples)

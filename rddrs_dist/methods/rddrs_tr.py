@@ -141,6 +141,10 @@ class RDDRSTR(Method):
     def _samples(self) -> int:
         return self.samples
 
+    def _state(self, dimension: int) -> int:
+        # A dozen float32 matrices in a step, and half as many float64 ones at the end.
+        return 12 * 4 * dimension**2
+
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         classes, sigma, target = self._start(model, images, context)
         task = _Task(model, images, classes, target, context)

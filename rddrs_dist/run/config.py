@@ -55,6 +55,9 @@ class Run:
         actors: Worker processes, each with its own copy of the network.
         cpus_per_actor: CPU cores, and torch threads, of each actor.
         gpus_per_actor: GPUs of each actor; a fraction lets actors share one.
+        memory: GiB of memory that the samples and states in one launch may take on each actor; by
+            default four fifths of what is free on its GPU, and no bound on a CPU, whose launches
+            are small. Images that do not share a launch for it only take longer.
         address: Ray cluster to join ("auto" finds a running one); by default a local one is
             started.
         start_timeout: Seconds to wait for the first actor before giving up.
@@ -91,6 +94,7 @@ class Run:
     actors: int = 2
     cpus_per_actor: int = 1
     gpus_per_actor: float = 0.0
+    memory: float | None = None
     address: str | None = None
     start_timeout: float = 120.0
     fit_seconds: float | None = None
@@ -119,7 +123,7 @@ class Run:
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
                 f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
             )
-        for name in ("fit_seconds", "image_seconds"):
+        for name in ("fit_seconds", "image_seconds", "memory"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
         _ = self.budget

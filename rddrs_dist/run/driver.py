@@ -186,6 +186,8 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
         seconds,
         run.save_scales,
         run.levels,
+        run.memory,
+        run.gpus_per_actor,
     )
     known = inputs.training
     training = None if known is None else (known.images, known.labels)

@@ -20,6 +20,7 @@ from rddrs_dist.noise.packed import Packed, pack
 from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
+from rddrs_dist.smoothing.launch import Memory, limit_memory
 
 Row = dict[str, Any]
 # Training images (N, *event) and their labels (N,).
@@ -39,6 +40,8 @@ class Task:
         fit_seconds: Seconds per image and method after which a fit returns what it has.
         save_scales: Whether the scales themselves are wanted, and not only their hashes.
         levels: What pixels are rounded to before the network sees them; see `certify`.
+        memory: GiB that launches may take; by default four fifths of what is free on a GPU.
+        gpus: GPUs of the worker; where several share one, a fraction of its memory.
     """
 
     methods: Sequence[Method]
@@ -49,6 +52,8 @@ class Task:
     fit_seconds: float = float("inf")
     save_scales: bool = False
     levels: int | None = None
+    memory: float | None = None
+    gpus: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +109,22 @@ class Worker:
             torch.backends.cudnn.allow_tf32 = False
         self.task = task
         # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
-        model = load(checkpoint).model.to(self.device)
+        loaded = load(checkpoint)
+        model = loaded.model.to(self.device)
         self.model = model.to(memory_format=torch.channels_last)
+        image = torch.zeros(1, *loaded.event_shape, device=self.device)
+        total = self._memory()
+        limit_memory(None if total is None else Memory.of(self.model, image, total))
         self.reference = None if training is None else self._reference(*training)
+
+    def _memory(self) -> float | None:
+        """Bytes that launches may take; None where they are small anyway."""
+        if self.task.memory is not None:
+            return self.task.memory * 2**30
+        if self.device.type == "cpu":
+            return None
+        free, total = torch.cuda.mem_get_info(self.device)
+        return 0.8 * min(free, total * min(1.0, self.task.gpus or 1.0))
 
     def _reference(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Reference:
         """The training set on the device; on a CPU it shares the memory it came in."""
