@@ -35,7 +35,7 @@ from rddrs_dist import (
     certify,
 )
 from rddrs_dist.networks import LeNet
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.launch import Launches, Memory, limit_memory
 from rddrs_dist.smoothing.sample import input_gradient
 
 SIGMA, TEST_SET, RDDRS_STEPS = 0.25, 10_000, 2
@@ -50,6 +50,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=64, help="images in one shard")
     parser.add_argument("--n", type=int, default=100_000, help="samples of a certificate")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--memory", type=float, help="GiB that launches may take")
     parser.add_argument("--methods", nargs="+", default=["rs", "ddrs", "ancer", "rddrs_tr"])
     return parser.parse_args()
 
@@ -125,6 +126,9 @@ class Bench:
             sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
             reference=reference,
         )
+        if flags.memory is not None or self.device.type == "cuda":
+            free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
+            limit_memory(Memory.of(self.model, images, free * (flags.memory or 1)))
         self.forward, self.backward = bare_rates(self.model, images)
 
     def line(self, method: Method, factor: float = 1) -> str:
