@@ -9,6 +9,8 @@ inside, samples and seconds per image.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from counts import work
 from mnist import Mnist, Source
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import DDRS, RDDRSTR, Budget, Context, certify
+from rddrs_dist import DDRS, RDDRSTR, Budget, Context, FullNoise, Streams, certify
 from rddrs_dist.geometry.symmetric import apply
 from rddrs_dist.reference import others_inside
+from rddrs_dist.smoothing import curvature
 from rddrs_dist.smoothing.curvature import Curvature
 
 DDRS_SAMPLES = work(DDRS(), DDRS().steps).passes
@@ -55,6 +58,39 @@ class Euclidean(RDDRSTR):
 
         narrowed = apply(lambda w: step(w).exp(), bend) @ scale
         return narrowed, linalg.slogdet(narrowed)[1] - linalg.slogdet(scale)[1]
+
+
+class Independent(RDDRSTR):
+    """Draws independent samples instead of antithetic pairs."""
+
+    def _move(self, state: Any, task: Any, step: int):
+        with mock.patch.object(curvature, "pairs", independent):
+            return super()._move(state, task, step)
+
+
+def independent(noise: FullNoise, images: Tensor, n: int, streams: Streams, key: Any):
+    """What `curvature.pairs` returns, of n draws."""
+    z = streams.normal(*key, n, images)
+    return z, noise.colour(z)
+
+
+class Unclipped(RDDRSTR):
+    """Widens the directions in which p rises, as far as it narrows those in which it falls."""
+
+    def _reshape(self, scale: Tensor, seen: Curvature) -> tuple[Tensor, Tensor]:
+        curve = self.damped(seen.hessian, seen.gradients)
+        values, frame = linalg.eigh(curve)
+        ratio = -values / (values.abs().sum(-1, keepdim=True) / scale.shape[-1] + 1e-30)
+        step = -self.shrinkage * ratio / (1 + ratio.abs())
+        axes = seen.basis @ frame
+        return scale + (scale @ axes * step.expm1().unsqueeze(1)) @ axes.mT, step.sum(-1)
+
+
+class CutAtTheEnd(RDDRSTR):
+    """Lets axes grow beyond the domain; they are cut once, at the end."""
+
+    def _cap(self, scale: Tensor) -> float:
+        return 1e3 * super()._cap(scale)
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,9 @@ VARIANTS = [
     _changed("start at sigma", FromSigma),
     _changed("start at the DDRS scale", FromSigmaStar, DDRS_SAMPLES),
     _changed("Euclidean metric", Euclidean),
+    _changed("independent samples, not pairs", Independent),
+    _changed("no clip of positive eigenvalues", Unclipped),
+    _changed("axes cut at the end only", CutAtTheEnd),
 ]
 
 

@@ -93,13 +93,10 @@ def slopes(
     draws, noises, answers = [], [], []
     with torch.no_grad():
         for block, size in enumerate(Launches.of(images, n).blocks):
-            # Pairs halve the noise to be drawn and coloured; not one row more than a launch has.
-            z = streams.normal(Stage.FIT, step, block, max(1, size // 2), images)
-            eps = noise.colour(z)
-            pairs = torch.cat([eps, -eps], 1)
-            answers.append(_logits(model, images, pairs))
-            noises.append(pairs)
-            draws.append(torch.cat([z, -z], 1))
+            z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
+            answers.append(_logits(model, images, eps))
+            noises.append(eps)
+            draws.append(z)
     z, eps, logits = torch.cat(draws, 1), torch.cat(noises, 1), torch.cat(answers, 1)
     chosen = of_class(classes, logits).unsqueeze(1)  # (B, 1, K)
     own = chosen.to(logits.dtype)
@@ -116,6 +113,23 @@ def slopes(
         gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))
     p = (margin > 0).to(margin.dtype).mean(1)
     return Slopes(p, margin.shape[1], z.gather(1, rows).flatten(2), torch.cat(gradients, 1))
+
+
+def pairs(
+    noise: FullNoise, images: Tensor, n: int, streams: Streams, key: tuple[Stage, int, int]
+) -> tuple[Tensor, Tensor]:
+    """z and -z, S z and -S z, (B, n, *event) each; pairs halve what is drawn and coloured.
+
+    Args:
+        noise: Scale of each image.
+        images: (B, *event).
+        n: Samples, both of a pair counted; whole pairs are drawn, and not one row more.
+        streams: Random streams of the images.
+        key: Stage, step and block of the draw.
+    """
+    z = streams.normal(*key, max(1, n // 2), images)
+    eps = noise.colour(z)
+    return torch.cat([z, -z], 1), torch.cat([eps, -eps], 1)
 
 
 def _logits(model: nn.Module, images: Tensor, eps: Tensor) -> Tensor:
