@@ -70,7 +70,8 @@ class Independent(RDDRSTR):
 
 def independent(noise: FullNoise, images: Tensor, n: int, streams: Streams, key: Any):
     """What `curvature.pairs` returns, of n draws."""
-    z = streams.normal(*key, n, images)
+    stage, step, block = key
+    z = streams.normal(stage, step, block, n, images)
     return z, noise.colour(z)
 
 
