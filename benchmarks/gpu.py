@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from counts import work
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rddrs_dist import (
     DDRS,
@@ -111,6 +112,13 @@ def bare_rates(model: nn.Module, images: Tensor) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def flops(model: nn.Module, image: Tensor) -> float:
+    """Floating-point operations of the network for one image (1, C, H, W), forward."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(image)
+    return counter.get_total_flops()
+
+
 class Bench:
     """A network, images and the rates of the network alone."""
 
@@ -163,8 +171,10 @@ def main() -> None:
     cuda = bench.device.type == "cuda"
     name = torch.cuda.get_device_name(bench.device) if cuda else "CPU"
     print(f"{name}, torch {torch.__version__}, {flags.threads} threads, {flags.images} images")
-    print(f"float32 matrix product {matrix_rate(bench.device) / 1e12:.3f} Tflop/s")
+    peak, own = matrix_rate(bench.device), bench.forward * flops(bench.model, bench.images[:1])
+    print(f"float32 matrix product {peak / 1e12:.3f} Tflop/s")
     print(f"network {bench.forward:,.0f} samples/s forward, {bench.backward:,.0f} with gradient")
+    print(f"network forward {own / 1e12:.3f} Tflop/s, {own / peak:.0%} of the matrix product's")
     print(
         f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s} {'10,000':>9s}"
     )
