@@ -140,7 +140,7 @@ def toward_others(region: Region, training: data.ImageSet, options: Attack) -> T
 
 
 def descended(region: Region, options: Attack) -> Tensor:
-    """Ends of gradient descents on log p of the certified class, by steps of a fifth of r."""
+    """Ends of gradient descents on the soft p of the certified class, by steps of a fifth of r."""
     generator = torch.Generator().manual_seed(region.index)
     shape = region.image.shape[1:]
     found = []
@@ -155,12 +155,22 @@ def descended(region: Region, options: Attack) -> Tensor:
             samples = (region.image + offset + region.noise.colour(z)[0]).requires_grad_()
             logits = region.model(samples)
             chosen = torch.eye(logits.shape[1])[region.label]
-            _, gradient = input_gradient(logits, chosen, samples)
+            _, gradient = input_gradient(logits / spread(logits, chosen), chosen, samples)
             slope = region.noise.adjoint(gradient.sum(0)[None, None]).flatten()
             u = u - region.radius / 5 * nn.functional.normalize(slope, dim=0)
             u = u * min(1.0, region.radius * _INSIDE / max(float(u.norm()), 1e-30))
         found.append(region.image[0] + region.noise.colour(u.view(1, 1, *shape))[0, 0])
     return torch.stack(found)
+
+
+def spread(logits: Tensor, chosen: Tensor) -> float:
+    """A temperature at which the softmax of logits (n, K) has a gradient at most samples.
+
+    Under wide noise the network's own is saturated, and an attack on it follows a few samples.
+    """
+    others = logits.detach().masked_fill(chosen > 0, -torch.inf)
+    margin = (logits.detach() * chosen).sum(1) - others.amax(1)
+    return 0.6 * max(float(margin.std()), 1e-30)
 
 
 def attack(region: Region, training: data.ImageSet, options: Attack, tally: Tally) -> None:
