@@ -5,6 +5,8 @@
   const palette = read("palette");
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
+  // A finger that drags wants the page to move, not the axes.
+  const finger = window.matchMedia("(pointer: coarse)");
   const all = (query, from = document) => [...from.querySelectorAll(query)];
   const off = new Set();
   const drawn = new Set();
@@ -33,11 +35,19 @@
     return found;
   };
 
+  const still = (place) => finger.matches || Boolean(place.closest("#histograms, #cost"));
+
   const themed = (place) => {
     const { layout } = figures[place.dataset.figure];
-    const axis = { gridcolor: variable("--line"), linecolor: variable("--soft"), color: variable("--soft") };
+    const axis = {
+      fixedrange: still(place),
+      gridcolor: variable("--line"),
+      linecolor: variable("--soft"),
+      color: variable("--soft"),
+    };
     const found = {
       ...layout,
+      dragmode: still(place) ? false : "zoom",
       uirevision: document.getElementById("log").checked,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -60,7 +70,7 @@
     return Plotly.react(place, data.map(coloured), themed(place), {
       responsive: true,
       displaylogo: false,
-      displayModeBar: place.closest("#histograms") ? false : "hover",
+      displayModeBar: still(place) ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     });
   };
@@ -97,6 +107,7 @@
     redraw();
   });
   system.addEventListener("change", redraw);
+  finger.addEventListener("change", redraw);
   window.addEventListener("beforeprint", () => all(".plot").forEach((place) => place.offsetParent && draw(place)));
 
   for (const strip of all(".strip")) strip.style.setProperty("--colour", palette[strip.dataset.method]);

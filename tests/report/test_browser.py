@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,35 @@ def until(page: WebDriver, script: str, wanted) -> None:
             return
         time.sleep(0.1)
     assert page.execute_script(script) == wanted
+
+
+@contextmanager
+def phone(page: WebDriver) -> Iterator[None]:
+    """A small screen and a finger."""
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        yield
+    finally:
+        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def middle(page: WebDriver, selector: str) -> tuple[float, float]:
+    """Scrolls something into the middle of the window; where it is then, in pixels."""
+    script = """const place = document.querySelector(arguments[0]);
+        place.scrollIntoView({block: 'center'});
+        const box = place.getBoundingClientRect();
+        return [box.x + box.width / 2, box.y + box.height / 2]"""
+    x, y = page.execute_script(script, selector)
+    return x, y
+
+
+def touch(page: WebDriver, kind: str, *points: tuple[float, float]) -> None:
+    """A touch as a browser gets it from a screen."""
+    known = [{"x": x, "y": y} for x, y in points]
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": known})
 
 
 def press(page: WebDriver, selector: str) -> None:
@@ -125,12 +155,24 @@ def test_light_and_dark(page):
 
 
 def test_a_narrow_window_needs_no_scrolling_sideways(page):
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(page):
         until(page, "return document.documentElement.scrollWidth <= 400", True)
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("section", ["#curves", "#gallery", "#histograms", "#cost"])
+def test_a_finger_scrolls_past_a_figure(page, section):
+    place = f"{section} .plot:not([hidden] *)"
+    with phone(page):
+        middle(page, place)
+        drawn = f"return document.querySelector('{place}')._fullLayout?.dragmode"
+        until(page, drawn, False)
+        x, y = middle(page, place)
+        before = page.execute_script("return scrollY")
+        touch(page, "touchStart", (x, y))
+        for step in range(1, 9):
+            touch(page, "touchMove", (x, y - 20 * step))
+        touch(page, "touchEnd")
+        until(page, f"return scrollY > {before + 80}", True)
 
 
 def test_nothing_was_fetched_and_nothing_complained(page):
