@@ -65,8 +65,9 @@
   };
 
   const draw = (place) => {
+    const { data, layout } = figures[place.dataset.figure];
+    if (!drawn.has(place) && layout.meta) told(place);
     drawn.add(place);
-    const { data } = figures[place.dataset.figure];
     return Plotly.react(place, data.map(coloured), themed(place), {
       responsive: true,
       displaylogo: false,

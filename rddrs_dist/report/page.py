@@ -19,7 +19,7 @@ from rddrs_dist.results.caption import caption
 from rddrs_dist.results.metrics import METRICS, available
 from rddrs_dist.results.tables import TITLES
 
-_FILES = ("html", "css", "js")
+_FILES = ("page.html", "page.css", "hover.js", "page.js")
 
 
 @dataclass
@@ -54,10 +54,10 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
     figures, known = _Figures([]), charts.looks_of(frame)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     folder = resources.files("rddrs_dist.report")
-    html, style, script = (folder.joinpath(f"page.{end}").read_text("utf-8") for end in _FILES)
+    html, style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in _FILES)
     return environment.from_string(html).render(
         style=style,
-        script=script,
+        scripts=scripts,
         plotly=get_plotlyjs(),
         title=f"Certified robustness, {frame.attrs['dataset'] or 'unnamed data'}",
         caption=caption(frame, metrics=available(frame)),

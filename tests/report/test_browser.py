@@ -14,6 +14,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from rddrs_dist import cli
+from rddrs_dist.results import read, tables
+from rddrs_dist.results.curves import METHOD_ORDER
+from rddrs_dist.results.metrics import certified
+from rddrs_dist.results.styles import label
 from tests.small_run import Made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -138,6 +142,48 @@ def test_the_axis_can_be_logarithmic(page):
     until(page, kind, "log")
     press(page, "#log")
     until(page, kind, "linear")
+
+
+@pytest.mark.parametrize("share", [0.03, 0.4, 0.97])
+def test_hovering_tells_what_the_curves_are_at_that_radius(page, original, share):
+    place = "#curves .chart:not([hidden]) .plot"
+    until(page, f"return Boolean(document.querySelector('{place}')._fullLayout)", True)
+    _, y = middle(page, place)
+    left, width = page.execute_script(f"""const place = document.querySelector('{place}');
+        const {{ _offset, _length }} = place._fullLayout.xaxis;
+        return [place.getBoundingClientRect().left + _offset, _length]""")
+    at = {"type": "mouseMoved", "x": left + share * width, "y": y}
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", at)
+    box = page.find_element(By.CSS_SELECTOR, "#curves .chart:not([hidden]) .told")
+    title, *lines = box.text.splitlines()
+    radius = float(title.removeprefix("radius "))
+    end = page.execute_script(
+        f"return document.querySelector('{place}')._fullLayout.xaxis.range[1]"
+    )
+    assert radius == pytest.approx(share * end, abs=2 * end / width)
+    frame = read(original.folder)
+    assert [line.split(":")[0] for line in lines] == [label(name) for name in METHOD_ORDER]
+    for line, name in zip(lines, METHOD_ORDER, strict=True):
+        reached = sum(certified(frame.loc[frame["method"] == name], "proxy") >= radius)
+        share_of = tables.floor_to(100 * reached / 6, 1)
+        assert line.startswith(f"{label(name)}: {reached} of 6: {share_of:.1f} %, at least")
+
+
+def test_a_histogram_tells_how_many_images_a_bin_holds(page):
+    place = "#histograms .chart:not([hidden]) .plot"
+    middle(page, place)
+    until(page, f"return Boolean(document.querySelector('{place}')._fullLayout)", True)
+    _, y = middle(page, place)
+    drawn = """const place = document.querySelector(arguments[0]);
+        const trace = place._fullData[0], axis = place._fullLayout.xaxis;
+        const bin = [...trace.y].findLastIndex((count) => count > 0);
+        const left = place.getBoundingClientRect().left + axis._offset;
+        return [left + axis.d2p(trace.x[bin]), trace.y[bin], place.layout.meta.bins[bin - 1]]"""
+    x, count, text = page.execute_script(drawn, place)
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    box = page.find_element(By.CSS_SELECTOR, "#histograms .chart:not([hidden]) .told")
+    title, first, *_ = box.text.splitlines()
+    assert title == text and first == f"RS: {count}"
 
 
 def test_light_and_dark(page):
