@@ -200,17 +200,20 @@ def cost_chart(frame: pd.DataFrame) -> Chart:
     keys = [one for one in lines(frame) if not is_log_line(frame, *one)]
     several = len({sigma for sigma, _ in keys}) > 1
     names = [known[m].name + (f", σ = {sigma:g}" if several else "") for sigma, m in keys]
-    for column, text, pattern in (("fit_seconds", "fit", ""), ("certify_seconds", "certify", "/")):
-        means = [float(np.mean(select(frame, method=m, sigma=sigma)[column])) for sigma, m in keys]
-        figure.add_bar(
-            y=names,
-            x=means,
-            orientation="h",
-            name=text,
-            meta={"methods": [method for _, method in keys]},
-            marker={"pattern": {"shape": pattern}},
-            hovertemplate=f"%{{y}}, {text}: %{{x:.3f}} s<extra></extra>",
-        )
+    parts = (("fit_seconds", "fit", ""), ("certify_seconds", "certify", "/"))
+    # A trace for each method, so that it can be switched.
+    for (sigma, method), name in zip(keys, names, strict=True):
+        rows = select(frame, method=method, sigma=sigma)
+        for column, text, pattern in parts:
+            figure.add_bar(
+                y=[name],
+                x=[float(np.mean(rows[column]))],
+                orientation="h",
+                width=0.6,
+                meta={"method": method},
+                marker={"pattern": {"shape": pattern}},
+                hovertemplate=f"%{{y}}, {text}: %{{x:.3f}} s<extra></extra>",
+            )
     figure.update_layout(barmode="stack", height=90 + 30 * len(names), margin={"l": 130})
     figure.update_yaxes(autorange="reversed")
     return Chart("", figure)

@@ -1,7 +1,7 @@
 """What a report tells in tables: provenance, radii, cost, endings, conflicts."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from rddrs_dist.run.events import read_events
 _SLOWEST = 10
 _RADII_NOTE = (
     "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
-    "radius R. Floored, never rounded; ★ largest of its column (logs of rounded radii have none)."
+    "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
+    "rounded radii have none)."
 )
 
 
@@ -32,10 +33,12 @@ class Cell:
     Attributes:
         text: What is printed.
         best: Whether it is the best of its column.
+        value: What competes for that, before flooring; None where nothing does.
     """
 
     text: str
     best: bool = False
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _starred(
     best = {name: own.loc[exact, name].max() for name in names}
     rows = [
         [Cell(known[line["method"]])]
-        + [Cell(_size(name, line[name]), _is_best(line, name, best, rounded)) for name in names]
+        + [_competing(name, line[name], best[name], line["method"] in rounded) for name in names]
         for line in own.to_dict("records")
     ]
     header = [
@@ -127,11 +130,11 @@ def _starred(
     return Table(title, header, rows, note, metric, own["method"].tolist())
 
 
-def _is_best(
-    line: Mapping[Any, Any], name: str, best: Mapping[str, float], rounded: Collection[str]
-) -> bool:
-    """Whether a line has the star of a column."""
-    return line["method"] not in rounded and 0 < line[name] == best[name]
+def _competing(name: str, value: float, best: float, rounded: bool) -> Cell:
+    """A radius or share with its star, if it has one."""
+    if rounded or not value > 0:
+        return Cell(_size(name, value))
+    return Cell(_size(name, value), value == best, float(value))
 
 
 def _size(name: str, value: float) -> str:
@@ -223,7 +226,7 @@ def attempts(frame: pd.DataFrame) -> Table:
 def slowest(frame: pd.DataFrame) -> Table:
     """The images that took longest."""
     timed = frame.assign(seconds=frame["fit_seconds"] + frame["certify_seconds"])
-    timed = timed.loc[timed["count"].notna()]
+    timed = timed.loc[timed["count"].notna()].nlargest(_SLOWEST, "seconds")
     rows = [
         [
             Cell(str(one["index"])),
@@ -233,7 +236,7 @@ def slowest(frame: pd.DataFrame) -> Table:
             Cell(f"{one['certify_seconds']:.2f}"),
             Cell(one["fit_status"]),
         ]
-        for one in timed.nlargest(_SLOWEST, "seconds").to_dict("records")
+        for one in timed.to_dict("records")
     ]
     header = ("image", "method", "σ", "fit s", "certify s", "fit ended")
-    return Table("", header, rows)
+    return Table("", header, rows, methods=timed["method"].tolist())

@@ -24,9 +24,6 @@
 
   const coloured = (trace) => {
     const meta = trace.meta || {};
-    if (meta.methods) {
-      return { ...trace, marker: { ...trace.marker, color: meta.methods.map((m) => ink(m)) } };
-    }
     const colour = ink(meta.method);
     const found = { ...trace, visible: !off.has(meta.method) };
     if (trace.line) found.line = { ...trace.line, color: colour };
@@ -92,10 +89,24 @@
     for (const place of drawn) if (place.offsetParent) Plotly.Plots.resize(place);
   };
 
+  // Of the methods that are shown, whatever is largest in a column before flooring has its star.
+  const star = (table) => {
+    const best = new Map();
+    for (const cell of all("tr:not([hidden]) [data-value]", table)) {
+      best.set(cell.cellIndex, Math.max(best.get(cell.cellIndex) || 0, cell.dataset.value));
+    }
+    for (const cell of all("[data-value]", table)) {
+      const found = Number(cell.dataset.value) === best.get(cell.cellIndex);
+      cell.classList.toggle("best", found);
+      cell.lastElementChild.hidden = !found;
+    }
+  };
+
   for (const box of all("#methods input")) {
     box.addEventListener("change", () => {
       off[box.checked ? "delete" : "add"](box.dataset.method);
       for (const part of all("main [data-method]")) part.hidden = off.has(part.dataset.method);
+      all("#curves table").forEach(star);
       redraw();
     });
   }

@@ -119,6 +119,37 @@ def test_a_method_can_be_switched_off_and_on(page):
     assert line.is_displayed()
 
 
+def test_without_the_best_method_the_next_best_has_the_star(page):
+    stars = """return [...document.querySelectorAll('#curves .table:not([hidden]) tbody tr')]
+        .filter(row => row.offsetParent && row.cells[1].matches('.best'))
+        .map(row => row.cells[0].textContent)"""
+    shown = """return [...document.querySelectorAll('#curves .best span')]
+        .filter(star => star.offsetParent && star.closest('td').cellIndex === 1).length"""
+    (first,) = page.execute_script(stars)
+    names = {label(name): name for name in METHOD_ORDER}
+    press(page, f"#methods input[data-method={names[first]}]")
+    (second,) = page.execute_script(stars)
+    assert second != first and page.execute_script(shown) == 1
+    press(page, f"#methods input[data-method={names[first]}]")
+    assert page.execute_script(stars) == [first]
+
+
+def test_cost_and_slowest_images_are_those_of_the_methods_that_are_shown(page):
+    middle(page, "#cost .plot")
+    bars = """return [...new Set(document.querySelector('#cost .plot').data
+        .filter(bar => bar.visible !== false).map(bar => bar.y[0]))]"""
+    until(page, "return Boolean(document.querySelector('#cost .plot').data)", True)
+    assert page.execute_script(bars) == [label(name) for name in METHOD_ORDER]
+    slow = """return [...document.querySelectorAll('#slowest tbody tr')]
+        .filter(row => row.offsetParent).map(row => row.cells[1].textContent)"""
+    slowest, *_ = page.execute_script(slow)
+    switch = {label(name): name for name in METHOD_ORDER}[slowest]
+    press(page, f"#methods input[data-method={switch}]")
+    until(page, f"{bars}.includes('{slowest}')", False)
+    assert slowest not in page.execute_script(slow)
+    press(page, f"#methods input[data-method={switch}]")
+
+
 def test_another_radius_can_be_chosen(page):
     title = """return document.querySelector('#curves .chart:not([hidden]) .plot')
         .layout?.xaxis.title.text"""
