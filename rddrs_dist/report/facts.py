@@ -1,9 +1,8 @@
-"""What a report tells in tables: provenance, radii, cost, endings, conflicts."""
+"""What a report tells in tables: provenance, radii, cost, endings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ import pandas as pd
 from rddrs_dist.report.charts import is_log_line
 from rddrs_dist.results import tables
 from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.logs.marks import is_log, marks, printed
+from rddrs_dist.results.logs.marks import marks, printed
 from rddrs_dist.results.metrics import available
 from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.results.styles import label
-from rddrs_dist.run.events import read_events
 
-_SLOWEST = 10
 _RADII_NOTE = (
     "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
     "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
@@ -202,41 +199,3 @@ def _total(rows: pd.DataFrame, column: str) -> str:
     """Sum of a column of counts; a dash where some are not known."""
     values = rows[column].to_numpy(np.float64)
     return "–" if np.isnan(values).any() else str(int(values.sum()))
-
-
-def attempts(frame: pd.DataFrame) -> Table:
-    """How often images were tried, and what came of it."""
-    rows = []
-    for folder, attrs in frame.attrs["runs"].items():
-        if is_log(attrs) or folder not in set(frame["run"]):
-            continue
-        events = read_events(Path(folder)).to_pandas()
-        counts = Counter(events["outcome"])
-        again = events.loc[events["outcome"] != "done", "index"].nunique()
-        numbers = (
-            len(events),
-            *(counts[name] for name in ("done", "failed", "late", "lost")),
-            again,
-        )
-        rows.append([Cell(folder), *(Cell(str(number)) for number in numbers)])
-    header = ("run", "attempts", "done", "failed", "late", "actor lost", "images tried again")
-    return Table("", header, rows, "An attempt is one image in one call of an actor.")
-
-
-def slowest(frame: pd.DataFrame) -> Table:
-    """The images that took longest."""
-    timed = frame.assign(seconds=frame["fit_seconds"] + frame["certify_seconds"])
-    timed = timed.loc[timed["count"].notna()].nlargest(_SLOWEST, "seconds")
-    rows = [
-        [
-            Cell(str(one["index"])),
-            Cell(label(one["method"])),
-            Cell(f"{one['sigma']:g}"),
-            Cell(f"{one['fit_seconds']:.2f}"),
-            Cell(f"{one['certify_seconds']:.2f}"),
-            Cell(one["fit_status"]),
-        ]
-        for one in timed.to_dict("records")
-    ]
-    header = ("image", "method", "σ", "fit s", "certify s", "fit ended")
-    return Table("", header, rows, methods=timed["method"].tolist())

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from rddrs_dist.report import charts, facts
+from rddrs_dist.report import attempts, charts, facts
 from rddrs_dist.report.conflicts import conflicts
 from rddrs_dist.report.gallery import Entry
 from rddrs_dist.results import parts
@@ -51,7 +51,7 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         entries: Images of the gallery.
         remarks: What the gallery lacks, and why.
     """
-    figures, known = _Figures([]), charts.looks_of(frame)
+    figures, known, calls = _Figures([]), charts.looks_of(frame), attempts.events(frame)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     folder = resources.files("rddrs_dist.report")
     html, style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in _FILES)
@@ -70,8 +70,8 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         cost=[charts.cost_chart(frame)],
         costs=[facts.cost(frame)],
         endings=[facts.endings(frame)],
-        attempts=[facts.attempts(frame)],
-        slowest=[facts.slowest(frame)],
+        attempts=attempts.attempts(frame, calls),
+        slowest=attempts.slowest(frame, calls),
         conflicts=conflicts(frame),
         provenance=facts.provenance(frame),
         entries=entries,
