@@ -55,12 +55,14 @@ class Entry:
         image: The image itself.
         shown: One per method.
         spectrum: Semi-axes of the regions, and how far one can walk along some of them.
+        absent: Methods that are not in it, and why; empty where all are.
     """
 
     title: str
     image: Picture
     shown: Sequence[Shown]
     spectrum: go.Figure
+    absent: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +158,13 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
     image = torch.from_numpy(source.images.images[index][None])
     first = rows.iloc[0]
     axes_chart = spectrum.empty(image.numel())
-    shown = []
+    shown, absent = [], []
     for method in in_order(rows["method"].tolist()):
         row = rows.loc[rows["method"] == method].iloc[0].to_dict()
+        if row["prediction"] == ABSTAIN:
+            absent.append(f"{label(method)} (abstained)")
         if (method, index) not in source.scales:
+            absent.append(f"{label(method)} (no scale is stored)")
             continue
         noise = source.scales.noise(method, [index], source.images.event_shape)
         found = axes(noise)
@@ -167,7 +172,8 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
         eps = _drawn(index, image, noise, SAMPLES)
         axes_chart.add_traces(spectrum.lines(row, image, eps, found, source.model))
     title = f"image {index}, class {first['label']}, σ = {first['sigma']:g}"
-    return Entry(title, Picture(pictures.shown(image[0].numpy()), "image"), shown, axes_chart)
+    whole = Picture(pictures.shown(image[0].numpy()), "image")
+    return Entry(title, whole, shown, axes_chart, ", ".join(absent))
 
 
 def _shown(row: dict[str, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:
