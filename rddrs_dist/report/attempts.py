@@ -73,7 +73,7 @@ def _again(frame: pd.DataFrame, calls: pd.DataFrame) -> list[Table]:
     rows = [_tried(run, index, calls, frame) for run, index in keys]
     header = ("image", "run", "attempts", "lost s", "ended", "how fits ended then", "why")
     more = f"The {_AGAIN} that lost most time, of {len(lost):,}." if len(lost) > _AGAIN else ""
-    return [Table("images tried again", header, rows, more)]
+    return [Table("Images tried again", header, rows, more)]
 
 
 def _tried(run: str, index: int, calls: pd.DataFrame, frame: pd.DataFrame) -> list[Cell]:

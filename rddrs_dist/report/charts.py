@@ -76,8 +76,11 @@ def _panel(panel: Sequence[Curve], metric: str, known: Mapping[str, Look]) -> go
     figure.update_layout(hovermode=False, meta={"told": "curve"})
     for one in panel:
         figure.add_traces(list(_traces(one, known[one.method])))
-    end = axis_end(panel)
+    end = axis_end(panel) or max(float(one.radii[-2]) for one in panel)
     figure.update_xaxes(range=[0, 1.03 * end] if end else [0, 1], rangemode="nonnegative")
+    if not end:
+        here = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+        figure.add_annotation(text="nothing certified", **here)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return figure
 
@@ -118,7 +121,7 @@ def histogram_charts(frame: pd.DataFrame) -> list[Chart]:
             rows = _with_metric(frame.loc[frame["sigma"] == sigma], metric)
             sizes, labels = certified(rows, metric), rows["label"].to_numpy()
             methods, bounds = rows["method"].to_numpy(), edges(sizes)
-            for name in _frequent(labels):
+            for name in _frequent(labels) if len(bounds) else ():
                 own = labels == name
                 title = f"class {name}" + (f", σ = {sigma:g}" if len(sigmas) > 1 else "")
                 figure = _histogram(methods[own], sizes[own], bounds, known)
@@ -183,7 +186,7 @@ def _histogram(
 
 def _counts(own: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Images without a certificate and in each bin; an empty bin at either end closes a line."""
-    counts, _ = np.histogram(own[own > 0], bounds) if len(bounds) else (np.zeros(0), None)
+    counts, _ = np.histogram(own[own > 0], bounds)
     return np.array([0, np.sum(own <= 0), *counts, 0], np.int32)
 
 
@@ -193,11 +196,13 @@ def _whole_step(largest: int) -> int:
     return next(step for k in (1, 2, 5, 10) if (step := k * power) >= largest / 4)
 
 
-def cost_chart(frame: pd.DataFrame) -> Chart:
-    """Mean seconds per image, of the fit and of the certificate."""
+def cost_charts(frame: pd.DataFrame) -> list[Chart]:
+    """Mean seconds per image, of the fit and of the certificate; nothing of logs."""
     figure = frame_of(x="seconds per image, mean", y="")
     known = looks_of(frame)
     keys = [one for one in lines(frame) if not is_log_line(frame, *one)]
+    if not keys:
+        return []
     several = len({sigma for sigma, _ in keys}) > 1
     names = [known[m].name + (f", σ = {sigma:g}" if several else "") for sigma, m in keys]
     parts = (("fit_seconds", "fit", ""), ("certify_seconds", "certify", "/"))
@@ -216,7 +221,7 @@ def cost_chart(frame: pd.DataFrame) -> Chart:
             )
     figure.update_layout(barmode="stack", height=90 + 30 * len(names), margin={"l": 130})
     figure.update_yaxes(autorange="reversed")
-    return Chart("", figure)
+    return [Chart("", figure)]
 
 
 def is_log_line(frame: pd.DataFrame, sigma: float, method: str) -> bool:

@@ -117,10 +117,18 @@ def gallery(
             remarks.append(f"No images of {folder}: {error}.")
             continue
         if source.model is None:
-            remarks.append(f"Nothing was walked in {folder}: its network was not given.")
+            remarks.append(_not_walked(folder, attrs, networks))
         for index in _indices(own, chosen, folder):
             entries.append(_entry(own.loc[own["index"] == index], index, source))
     return entries, remarks
+
+
+def _not_walked(folder: str, attrs: dict[str, Any], networks: dict[str, nn.Module]) -> str:
+    """Why nothing was walked in a run."""
+    wanted = attrs["metadata"].get("weights_sha256", "")[:12]
+    given = ", ".join(sha256[:12] for sha256 in networks)
+    why = f"is none of those given, {given}" if given else "was not given (--checkpoints)"
+    return f"Nothing was walked in {folder}: its network, sha256 {wanted}, {why}."
 
 
 def _source(

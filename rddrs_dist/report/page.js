@@ -73,7 +73,19 @@
     });
   };
 
-  const redraw = () => drawn.forEach(draw);
+  const paint = () => {
+    for (const box of all("#methods input")) {
+      box.parentElement.style.setProperty("--colour", ink(box.dataset.method));
+    }
+    for (const strip of all(".strip")) {
+      strip.style.setProperty("--colour", ink(strip.dataset.method));
+    }
+  };
+
+  const redraw = () => {
+    paint();
+    drawn.forEach(draw);
+  };
 
   const seen = new IntersectionObserver(
     (entries) => {
@@ -122,7 +134,7 @@
   finger.addEventListener("change", redraw);
   window.addEventListener("beforeprint", () => all(".plot").forEach((place) => place.offsetParent && draw(place)));
 
-  for (const strip of all(".strip")) strip.style.setProperty("--colour", palette[strip.dataset.method]);
+  paint();
   const first = document.querySelector("#metrics input:checked");
   if (first) choose(first.value);
   all(".plot").forEach((place) => seen.observe(place));

@@ -219,10 +219,15 @@ def test_a_histogram_tells_how_many_images_a_bin_holds(page):
 
 def test_light_and_dark(page):
     ground = "return getComputedStyle(document.body).backgroundColor"
+    colours = """return ['#methods label:last-of-type', '.strip:last-of-type'].map(one =>
+        document.querySelector(one).style.getPropertyValue('--colour'))"""
+    seen = []
     for value in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": value}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         until(page, ground, {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[value])
+        seen += [page.execute_script(colours)]
+    assert seen == [["rgba(170,63,143,1)"] * 2, ["rgba(204,140,188,1)"] * 2]
     text = """return document.querySelector('#curves .chart:not([hidden]) .plot')
         ._fullLayout.font.color"""
     until(page, text, "#e8eaed")

@@ -175,7 +175,7 @@ def test_the_soundness_pass_is_told(made, capsys, tmp_path):
     sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})
     assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
-    assert "<td>12345</td><td>7</td>" in page and "0.2500" in page
+    assert "<td>12,345</td><td>7</td>" in page and "0.2500" in page
     assert "Sound proxy radius" in page
 
 
