@@ -7,34 +7,34 @@ network turned by 0 to 90 degrees. See jobs/README.md.
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 import tyro
 from plane import figure, summary
 from plane.measure import TurnedStreams, regions, table
-from plane.options import Options, check
+from plane.options import METHODS, Options, check
 from plane.problem import Problem
 
 from rddrs_dist import Streams, cli
 
 
 def measured(
-    problem: Problem, options: Options, angles: Iterable[float], first: int
+    problem: Problem, options: Options, angles: Sequence[float], samples: Sequence[Streams]
 ) -> pd.DataFrame:
-    """Regions of all methods at angles, from samples of its own at each.
+    """Regions of all methods at angles.
 
     Args:
         problem: As it is at no angle.
         options: Settings and budget.
         angles: In degrees.
-        first: Index of the random streams of the first angle; the others follow.
+        samples: Those of each angle.
     """
     found = []
-    for index, angle in enumerate(angles, first):
-        found += regions(problem, options, angle, Streams.of(options.seed, [index]))
-        print(f"{index + 1} of {2 * options.angles}", file=sys.stderr, flush=True)
+    for angle, streams in zip(angles, samples, strict=True):
+        found += regions(problem, options, angle, streams)
+        print(f"{len(found) // len(METHODS)} of {len(angles)}", file=sys.stderr, flush=True)
     return table(found)
 
 
@@ -44,24 +44,27 @@ def figure1(options: Options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the layers are tiny
     problem = Problem.made(options.sigma, options.seed)
-    every = measured(problem, options, options.degrees.tolist(), 0)
-    unturned = measured(problem, options, [0.0] * options.angles, options.angles)
-    angle = options.drawn[1]
-    turned = regions(problem, options, angle, TurnedStreams(options.seed, (0,), angle))
-    own, alone = (summary.of_class(rows, problem.prediction) for rows in (every, unturned))
-    if not len(own):
+    angles = options.degrees.tolist()
+    own = [Streams.of(options.seed, [index]) for index in range(2 * options.angles)]
+    alike = [TurnedStreams(options.seed, (0,), angle) for angle in angles]
+    every = {
+        "figure1": measured(problem, options, angles, alike),
+        "figure1-samples": measured(problem, options, angles, own[: len(angles)]),
+        "figure1-unturned": measured(problem, options, [0.0] * len(angles), own[len(angles) :]),
+    }
+    turned, fresh, alone = (summary.of_class(one, problem.prediction) for one in every.values())
+    if not len(turned):
         raise ValueError(f"no region was certified with n = {options.n}: give a larger --n")
-    spreads, plain = summary.spreads(own, alone), every.loc[every["angle"] == 0]
-    checks = summary.checks(pd.concat([every, unturned]))
-    print(summary.by_angle(every), summary.spreads_text(spreads), checks, sep="\n\n")
-    print(summary.turned_text(plain, table(turned)))
-    left_out = len(every) - len(own)
-    print(f"{left_out} of {len(every)} regions are not of the network's class: left out")
+    spreads, rows = summary.spreads(turned, fresh, alone), pd.concat(every.values())
+    print(summary.by_angle(every["figure1"]), summary.spreads_text(spreads), sep="\n\n")
+    print(f"\n{summary.checks(rows)}")
+    left_out = len(rows) - len(turned) - len(fresh) - len(alone)
+    print(f"{left_out} of {len(rows)} regions are not of the network's class: left out")
     text = figure.caption(options, max(spreads["gap"]), left_out)
-    written = figure.write(problem, own, alone, options, text)
-    for name, rows in (("figure1", every), ("figure1-unturned", unturned)):
+    written = figure.write(problem, figure.Measured(turned, fresh, alone), options, text)
+    for name, table_of in every.items():
         written.append(options.out / f"{name}.csv")
-        rows.to_csv(written[-1], index=False, lineterminator="\n")
+        table_of.to_csv(written[-1], index=False, lineterminator="\n")
     print("\nwrote " + ", ".join(str(path) for path in written))
     return cli.COMPLETE
 

@@ -6,6 +6,7 @@ of `rddrs certify`. Given again, it goes on where it was stopped. See jobs/READM
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from rddrs_dist.run.config import Run
 
 FULL_IMAGES, FULL_N = 10_000, 100_000
 _HOURS = ("fit_hours", "certify_hours")
+# Flags that the prediction knows nothing of; those of methods, with a dot, are others.
+_LESSENING = ("indices", "n", "n0", "looks", "tolerance", "fit-seconds")
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,27 @@ def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     return pd.DataFrame(table, columns=["sigma", "method", *_HOURS])
 
 
+def full_size(own: argparse.Namespace, rest: Sequence[str]) -> str:
+    """The command that does all images at the published settings, into a folder of its own.
+
+    It is this one without what lessens the work.
+
+    Args:
+        own: Our own flags.
+        rest: Those of `rddrs certify`.
+    """
+    kept, keep = [], True
+    for word in rest:
+        if word.startswith("--"):
+            name = word.removeprefix("--").split("=")[0]
+            keep = name not in _LESSENING and "." not in name
+        if keep:
+            kept.append(word)
+    sigmas = ["--sigmas", *(f"{sigma:g}" for sigma in own.sigmas)] if own.sigmas else []
+    files = ["--checkpoints", *map(str, own.checkpoints), *sigmas, "--out", f"{own.out}-full"]
+    return shlex.join(["python", "jobs/figure2.py", *files, *kept])
+
+
 def as_text(hours: pd.DataFrame) -> str:
     """Prints the prediction with its sum."""
     header = ("sigma", "method", "fit h", "certify h")
@@ -152,7 +176,8 @@ def main(flags: Sequence[str]) -> int:
     if code := cli.main(["curves", *(str(panel.out) for panel in todo), "--out", str(figures)]):
         return code
     assert isinstance(run, Run)
-    text = as_text(predicted_hours(pd.concat([read(panel.out) for panel in todo]), run))
+    hours = predicted_hours(pd.concat([read(panel.out) for panel in todo]), run)
+    text = f"{full_size(own, rest)}\n{as_text(hours)}"
     (figures / "full-size.txt").write_text(text + "\n")
     print(f"\n{text}")
     return cli.COMPLETE

@@ -1,5 +1,7 @@
 """Figure 2: one run per network, one figure of them all, and what all images would cost."""
 
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +19,8 @@ import figure2
 
 # The settings of tests/small_run.py.
 FLAGS = [
-    *("--dataset", "digits", "--indices", "0:240:40", "--n", "300", "--alpha", "0.01"),
+    *("--dataset", "digits", "--indices", "0:240:40", "--seed", "1"),
+    *("--n", "300", "--alpha", "0.01"),
     *("--looks", "3", "--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
     *("--ddrs.candidate-every", "10", "--ancer.learning-rates", "0.04", "--ancer.steps", "20"),
     *("--rddrs.step-lengths", "1.0", "--rddrs.steps", "3", "--rddrs.gradient-samples", "100"),
@@ -34,7 +37,11 @@ def test_runs_that_are_there_are_drawn_and_not_done_again(original, tmp_path, ca
     told = capsys.readouterr().out
     assert "core hours of all 10,000 images" in told
     assert (out / "figure2" / "curves-proxy.png").exists()
-    assert (out / "figure2" / "full-size.txt").read_text() in told
+    text = (out / "figure2" / "full-size.txt").read_text()
+    assert text in told
+    command = f"python jobs/figure2.py --checkpoints {original.checkpoint} --out {out}-full"
+    kept = "--dataset digits --seed 1 --alpha 0.01 --shard-size 2 --save-scales"
+    assert text.splitlines()[0] == f"{command} {kept}"
 
 
 def test_each_network_gets_its_sigma_and_its_folder(original):
@@ -47,6 +54,15 @@ def test_each_network_gets_its_sigma_and_its_folder(original):
     assert own.sigma == 0.5 and own.out == Path("out/sigma-0.5")
     with pytest.raises(ValueError, match="a sigma of its own, got 0.5, 0.5"):
         figure2.panels([original.checkpoint] * 2, [], Path("out"))
+
+
+def test_the_full_size_command_is_the_one_of_the_readme():
+    root = Path(__file__).parents[1]
+    readme = (root / "README.md").read_text().replace(" \\\n   ", "")
+    (given,) = re.findall(r"^python (jobs/figure2\.py .*--indices .*)$", readme, re.M)
+    wanted = figure2.full_size(*figure2.options(shlex.split(given)[1:]))
+    assert (root / "docs/figures/figure2/full-size.txt").read_text().startswith(wanted + "\n")
+    assert wanted in readme and "--indices" not in wanted and "--rddrs." not in wanted
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The drawing of figure 1."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,20 +27,33 @@ _SHOWN = (0.1, 0.9)  # of the unit square, both ways
 _FILLS = ("#fbf3d0", "#dde7ee", "#ece3e9")  # pale sand, blue and mauve: none of a method's colour
 _DOTS = ("#d3c379", "#a3b8c7", "#c3aebb")
 _DOT = 3.0  # points, the marker of a certificate
+_FAINT: dict[str, Any] = {"markersize": _DOT, "alpha": 0.3, "markeredgewidth": 0}
 _PIXELS = 700  # of the decision regions, along a side
 # Typeset once the lines of the caption are broken.
 _MATHS = {"x+Su": "$x + Su$", "|u|": "$|u|$", " S ": " $S$ "}
 
 
-def write(
-    problem: Problem, table: pd.DataFrame, unturned: pd.DataFrame, options: Options, text: str
-) -> list[Path]:
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is drawn: a row per region, see `measure.Region`.
+
+    Attributes:
+        turned: At each angle, from the same samples turned.
+        fresh: At each angle, from new samples.
+        alone: At no angle, from other samples each time.
+    """
+
+    turned: pd.DataFrame
+    fresh: pd.DataFrame
+    alone: pd.DataFrame
+
+
+def write(problem: Problem, found: Measured, options: Options, text: str) -> list[Path]:
     """Writes figure1.png and figure1.svg.
 
     Args:
         problem: As it is at no angle.
-        table: A row per angle and method, see `measure.Region`.
-        unturned: Rows at no angle, from other samples each time.
+        found: The regions.
         options: Name the angles to draw and the folder.
         text: The caption.
     """
@@ -46,15 +61,15 @@ def write(
         figure = Figure(figsize=_SIZE, layout="constrained")
         grid = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1.18, 0.3))
         for column, angle in enumerate(options.drawn):
-            rows = table.loc[table["angle"] == angle]
+            rows = found.turned.loc[found.turned["angle"] == angle]
             for row in range(2):
                 ax = figure.add_subplot(grid[row, column])
                 _plane(ax, problem.turned(angle))
                 _ellipses(ax, problem.turned(angle), rows, certified=row == 1)
                 _label_plane(ax, angle, row, column)
         areas = figure.add_subplot(grid[:, 2])
-        _areas(areas, table)
-        _unturned(figure.add_subplot(grid[:, 3], sharey=areas), unturned)
+        _areas(areas, found)
+        _unturned(figure.add_subplot(grid[:, 3], sharey=areas), found.alone)
         _around(figure, text)
         _settle(figure)
         written = [options.out / f"figure1.{end}" for end in ("png", "svg")]
@@ -140,10 +155,12 @@ def _label_plane(ax: Axes, angle: float, row: int, column: int) -> None:
         ax.set_ylabel("Certified regions" if row else "Sampling regions")
 
 
-def _areas(ax: Axes, table: pd.DataFrame) -> None:
-    """Area against angle: dots are certificates, lines are exact."""
+def _areas(ax: Axes, found: Measured) -> None:
+    """Area against angle: dots are certificates, lines are exact, faint dots have new samples."""
     for name in METHODS:
-        rows, (color, dashes) = table.loc[table["method"] == name], style(name)
+        rows, (color, dashes) = found.turned.loc[found.turned["method"] == name], style(name)
+        new = found.fresh.loc[found.fresh["method"] == name]
+        ax.plot(new["angle"], new["certified_area"], "o", color=color, **_FAINT)
         ax.plot(rows["angle"], rows["exact_area"], color=color, linestyle=dashes, lw=1.2)
         ax.plot(rows["angle"], rows["certified_area"], "o", color=color, markersize=_DOT)
     ax.set(xlabel="Angle (degrees)", title="Area of certified regions")
@@ -151,8 +168,9 @@ def _areas(ax: Axes, table: pd.DataFrame) -> None:
     ax.set(xlim=(-3, RIGHT_ANGLE + 3), ylim=(0, None))
     grey = "#4d4d4d"
     handles = [
-        Line2D([], [], color=grey, marker="o", markersize=_DOT, lw=0, label="certificate"),
         Line2D([], [], color=grey, lw=1.2, label="exact probability"),
+        Line2D([], [], color=grey, marker="o", markersize=_DOT, lw=0, label="certificate"),
+        Line2D([], [], color=grey, marker="o", lw=0, label="from new samples", **_FAINT),
     ]
     ax.legend(handles=handles, loc="lower left", frameon=False)
     _bare(ax)
@@ -164,7 +182,7 @@ def _unturned(ax: Axes, unturned: pd.DataFrame) -> None:
         areas = unturned.loc[unturned["method"] == name, "certified_area"]
         ax.plot(
             *(np.full(len(areas), place), areas, "o"),
-            **{"color": style(name)[0], "markersize": _DOT, "alpha": 0.6, "markeredgewidth": 0},
+            **{"color": style(name)[0], **_FAINT},
         )
     ax.set(xlim=(-0.8, len(METHODS) - 0.2), xticks=[], xlabel="0°, other\nsamples")
     ax.tick_params(labelleft=False)
@@ -191,12 +209,11 @@ def caption(options: Options, gap: float, left_out: int) -> str:
     return (
         "Fills: decision regions of a ReLU network; small dots: its training data; +: the test "
         "point x. Sampling regions: x+Su with |u| = 1, S the scale of the noise; certified "
-        "regions: |u| below the certified radius. Right: data, network and x are turned about "
-        "the centre of the unit square, with new samples at each angle. Dots: Monte Carlo "
-        "certificates, each a lower bound with probability 1−α; lines: the same noise at its "
-        f"exact probability, with no sampling; dots are up to {math.ceil(1000 * gap) / 10:.1f} % "
-        f"below. At the far right: certificates from {options.angles} other draws of all samples, "
-        "nothing "
-        f"turned. σ = {options.sigma:g}, n₀ = {options.n0:,}, n = {options.n:,}, "
+        "regions: |u| below the certified radius. Right: data, network, x and all samples are "
+        "turned about the centre of the unit square. Dots: Monte Carlo certificates, each a lower "
+        "bound with probability 1−α; lines: the same noise at its exact probability; dots are up "
+        f"to {math.ceil(1000 * gap) / 10:.1f} % below. Faint dots: certificates from new samples "
+        f"at each angle, and at the far right from {options.angles} draws, nothing turned: they "
+        f"scatter by chance alone. σ = {options.sigma:g}, n₀ = {options.n0:,}, n = {options.n:,}, "
         f"α = {options.alpha:g}, seed {options.seed}, every method with its {settings}.{others}"
     )

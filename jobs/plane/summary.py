@@ -35,31 +35,36 @@ def spread(areas: NDArray[np.float64]) -> float:
     return float(np.ptp(areas) / areas.mean()) if len(areas) else float("nan")
 
 
-def spreads(table: pd.DataFrame, unturned: pd.DataFrame) -> pd.DataFrame:
-    """How much the certified area of each method changes with the angle.
+def spreads(turned: pd.DataFrame, fresh: pd.DataFrame, alone: pd.DataFrame) -> pd.DataFrame:
+    """How much the area of each method changes with the angle.
 
     Args:
-        table: Rows at all angles.
-        unturned: Rows at no angle, from other samples each time.
+        turned: Rows at all angles, from the same samples turned.
+        fresh: Rows at all angles, from new samples at each.
+        alone: Rows at no angle, from other samples each time.
 
     Returns:
-        A frame with method; mean, least and most of the certified area; its spread over the
-        angles, and over samples alone; that of the exact area over the angles; and gap, the
-        largest share of an exact area that the certified one lacks.
+        A frame with method; mean, least and most of the exact area, samples turned; its spread;
+        that of the certified area of the same rows, with new samples at each angle, and over
+        samples alone; and gap, the largest share of an exact area that a certified one lacks.
     """
     found = []
-    for name, rows in table.groupby("method", sort=False):
+    for name, rows in turned.groupby("method", sort=False):
         certified, exact = rows[list(AREAS)].to_numpy(dtype=float).T
-        alone = unturned.loc[unturned["method"] == name, "certified_area"].to_numpy(dtype=float)
+        new, same = (
+            one.loc[one["method"] == name, "certified_area"].to_numpy(dtype=float)
+            for one in (fresh, alone)
+        )
         found.append(
             {
                 "method": name,
-                "mean": certified.mean(),
-                "least": certified.min(),
-                "most": certified.max(),
-                "angles": spread(certified),
-                "samples": spread(alone),
+                "mean": exact.mean(),
+                "least": exact.min(),
+                "most": exact.max(),
                 "exact": spread(exact),
+                "certified": spread(certified),
+                "new": spread(new),
+                "alone": spread(same),
                 "gap": float((1 - certified / exact).max()),
             }
         )
@@ -68,20 +73,21 @@ def spreads(table: pd.DataFrame, unturned: pd.DataFrame) -> pd.DataFrame:
 
 def spreads_text(found: pd.DataFrame) -> str:
     """`spreads` as text."""
-    sizes, shares = ("mean", "least", "most"), ("angles", "samples", "exact", "gap")
+    sizes, shares = ("mean", "least", "most"), ("exact", "certified", "new", "alone", "gap")
     header = (
-        *("method", "mean area", "least", "most", "spread over angles", "over samples alone"),
-        *("of exact area", "largest gap"),
+        *("method", "mean exact area", "least", "most", "spread", "of certified area"),
+        *("with new samples", "not turned", "largest gap"),
     )
     body = [
         (
             label(one["method"]),
             *(f"{floor_to(one[name], 5):.5f}" for name in sizes),
-            *(f"{100 * one[name]:.1f} %" for name in shares),
+            *(f"{100 * one[name]:.3f} %" for name in shares),
         )
         for one in found.to_dict("records")
     ]
-    return f"certified areas; spread: (most - least) / mean\n{aligned([header, *body])}"
+    title = "areas, samples turned with data and network; spread: (most - least) / mean"
+    return f"{title}\n{aligned([header, *body])}"
 
 
 def checks(table: pd.DataFrame) -> str:
@@ -93,20 +99,4 @@ def checks(table: pd.DataFrame) -> str:
         f"{table['changed'].sum()} of {table['points'].sum():,} points inside certified regions "
         "have an exact probability of the class of at most 1/2; the smallest is "
         f"{floor_to(smallest, 4):.4f}"
-    )
-
-
-def turned_text(plain: pd.DataFrame, turned: pd.DataFrame) -> str:
-    """By how much exact areas change where the samples are turned with data and network.
-
-    Args:
-        plain: Rows at no angle.
-        turned: Rows of the same methods at another angle, from the same samples turned.
-    """
-    before = plain.set_index("method")["exact_area"]
-    ratio = turned.set_index("method")["exact_area"] / before
-    changes = [f"{label(str(name))} {100 * (ratio[name] - 1):+.3f} %" for name in before.index]
-    angle = turned["angle"].iloc[0]
-    return f"exact areas at {angle:g} degrees against 0, samples turned as well: " + ", ".join(
-        changes
     )

@@ -42,13 +42,17 @@ def _pass(line: Mapping[str, Any], frame: pd.DataFrame) -> list[Cell]:
     before, after = (average_certified_radius(own, metric) for metric in ("proxy", "sound"))
     sizes = [f"{tables.floor_to(size, 3):.3f}" for size in (before, after)]
     kept = f"{100 * tables.floor_to(after / before, 3):.1f}" if before else "–"
-    counts = [str(line[name]) for name in ("regions", "pairs", "conflicts")]
+    counts = [f"{line[name]:,}" for name in ("regions", "pairs", "conflicts")]
     return [Cell(text) for text in (*counts, *sizes, kept)]
 
 
 def _nearest(frame: pd.DataFrame) -> Table:
     """The pairs of regions that come closest to each other, or overlap most."""
-    found = frame.loc[frame["nearest_conflict"].notna()].nsmallest(_NEAREST, "mu")
+    found = frame.loc[frame["nearest_conflict"].notna()].sort_values("mu", kind="stable")
+    # Two regions that are nearest to each other are one pair.
+    pairs = found[["index", "nearest_conflict"]].to_numpy(float)
+    pairs = found.assign(low=pairs.min(1), high=pairs.max(1))
+    found = found.loc[~pairs.duplicated(["run", "method", "low", "high"])].head(_NEAREST)
     rows = [
         [
             Cell(label(one["method"])),
@@ -64,7 +68,7 @@ def _nearest(frame: pd.DataFrame) -> Table:
     header = ("method", "run", "image", "and image", "μ", "witness", "proxy radius", "sound")
     note = "μ: factor by which both regions scale until they touch; below 1 they overlap."
     return Table(
-        "nearest pairs",
+        "Nearest pairs",
         header,
         rows,
         note,

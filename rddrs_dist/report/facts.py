@@ -1,8 +1,10 @@
-"""What a report tells in tables: provenance, radii, cost, endings, conflicts."""
+"""What a report tells in tables: provenance, radii, cost, endings."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ import pandas as pd
 from rddrs_dist.report.charts import is_log_line
 from rddrs_dist.results import tables
 from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.logs.marks import is_log, marks, printed
+from rddrs_dist.results.logs.marks import marks, printed
 from rddrs_dist.results.metrics import available
 from rddrs_dist.results.schema import ABSTAIN
+from rddrs_dist.results.status import progress
 from rddrs_dist.results.styles import label
-from rddrs_dist.run.events import read_events
 
-_SLOWEST = 10
+_NUMBER = re.compile(r"[-\d.,:e+]+|–|inf|nan")
 _RADII_NOTE = (
     "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
-    "radius R. Floored, never rounded; ★ largest of its column (logs of rounded radii have none)."
+    "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
+    "rounded radii have none)."
 )
 
 
@@ -32,10 +35,12 @@ class Cell:
     Attributes:
         text: What is printed.
         best: Whether it is the best of its column.
+        value: What competes for that, before flooring; None where nothing does.
     """
 
     text: str
     best: bool = False
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,32 @@ class Table:
     metric: str | None = None
     methods: Sequence[str] = field(default=())
 
+    @property
+    def words(self) -> list[bool]:
+        """Whether each column holds words, which start at the left, and not numbers."""
+        columns = zip(*self.rows, strict=True)
+        return [not all(_NUMBER.fullmatch(cell.text) for cell in own) for own in columns]
 
-def provenance(frame: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Configuration and hashes of each run, as (folder, (name, value)s)."""
+
+def provenance(
+    frame: pd.DataFrame, calls: pd.DataFrame
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """How each run was made: configuration, hashes, time and machines.
+
+    Args:
+        frame: Rows as `read_many` returns them.
+        calls: Those of `attempts.events`.
+
+    Returns:
+        (folder, (name, value)s).
+    """
     found = []
     for folder, attrs in frame.attrs["runs"].items():
         config: Mapping[str, Any] = attrs["config"]
         settings = config.get("settings") or {}
         plain = {name: value for name, value in config.items() if name != "settings"}
-        facts = {"run_id": attrs["run_id"], "complete": attrs["complete"]} | plain
+        facts = {"run_id": attrs["run_id"], "complete": attrs["complete"]}
+        facts |= _making(Path(folder), calls.loc[calls["run"] == folder]) | plain
         facts |= attrs["metadata"]
         facts |= {
             f"{method}.{name}": value
@@ -75,6 +97,24 @@ def provenance(frame: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
         }
         found.append((folder, [(name, _printed(value)) for name, value in facts.items()]))
     return found
+
+
+def _making(folder: Path, calls: pd.DataFrame) -> dict[str, Any]:
+    """When, on what machines and with how many actors a run was made, as far as it tells."""
+    told, known = {}, progress(folder)
+    if len(calls):
+        told["first call"] = _moment((calls["ended"] - calls["seconds"]).to_numpy().min())
+        told["last call"] = _moment(calls["ended"].to_numpy().max())
+        told["machines"] = sorted(set(calls["node"]) - {""})
+    if known:
+        told["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
+        told["actors"] = f"{known['actors']} of {known['wanted']}"
+    return told
+
+
+def _moment(seconds: float) -> str:
+    """Unix time as a date."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _printed(value: Any) -> str:
@@ -117,7 +157,7 @@ def _starred(
     best = {name: own.loc[exact, name].max() for name in names}
     rows = [
         [Cell(known[line["method"]])]
-        + [Cell(_size(name, line[name]), _is_best(line, name, best, rounded)) for name in names]
+        + [_competing(name, line[name], best[name], line["method"] in rounded) for name in names]
         for line in own.to_dict("records")
     ]
     header = [
@@ -127,11 +167,11 @@ def _starred(
     return Table(title, header, rows, note, metric, own["method"].tolist())
 
 
-def _is_best(
-    line: Mapping[Any, Any], name: str, best: Mapping[str, float], rounded: Collection[str]
-) -> bool:
-    """Whether a line has the star of a column."""
-    return line["method"] not in rounded and 0 < line[name] == best[name]
+def _competing(name: str, value: float, best: float, rounded: bool) -> Cell:
+    """A radius or share with its star, if it has one."""
+    if rounded or not value > 0:
+        return Cell(_size(name, value))
+    return Cell(_size(name, value), value == best, float(value))
 
 
 def _size(name: str, value: float) -> str:
@@ -143,8 +183,8 @@ def _size(name: str, value: float) -> str:
     return f"{tables.floor_to(value, 3):.3f}"
 
 
-def cost(frame: pd.DataFrame) -> Table:
-    """Seconds per image of each method."""
+def cost(frame: pd.DataFrame) -> list[Table]:
+    """Seconds per image of each method; nothing of logs."""
     rows = []
     keys = [one for one in lines(frame) if not is_log_line(frame, *one)]
     for sigma, method in keys:
@@ -156,8 +196,8 @@ def cost(frame: pd.DataFrame) -> Table:
         numbers = (np.median(fit), np.median(certificate), np.max(both), np.sum(both) / 3600)
         samples = f"{float(np.mean(own['n'])):,.0f}"
         rows.append(
-            [Cell(text) for text in (label(method), f"{sigma:g}", str(len(own)), samples)]
-            + [Cell(f"{number:.3f}") for number in numbers]
+            [Cell(text) for text in (label(method), f"{sigma:g}", f"{len(own):,}", samples)]
+            + [Cell(f"{number:,.3f}") for number in numbers]
         )
     header = (
         *("method", "σ", "images", "samples of a certificate, mean", "fit s", "certify s"),
@@ -167,7 +207,8 @@ def cost(frame: pd.DataFrame) -> Table:
         "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is "
         "not in theirs. Images of a shard share its mean."
     )
-    return Table("", header, rows, note, methods=[method for _, method in keys])
+    whole = Table("", header, rows, note, methods=[method for _, method in keys])
+    return [whole] if rows else []
 
 
 def endings(frame: pd.DataFrame) -> Table:
@@ -177,17 +218,16 @@ def endings(frame: pd.DataFrame) -> Table:
         own = select(frame, method=method, sigma=sigma)
         abstained = own["prediction"].to_numpy() == ABSTAIN
         statuses = Counter(own["fit_status"].dropna())
-        ended = ", ".join(f"{statuses[name]} {name}" for name in sorted(statuses)) or "–"
+        ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses)) or "–"
         numbers = (
             np.sum(own["correct"].to_numpy(bool)),
             np.sum(~own["correct"].to_numpy(bool) & ~abstained),
             np.sum(abstained),
             own["error"].notna().sum(),
-            *(_total(own, name) for name in ("axes_beyond_domain", "others_inside")),
         )
-        rows.append(
-            [Cell(text) for text in (known[method], f"{sigma:g}", *map(str, numbers), ended)]
-        )
+        counts = [f"{number:,}" for number in numbers]
+        counts += [_total(own, name) for name in ("axes_beyond_domain", "others_inside")]
+        rows.append([Cell(text) for text in (known[method], f"{sigma:g}", *counts, ended)])
     header = (
         *("method", "σ", "right", "wrong", "abstained", "failed", "axes beyond the domain"),
         *("training images of another label inside", "how fits ended"),
@@ -198,42 +238,4 @@ def endings(frame: pd.DataFrame) -> Table:
 def _total(rows: pd.DataFrame, column: str) -> str:
     """Sum of a column of counts; a dash where some are not known."""
     values = rows[column].to_numpy(np.float64)
-    return "–" if np.isnan(values).any() else str(int(values.sum()))
-
-
-def attempts(frame: pd.DataFrame) -> Table:
-    """How often images were tried, and what came of it."""
-    rows = []
-    for folder, attrs in frame.attrs["runs"].items():
-        if is_log(attrs) or folder not in set(frame["run"]):
-            continue
-        events = read_events(Path(folder)).to_pandas()
-        counts = Counter(events["outcome"])
-        again = events.loc[events["outcome"] != "done", "index"].nunique()
-        numbers = (
-            len(events),
-            *(counts[name] for name in ("done", "failed", "late", "lost")),
-            again,
-        )
-        rows.append([Cell(folder), *(Cell(str(number)) for number in numbers)])
-    header = ("run", "attempts", "done", "failed", "late", "actor lost", "images tried again")
-    return Table("", header, rows, "An attempt is one image in one call of an actor.")
-
-
-def slowest(frame: pd.DataFrame) -> Table:
-    """The images that took longest."""
-    timed = frame.assign(seconds=frame["fit_seconds"] + frame["certify_seconds"])
-    timed = timed.loc[timed["count"].notna()]
-    rows = [
-        [
-            Cell(str(one["index"])),
-            Cell(label(one["method"])),
-            Cell(f"{one['sigma']:g}"),
-            Cell(f"{one['fit_seconds']:.2f}"),
-            Cell(f"{one['certify_seconds']:.2f}"),
-            Cell(one["fit_status"]),
-        ]
-        for one in timed.nlargest(_SLOWEST, "seconds").to_dict("records")
-    ]
-    header = ("image", "method", "σ", "fit s", "certify s", "fit ended")
-    return Table("", header, rows)
+    return "–" if np.isnan(values).any() else f"{int(values.sum()):,}"

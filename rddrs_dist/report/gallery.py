@@ -55,12 +55,14 @@ class Entry:
         image: The image itself.
         shown: One per method.
         spectrum: Semi-axes of the regions, and how far one can walk along some of them.
+        absent: Methods that are not in it, and why; empty where all are.
     """
 
     title: str
     image: Picture
     shown: Sequence[Shown]
     spectrum: go.Figure
+    absent: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +117,18 @@ def gallery(
             remarks.append(f"No images of {folder}: {error}.")
             continue
         if source.model is None:
-            remarks.append(f"Nothing was walked in {folder}: its network was not given.")
+            remarks.append(_not_walked(folder, attrs, networks))
         for index in _indices(own, chosen, folder):
             entries.append(_entry(own.loc[own["index"] == index], index, source))
     return entries, remarks
+
+
+def _not_walked(folder: str, attrs: dict[str, Any], networks: dict[str, nn.Module]) -> str:
+    """Why nothing was walked in a run."""
+    wanted = attrs["metadata"].get("weights_sha256", "")[:12]
+    given = ", ".join(sha256[:12] for sha256 in networks)
+    why = f"is none of those given, {given}" if given else "was not given (--checkpoints)"
+    return f"Nothing was walked in {folder}: its network, sha256 {wanted}, {why}."
 
 
 def _source(
@@ -156,10 +166,13 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
     image = torch.from_numpy(source.images.images[index][None])
     first = rows.iloc[0]
     axes_chart = spectrum.empty(image.numel())
-    shown = []
+    shown, absent = [], []
     for method in in_order(rows["method"].tolist()):
         row = rows.loc[rows["method"] == method].iloc[0].to_dict()
+        if row["prediction"] == ABSTAIN:
+            absent.append(f"{label(method)} (abstained)")
         if (method, index) not in source.scales:
+            absent.append(f"{label(method)} (no scale is stored)")
             continue
         noise = source.scales.noise(method, [index], source.images.event_shape)
         found = axes(noise)
@@ -167,7 +180,8 @@ def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
         eps = _drawn(index, image, noise, SAMPLES)
         axes_chart.add_traces(spectrum.lines(row, image, eps, found, source.model))
     title = f"image {index}, class {first['label']}, σ = {first['sigma']:g}"
-    return Entry(title, Picture(pictures.shown(image[0].numpy()), "image"), shown, axes_chart)
+    whole = Picture(pictures.shown(image[0].numpy()), "image")
+    return Entry(title, whole, shown, axes_chart, ", ".join(absent))
 
 
 def _shown(row: dict[str, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:

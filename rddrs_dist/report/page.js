@@ -5,6 +5,8 @@
   const palette = read("palette");
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
+  // A finger that drags wants the page to move, not the axes.
+  const finger = window.matchMedia("(pointer: coarse)");
   const all = (query, from = document) => [...from.querySelectorAll(query)];
   const off = new Set();
   const drawn = new Set();
@@ -22,9 +24,6 @@
 
   const coloured = (trace) => {
     const meta = trace.meta || {};
-    if (meta.methods) {
-      return { ...trace, marker: { ...trace.marker, color: meta.methods.map((m) => ink(m)) } };
-    }
     const colour = ink(meta.method);
     const found = { ...trace, visible: !off.has(meta.method) };
     if (trace.line) found.line = { ...trace.line, color: colour };
@@ -33,11 +32,19 @@
     return found;
   };
 
+  const still = (place) => finger.matches || Boolean(place.closest("#histograms, #cost"));
+
   const themed = (place) => {
     const { layout } = figures[place.dataset.figure];
-    const axis = { gridcolor: variable("--line"), linecolor: variable("--soft"), color: variable("--soft") };
+    const axis = {
+      fixedrange: still(place),
+      gridcolor: variable("--line"),
+      linecolor: variable("--soft"),
+      color: variable("--soft"),
+    };
     const found = {
       ...layout,
+      dragmode: still(place) ? false : "zoom",
       uirevision: document.getElementById("log").checked,
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -55,17 +62,30 @@
   };
 
   const draw = (place) => {
+    const { data, layout } = figures[place.dataset.figure];
+    if (!drawn.has(place) && layout.meta) told(place);
     drawn.add(place);
-    const { data } = figures[place.dataset.figure];
     return Plotly.react(place, data.map(coloured), themed(place), {
       responsive: true,
       displaylogo: false,
-      displayModeBar: place.closest("#histograms") ? false : "hover",
+      displayModeBar: still(place) ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
     });
   };
 
-  const redraw = () => drawn.forEach(draw);
+  const paint = () => {
+    for (const box of all("#methods input")) {
+      box.parentElement.style.setProperty("--colour", ink(box.dataset.method));
+    }
+    for (const strip of all(".strip")) {
+      strip.style.setProperty("--colour", ink(strip.dataset.method));
+    }
+  };
+
+  const redraw = () => {
+    paint();
+    drawn.forEach(draw);
+  };
 
   const seen = new IntersectionObserver(
     (entries) => {
@@ -81,10 +101,24 @@
     for (const place of drawn) if (place.offsetParent) Plotly.Plots.resize(place);
   };
 
+  // Of the methods that are shown, whatever is largest in a column before flooring has its star.
+  const star = (table) => {
+    const best = new Map();
+    for (const cell of all("tr:not([hidden]) [data-value]", table)) {
+      best.set(cell.cellIndex, Math.max(best.get(cell.cellIndex) || 0, cell.dataset.value));
+    }
+    for (const cell of all("[data-value]", table)) {
+      const found = Number(cell.dataset.value) === best.get(cell.cellIndex);
+      cell.classList.toggle("best", found);
+      cell.lastElementChild.hidden = !found;
+    }
+  };
+
   for (const box of all("#methods input")) {
     box.addEventListener("change", () => {
       off[box.checked ? "delete" : "add"](box.dataset.method);
       for (const part of all("main [data-method]")) part.hidden = off.has(part.dataset.method);
+      all("#curves table").forEach(star);
       redraw();
     });
   }
@@ -97,9 +131,10 @@
     redraw();
   });
   system.addEventListener("change", redraw);
+  finger.addEventListener("change", redraw);
   window.addEventListener("beforeprint", () => all(".plot").forEach((place) => place.offsetParent && draw(place)));
 
-  for (const strip of all(".strip")) strip.style.setProperty("--colour", palette[strip.dataset.method]);
+  paint();
   const first = document.querySelector("#metrics input:checked");
   if (first) choose(first.value);
   all(".plot").forEach((place) => seen.observe(place));

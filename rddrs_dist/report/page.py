@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from rddrs_dist.report import charts, facts
+from rddrs_dist.report import attempts, charts, facts
 from rddrs_dist.report.conflicts import conflicts
 from rddrs_dist.report.gallery import Entry
 from rddrs_dist.results import parts
@@ -19,7 +19,7 @@ from rddrs_dist.results.caption import caption
 from rddrs_dist.results.metrics import METRICS, available
 from rddrs_dist.results.tables import TITLES
 
-_FILES = ("html", "css", "js")
+_FILES = ("page.html", "page.css", "hover.js", "page.js")
 
 
 @dataclass
@@ -51,13 +51,13 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         entries: Images of the gallery.
         remarks: What the gallery lacks, and why.
     """
-    figures, known = _Figures([]), charts.looks_of(frame)
+    figures, known, calls = _Figures([]), charts.looks_of(frame), attempts.events(frame)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     folder = resources.files("rddrs_dist.report")
-    html, style, script = (folder.joinpath(f"page.{end}").read_text("utf-8") for end in _FILES)
+    html, style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in _FILES)
     return environment.from_string(html).render(
         style=style,
-        script=script,
+        scripts=scripts,
         plotly=get_plotlyjs(),
         title=f"Certified robustness, {frame.attrs['dataset'] or 'unnamed data'}",
         caption=caption(frame, metrics=available(frame)),
@@ -67,13 +67,13 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         curves=charts.curve_charts(frame),
         radii=facts.at_radii(frame),
         histograms=charts.histogram_charts(frame),
-        cost=[charts.cost_chart(frame)],
-        costs=[facts.cost(frame)],
+        cost=charts.cost_charts(frame),
+        costs=facts.cost(frame),
         endings=[facts.endings(frame)],
-        attempts=[facts.attempts(frame)],
-        slowest=[facts.slowest(frame)],
+        attempts=attempts.attempts(frame, calls),
+        slowest=attempts.slowest(frame, calls),
         conflicts=conflicts(frame),
-        provenance=facts.provenance(frame),
+        provenance=facts.provenance(frame, calls),
         entries=entries,
         remarks=remarks,
         place=figures.place,

@@ -10,17 +10,21 @@ from torch import Tensor, nn
 
 from rddrs_dist.report.charts import dashes, frame_of
 from rddrs_dist.report.walk import MULTIPLES, Axes, reach
+from rddrs_dist.results.curves import METHOD_ORDER
 from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.results.styles import label, looks
 from rddrs_dist.results.tables import floor_to
 
-_WALKED = 5  # axes of each region, evenly by rank
+_WALKED = 16  # axes of each region, evenly by the logarithm of their rank
+_APART = 0.02  # decades of rank between the markers of two methods
 
 
 def empty(d: int) -> go.Figure:
     """A figure for semi-axes of images of d elements, with the diameter of their domain."""
     figure = frame_of(x="rank of the axis, widest first", y="semi-axis, pixels")
+    figure.update_layout(hoverdistance=-1)  # ranks are far apart at the left
     diameter = math.sqrt(d)
+    figure.update_xaxes(type="log", dtick=1, range=[-0.1, math.log10(d) + 0.1])
     figure.update_yaxes(type="log", dtick=1, range=[-2, math.log10(100 * diameter)])
     figure.add_hline(y=diameter, line={"width": 1, "dash": "dot", "color": "#888888"})
     figure.add_annotation(
@@ -38,7 +42,7 @@ def empty(d: int) -> go.Figure:
 def lines(
     row: dict[str, Any], image: Tensor, eps: Tensor, found: Axes, model: nn.Module | None
 ) -> list[go.Scatter]:
-    """Semi-axes of the region of one method, and walks along some.
+    """Semi-axes of the region of one method, and walks along some; nothing of an abstention.
 
     Args:
         row: Of the image and method.
@@ -65,27 +69,33 @@ def lines(
 def _walks(
     row: dict[str, Any], image: Tensor, eps: Tensor, found: Axes, model: nn.Module
 ) -> go.Scatter:
-    """How far the class stays along some axes, both ways."""
+    """How far the class stays along some axes."""
     d, name = len(found.lengths), label(row["method"])
-    ranks = np.unique(np.linspace(0, d - 1, _WALKED).round().astype(int))
+    ranks = np.unique(np.geomspace(1, d, _WALKED).round().astype(int)) - 1
     held = []
     for rank in ranks:
         unit = found.direction(rank)
         step = torch.from_numpy(unit * found.lengths[rank] * row["radius"]).view(image.shape[1:])
-        ways = [reach(model, image, eps, row["prediction"], w * step.float()) for w in (1, -1)]
-        held.append(min(ways))
+        held.append(reach(model, image, eps, row["prediction"], step.float()))
     semi = row["radius"] * found.lengths[ranks]
+    # Of a ball every direction is an axis.
+    places = [f"axis {k + 1}" if found.directions is not None else "at random" for k in ranks]
+    told = map(_reached, held, semi)
     return go.Scatter(
-        x=ranks + 1,
+        x=(ranks + 1) * 10 ** _shift(row["method"]),
         y=semi * np.maximum(held, MULTIPLES[0]),
-        customdata=[
-            _reached(multiple, length) for multiple, length in zip(held, semi, strict=True)
-        ],
+        customdata=[f"{place}: {text}" for place, text in zip(places, told, strict=True)],
         mode="markers",
-        marker={"size": 9, "symbol": [_symbol(multiple) for multiple in held]},
+        marker={"size": 8, "symbol": [_symbol(multiple) for multiple in held]},
         meta={"method": row["method"]},
-        hovertemplate=f"<b>{name}</b>, axis %{{x}}: %{{customdata}}<extra></extra>",
+        hovertemplate=f"<b>{name}</b>, %{{customdata}}<extra></extra>",
     )
+
+
+def _shift(method: str) -> float:
+    """Decades by which the markers of a method stand aside, so that none hides another."""
+    known = METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
+    return _APART * (known - (len(METHOD_ORDER) - 1) / 2)
 
 
 def _four_digits(length: float) -> str:
@@ -100,7 +110,7 @@ def _reached(multiple: float, length: float) -> str:
         return "the class has changed at the border"
     further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
     reached = _four_digits(multiple * length)
-    return f"the class stays up to {multiple:g} times {further} ({reached})"
+    return f"the class stays up to {floor_to(multiple, 2):g} times {further} ({reached})"
 
 
 def _symbol(multiple: float) -> str:

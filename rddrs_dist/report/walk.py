@@ -12,6 +12,7 @@ from rddrs_dist.smoothing.sample import one_hot
 
 MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SAMPLES = 100
+_HALVINGS = 3  # of the last factor of two, which leave 9 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,11 @@ def axes(noise: Noise) -> Axes:
 
 @torch.no_grad()
 def reach(model: nn.Module, image: Tensor, eps: Tensor, target: int, step: Tensor) -> float:
-    """The largest of `MULTIPLES` of a step up to which the most frequent class stays.
+    """The largest multiple of a step, there and back, up to which the most frequent class stays.
 
-    An estimate with the same few samples of noise at all points: a picture, not a certificate.
-    What lies between two multiples is not looked at.
+    First `MULTIPLES` are tried, then halves of the interval in which the class changes, on a
+    logarithmic scale. An estimate with the same few samples of noise at all points: a picture, not
+    a certificate. A class that changes and comes back between two multiples is not seen.
 
     Args:
         model: Maps (N, *event) to logits.
@@ -63,12 +65,27 @@ def reach(model: nn.Module, image: Tensor, eps: Tensor, target: int, step: Tenso
         step: (*event), a displacement.
 
     Returns:
-        The multiple; 0 where the class has changed at the first.
+        The multiple, the smaller of both directions; 0 where the class has changed at the first.
     """
-    held = 0.0
-    for multiple in MULTIPLES:
-        votes = one_hot(model(image + multiple * step + eps)).sum(0)
-        if int(votes.argmax()) != target or not int(votes[target]):
-            break
-        held = multiple
+
+    def stays(multiple: float) -> bool:
+        return all(
+            _wins(model(image + sign * multiple * step + eps), target) for sign in (1.0, -1.0)
+        )
+
+    changes = next((multiple for multiple in MULTIPLES if not stays(multiple)), None)
+    if changes is None:
+        return MULTIPLES[-1]
+    held = changes / 2
+    if changes == MULTIPLES[0]:
+        return 0.0
+    for _ in range(_HALVINGS):
+        middle = (held * changes) ** 0.5
+        held, changes = (middle, changes) if stays(middle) else (held, middle)
     return held
+
+
+def _wins(logits: Tensor, target: int) -> bool:
+    """Whether a class is the most frequent answer."""
+    votes = one_hot(logits).sum(0)
+    return int(votes.argmax()) == target and int(votes[target]) > 0

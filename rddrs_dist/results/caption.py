@@ -29,7 +29,8 @@ def caption(frame: pd.DataFrame, cuts: Sequence[str] = (), metrics: Sequence[str
     budget = f"n₀ = {_values(frame, 'n0')}, n = {_values(frame, 'n')}"
     noise = f"σ = {_values(frame, 'sigma')}; {budget}, α = {_values(frame, 'alpha')}"
     band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
-    told = [f"Data set: {dataset}; {noise}; {_image_counts(frame)}.", f"Shaded: {band}."]
+    told = [f"Data set: {dataset}; {noise}; {_image_counts(frame)}.", *_not_known(frame)]
+    told.append(f"Shaded: {band}.")
     if cuts:
         told.append(
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
@@ -53,7 +54,18 @@ def _values(frame: pd.DataFrame, name: str) -> str:
     texts = [f"{value:,}" for value in sorted(set(map(kind, known.tolist())))]
     if name == "n" and len(texts) > _FEW:  # images stopped at looks
         texts = [f"{texts[0]} to {texts[-1]}"]
-    return ", ".join(texts + ["unknown"] * (len(known) < len(frame)))
+    return ", ".join(texts) or "unknown"
+
+
+def _not_known(frame: pd.DataFrame) -> list[str]:
+    """Says which of the values above are not known of which lines: logs lack them."""
+    lacking: dict[str, list[str]] = {}
+    for name, printed in (("n0", "n₀"), ("n", "n"), ("alpha", "α")):
+        null = frame[name].isna().to_numpy()
+        methods = sorted(set(frame.loc[null, "method"].tolist()))
+        if methods and not null.all():
+            lacking.setdefault(", ".join(methods), []).append(printed)
+    return [f"Not known of {methods}: {', '.join(names)}." for methods, names in lacking.items()]
 
 
 def _changed_settings(frame: pd.DataFrame) -> list[str]:

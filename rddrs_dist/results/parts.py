@@ -62,12 +62,27 @@ def read_part(path: Path) -> pa.Table:
     part = _upgraded(read_table(path))
     metadata = read_metadata(part.schema)
     version = metadata.get("schema_version")
-    if not part.schema.equals(layout(metadata)) or version != str(SCHEMA_VERSION):
+    wanted = layout(metadata)
+    if not part.schema.equals(wanted) or version != str(SCHEMA_VERSION):
+        same = version == str(SCHEMA_VERSION)
+        got = f" with {_difference(part.schema, wanted)}" if same else ""
         raise ValueError(
             f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
-            f"{version} with {len(part.schema)} columns; read it with the code that wrote it"
+            f"{version}{got}; read it with the code that wrote it"
         )
     return part
+
+
+def _difference(got: pa.Schema, wanted: pa.Schema) -> str:
+    """What tells columns from those that are wanted."""
+    lacking = [f"no {name}" for name in wanted.names if name not in got.names]
+    more = [name for name in got.names if name not in wanted.names]
+    types = [
+        f"{name} as {got.field(name).type}{'' if got.field(name).nullable else ', never null'}"
+        for name in wanted.names
+        if name in got.names and not got.field(name).equals(wanted.field(name))
+    ]
+    return ", ".join(lacking + more + types) or "columns in another order"
 
 
 def read_table(path: Path) -> pa.Table:

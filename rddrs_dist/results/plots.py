@@ -160,8 +160,12 @@ def _panel(ax: Axes, panel: list[Curve], whole: list[Curve], how: Mapping[str, L
 def _cut(ax: Axes, panel: list[Curve], how: Mapping[str, Look]) -> str:
     """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
     end, largest = axis_end(panel), max(float(one.radii[-2]) for one in panel)
+    if largest == 0:
+        ax.set_xlim(0, 1)
+        ax.text(0.5, 0.5, "nothing certified", ha="center", transform=ax.transAxes)
+        return ""
     if end == 0 or largest <= _SLACK * end:
-        ax.set_xlim(0, 1.03 * max(largest, 1e-6))
+        ax.set_xlim(0, 1.03 * largest)
         return ""
     beyond, reached, one = max(
         ((_beyond(one, end), float(one.radii[-2]), one) for one in panel), key=lambda own: own[:2]

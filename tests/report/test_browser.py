@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from rddrs_dist import cli
+from rddrs_dist.results import read, tables
+from rddrs_dist.results.curves import METHOD_ORDER
+from rddrs_dist.results.metrics import certified
+from rddrs_dist.results.styles import label
 from tests.small_run import Made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -59,6 +64,35 @@ def until(page: WebDriver, script: str, wanted) -> None:
     assert page.execute_script(script) == wanted
 
 
+@contextmanager
+def phone(page: WebDriver) -> Iterator[None]:
+    """A small screen and a finger."""
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        yield
+    finally:
+        page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def middle(page: WebDriver, selector: str) -> tuple[float, float]:
+    """Scrolls something into the middle of the window; where it is then, in pixels."""
+    script = """const place = document.querySelector(arguments[0]);
+        place.scrollIntoView({block: 'center'});
+        const box = place.getBoundingClientRect();
+        return [box.x + box.width / 2, box.y + box.height / 2]"""
+    x, y = page.execute_script(script, selector)
+    return x, y
+
+
+def touch(page: WebDriver, kind: str, *points: tuple[float, float]) -> None:
+    """A touch as a browser gets it from a screen."""
+    known = [{"x": x, "y": y} for x, y in points]
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": known})
+
+
 def press(page: WebDriver, selector: str) -> None:
     """Clicks, wherever on the page that is."""
     page.execute_script("arguments[0].click()", page.find_element(By.CSS_SELECTOR, selector))
@@ -83,6 +117,37 @@ def test_a_method_can_be_switched_off_and_on(page):
     press(page, "#methods input[data-method=ancer]")
     until(page, f"{VISIBLE}.includes('ancer')", True)
     assert line.is_displayed()
+
+
+def test_without_the_best_method_the_next_best_has_the_star(page):
+    stars = """return [...document.querySelectorAll('#curves .table:not([hidden]) tbody tr')]
+        .filter(row => row.offsetParent && row.cells[1].matches('.best'))
+        .map(row => row.cells[0].textContent)"""
+    shown = """return [...document.querySelectorAll('#curves .best span')]
+        .filter(star => star.offsetParent && star.closest('td').cellIndex === 1).length"""
+    (first,) = page.execute_script(stars)
+    names = {label(name): name for name in METHOD_ORDER}
+    press(page, f"#methods input[data-method={names[first]}]")
+    (second,) = page.execute_script(stars)
+    assert second != first and page.execute_script(shown) == 1
+    press(page, f"#methods input[data-method={names[first]}]")
+    assert page.execute_script(stars) == [first]
+
+
+def test_cost_and_slowest_images_are_those_of_the_methods_that_are_shown(page):
+    middle(page, "#cost .plot")
+    bars = """return [...new Set(document.querySelector('#cost .plot').data
+        .filter(bar => bar.visible !== false).map(bar => bar.y[0]))]"""
+    until(page, "return Boolean(document.querySelector('#cost .plot').data)", True)
+    assert page.execute_script(bars) == [label(name) for name in METHOD_ORDER]
+    slow = """return [...document.querySelectorAll('#slowest tbody tr')]
+        .filter(row => row.offsetParent).map(row => row.cells[1].textContent)"""
+    slowest, *_ = page.execute_script(slow)
+    switch = {label(name): name for name in METHOD_ORDER}[slowest]
+    press(page, f"#methods input[data-method={switch}]")
+    until(page, f"{bars}.includes('{slowest}')", False)
+    assert slowest not in page.execute_script(slow)
+    press(page, f"#methods input[data-method={switch}]")
 
 
 def test_another_radius_can_be_chosen(page):
@@ -110,12 +175,59 @@ def test_the_axis_can_be_logarithmic(page):
     until(page, kind, "linear")
 
 
+@pytest.mark.parametrize("share", [0.03, 0.4, 0.97])
+def test_hovering_tells_what_the_curves_are_at_that_radius(page, original, share):
+    place = "#curves .chart:not([hidden]) .plot"
+    until(page, f"return Boolean(document.querySelector('{place}')._fullLayout)", True)
+    _, y = middle(page, place)
+    left, width = page.execute_script(f"""const place = document.querySelector('{place}');
+        const {{ _offset, _length }} = place._fullLayout.xaxis;
+        return [place.getBoundingClientRect().left + _offset, _length]""")
+    at = {"type": "mouseMoved", "x": left + share * width, "y": y}
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", at)
+    box = page.find_element(By.CSS_SELECTOR, "#curves .chart:not([hidden]) .told")
+    title, *lines = box.text.splitlines()
+    radius = float(title.removeprefix("radius "))
+    end = page.execute_script(
+        f"return document.querySelector('{place}')._fullLayout.xaxis.range[1]"
+    )
+    assert radius == pytest.approx(share * end, abs=2 * end / width)
+    frame = read(original.folder)
+    assert [line.split(":")[0] for line in lines] == [label(name) for name in METHOD_ORDER]
+    for line, name in zip(lines, METHOD_ORDER, strict=True):
+        reached = sum(certified(frame.loc[frame["method"] == name], "proxy") >= radius)
+        share_of = tables.floor_to(100 * reached / 6, 1)
+        assert line.startswith(f"{label(name)}: {reached} of 6: {share_of:.1f} %, at least")
+
+
+def test_a_histogram_tells_how_many_images_a_bin_holds(page):
+    place = "#histograms .chart:not([hidden]) .plot"
+    middle(page, place)
+    until(page, f"return Boolean(document.querySelector('{place}')._fullLayout)", True)
+    _, y = middle(page, place)
+    drawn = """const place = document.querySelector(arguments[0]);
+        const trace = place._fullData[0], axis = place._fullLayout.xaxis;
+        const bin = [...trace.y].findLastIndex((count) => count > 0);
+        const left = place.getBoundingClientRect().left + axis._offset;
+        return [left + axis.d2p(trace.x[bin]), trace.y[bin], place.layout.meta.bins[bin - 1]]"""
+    x, count, text = page.execute_script(drawn, place)
+    page.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+    box = page.find_element(By.CSS_SELECTOR, "#histograms .chart:not([hidden]) .told")
+    title, first, *_ = box.text.splitlines()
+    assert title == text and first == f"RS: {count}"
+
+
 def test_light_and_dark(page):
     ground = "return getComputedStyle(document.body).backgroundColor"
+    colours = """return ['#methods label:last-of-type', '.strip:last-of-type'].map(one =>
+        document.querySelector(one).style.getPropertyValue('--colour'))"""
+    seen = []
     for value in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": value}
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         until(page, ground, {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}[value])
+        seen += [page.execute_script(colours)]
+    assert seen == [["rgba(170,63,143,1)"] * 2, ["rgba(204,140,188,1)"] * 2]
     text = """return document.querySelector('#curves .chart:not([hidden]) .plot')
         ._fullLayout.font.color"""
     until(page, text, "#e8eaed")
@@ -125,12 +237,24 @@ def test_light_and_dark(page):
 
 
 def test_a_narrow_window_needs_no_scrolling_sideways(page):
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(page):
         until(page, "return document.documentElement.scrollWidth <= 400", True)
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("section", ["#curves", "#gallery", "#histograms", "#cost"])
+def test_a_finger_scrolls_past_a_figure(page, section):
+    place = f"{section} .plot:not([hidden] *)"
+    with phone(page):
+        middle(page, place)
+        drawn = f"return document.querySelector('{place}')._fullLayout?.dragmode"
+        until(page, drawn, False)
+        x, y = middle(page, place)
+        before = page.execute_script("return scrollY")
+        touch(page, "touchStart", (x, y))
+        for step in range(1, 9):
+            touch(page, "touchMove", (x, y - 20 * step))
+        touch(page, "touchEnd")
+        until(page, f"return scrollY > {before + 80}", True)
 
 
 def test_nothing_was_fetched_and_nothing_complained(page):

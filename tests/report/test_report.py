@@ -80,7 +80,7 @@ def test_drawn_curves_and_what_is_printed_on_hovering_are_never_above_the_truth(
     (curve,) = [
         trace
         for trace in figures(page)[0]["data"]
-        if trace["meta"]["method"] == "rs" and "hovertemplate" in trace
+        if trace["meta"]["method"] == "rs" and "customdata" in trace
     ]
     radii, drawn = numbers(curve["x"]), numbers(curve["y"])
     counts, shares, below = numbers(curve["customdata"]).T
@@ -116,8 +116,20 @@ def test_names_cannot_end_the_script_or_become_markup():
 def test_histograms_hold_every_image_once():
     rows = sized([0.5, 1.0, 2.0, -1.0]) + [abstention(4)]
     proxy = [one for one in charts.histogram_charts(framed(rows)) if one.metric == "proxy"]
-    (bar,) = proxy[0].figure.data
-    assert len(proxy) == 1 and bar.y.tolist()[0] == 2 and sum(bar.y) == 5
+    (outline,) = proxy[0].figure.data
+    assert len(proxy) == 1 and outline.y.tolist()[1] == 2 and sum(outline.y) == 5
+    bins = proxy[0].figure.layout.meta["bins"]
+    assert bins[0] == "none" and len(bins) == len(outline.y) - 2
+
+
+def test_histograms_are_outlines_on_an_axis_of_whole_numbers():
+    for images in (1, 3, 17, 130):
+        rows = sized([1.0] * images) + sized([2.0] * images, "ancer")
+        chart = charts.histogram_charts(framed(rows))[0].figure
+        assert {trace.line.shape for trace in chart.data} == {"hvh"}
+        assert len({trace.line.dash for trace in chart.data}) == 2
+        step = chart.layout.yaxis.dtick
+        assert step == int(step) >= 1 and 2 <= max(2, images) / step <= max(4, step)
 
 
 def test_bins_hold_the_smallest_and_the_largest():
@@ -163,7 +175,7 @@ def test_the_soundness_pass_is_told(made, capsys, tmp_path):
     sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})
     assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
-    assert "<td>12345</td><td>7</td>" in page and "0.2500" in page
+    assert "<td>12,345</td><td>7</td>" in page and "0.2500" in page
     assert "Sound proxy radius" in page
 
 

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
-from rddrs_dist.report import pictures
+from rddrs_dist.report import gallery, pictures
 from rddrs_dist.report.walk import MULTIPLES, axes, reach
+from rddrs_dist.results import read_many
+from rddrs_dist.results.schema import ABSTAIN
 from tests.oracles import Linear
 
 SHAPE = (1, 2, 3)
@@ -40,8 +42,11 @@ def test_a_walk_ends_where_the_class_does():
     model, image = Linear(direction, b=-5.0), torch.zeros(1, *SHAPE)
     eps = 0.1 * torch.randn(100, *SHAPE, generator=torch.Generator().manual_seed(1))
     step = direction.view(SHAPE)
-    assert reach(model, image, eps, 0, -step) == 4.0  # at 8 it is beyond -5
-    assert reach(model, image, eps, 0, step) == MULTIPLES[-1]
+    for way in (step, -step):  # the class changes in one of the two directions, at 5
+        assert 5 / 2**0.125 - 0.1 < reach(model, image, eps, 0, way) < 5.1
+    assert 5 / 4 / 2**0.125 - 0.1 < reach(model, image, eps, 0, 4 * step) < 5.1 / 4
+    across = torch.tensor([0.0, 1, 0, 0, 0, 0]).view(SHAPE)
+    assert reach(model, image, eps, 0, across) == MULTIPLES[-1]
     assert reach(model, image, eps, 0, -6 * step) == 0.0
     assert reach(model, image, eps, 1, step) == 0.0
 
@@ -57,7 +62,30 @@ def test_samples_that_overflow_do_not_vote():
 
     image, step = torch.zeros(1, *SHAPE), torch.ones(SHAPE) / 6**0.5
     eps = torch.zeros(10, *SHAPE)
-    assert reach(Overflowing(), image, eps, 0, step) == 1.0
+    assert reach(Overflowing(), image, eps, 0, step) == pytest.approx(2**0.5)  # 1.54 is beyond
+
+
+def test_walks_are_spread_over_ranks_and_markers_do_not_hide_each_other(original):
+    frame = read_many([original.folder])
+    (entry,), _ = gallery(frame, [0], [original.checkpoint], None)
+    marks = {one.meta["method"]: one for one in entry.spectrum.data if one.mode == "markers"}
+    places = np.sort(np.concatenate([np.log10(one.x) for one in marks.values()]))
+    assert len(marks) == 5 and np.diff(places).min() > 0.012
+    for name, one in marks.items():
+        assert len(one.x) >= 12 and one.x.min() < 2 and one.x.max() > 50
+        texts = [text.split(":")[0] for text in one.customdata]
+        alone = texts == ["at random"] * len(texts)
+        assert alone == (name in ("rs", "ddrs")), name
+
+
+def test_a_method_that_abstained_is_named_beside_the_figure(original):
+    frame = read_many([original.folder])
+    lost = (frame["method"] == "ancer") & (frame["index"] == 0)
+    frame.loc[lost, ["prediction", "radius"]] = [ABSTAIN, 0.0]
+    (entry,), _ = gallery(frame, [0], [], None)
+    assert entry.absent == "ANCER (abstained)"
+    drawn = {one.meta["method"] for one in entry.spectrum.data if one.meta}
+    assert drawn == {"rs", "ddrs", "rddrs", "rddrs_tr"}
 
 
 def pixels(uri: str) -> np.ndarray:

@@ -89,6 +89,12 @@ def test_a_broken_log_is_one_line_that_names_file_line_wanted_and_got(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_log_that_is_not_there_is_named_without_a_number_of_an_error(tmp_path):
+    with pytest.raises(ValueError, match="absent must be a log, got No such file") as why:
+        take(tmp_path / "absent", tmp_path / "out")
+    assert "Errno" not in str(why.value)
+
+
 def test_bytes_that_are_no_text_and_logs_of_two_kinds_are_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\x00\xfe\n")
     with pytest.raises(ValueError, match="bytes must be a log of text"):

@@ -39,7 +39,8 @@ def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_pa
     told = caption(mixed, metrics=["l2"])
     assert "Radii of cohen are those of a log, rounded to 3 significant digits there" in told
     assert "its network is not known" in told and "No " not in told
-    assert "n₀ = 100, unknown, n = 500, 1,000, α = 0.001, unknown" in told
+    assert "n₀ = 100, n = 500, 1,000, α = 0.001; " in told and "unknown" not in told
+    assert "Not known of cohen: n₀, α." in told
     names = {path.stem for path in plots.write(mixed, tmp_path / "figures")}
     assert names == {"curves-proxy", "curves-capped", "curves-l2"}
 

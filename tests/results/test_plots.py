@@ -17,7 +17,7 @@ from rddrs_dist.results.caption import caption
 from rddrs_dist.results.schema import table
 from rddrs_dist.results.styles import style
 
-from .rows import row, sized
+from .rows import abstention, row, sized
 
 
 def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) -> pd.DataFrame:
@@ -216,3 +216,11 @@ def test_the_caption_names_settings_that_are_not_the_default():
     usual["ddrs"] = {"steps": 7}  # not drawn
     wanted = "default setting: rddrs.gradient_samples = 1000, rddrs.step_lengths = 0.25."
     assert wanted in caption(frame)
+
+
+def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():
+    frame = table([abstention(k, capped_proxy_radius=0.0) for k in range(3)], {}).to_pandas()
+    frame.attrs.update(dataset="digits", complete=True)
+    (ax,) = plots.draw(frame, ["proxy"]).axes
+    assert [text.get_text() for text in ax.texts] == ["nothing certified"]
+    assert ax.get_xlim() == (0, 1)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -65,6 +66,18 @@ def test_a_part_of_an_earlier_version_reads_with_nulls_where_columns_are_new(tmp
     wanted = f"columns of schema version {SCHEMA_VERSION}, got version {version}"
     with pytest.raises(ValueError, match=wanted):
         read(out)
+
+
+def test_other_columns_are_named(tmp_path):
+    path = run(tmp_path, [row(3)]) / "part-00000.parquet"
+    part = pq.read_table(path)
+    changed = part.drop_columns(["radius"]).append_column("colour", pa.array(["red"]))
+    seeds = pa.array([0.5]).cast(pa.float32())
+    changed = changed.set_column(changed.schema.get_field_index("seed"), "seed", seeds)
+    pq.write_table(changed.replace_schema_metadata(part.schema.metadata), path)
+    wanted = f"version {SCHEMA_VERSION} with no radius, colour, seed as float; read"
+    with pytest.raises(ValueError, match=wanted):
+        read(tmp_path)
 
 
 def repeat(out: Path, **changes) -> Path:

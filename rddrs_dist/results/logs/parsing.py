@@ -46,8 +46,7 @@ def read_logs(paths: Sequence[Path]) -> Log:
 
     Raises:
         ValueError: If a file is none of the known logs, is cut off, holds a cell that is not what
-            its column wants or contradicts another, or an image comes twice.
-        OSError: If a file cannot be read.
+            its column wants or contradicts another, cannot be read, or an image comes twice.
     """
     if not paths:
         raise ValueError("a log is wanted, got no file; name one")
@@ -66,7 +65,12 @@ def read_logs(paths: Sequence[Path]) -> Log:
 
 def _read(path: Path) -> Log:
     """Reads one file."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{path} must be a log, got {parts.reason(error)}; name another file"
+        ) from error
     texts = _texts(path, content)
     kind = _format(path, texts[0])
     if len(texts) == 1:

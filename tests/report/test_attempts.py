@@ -1,0 +1,65 @@
+"""What a report tells of attempts: time that was lost is not hidden by what came after."""
+
+import pytest
+
+from rddrs_dist.report import attempts
+from rddrs_dist.results import read_many
+from rddrs_dist.run.events import EventLog
+from rddrs_dist.run.scheduler import Attempt, Job
+from rddrs_dist.run.shards import split
+from tests.small_run import Made
+
+
+@pytest.fixture
+def calls(made: Made):
+    """A shard of two that was late, its images alone, of which one was late twice more."""
+    from rddrs_dist import data
+
+    images = data.load("digits", "test")
+    (shard, *others) = split(images, [0, 40, 80, 120, 160, 200], 2)
+    first, second = shard.images_alone()
+    log = EventLog(made.folder)
+    late = "not done within 60 s"
+    for job, outcome, reason, seconds in (
+        (Job(shard), "late", late, 60.25),
+        (Job(first), "done", "", 7.0),
+        (Job(second), "late", late, 30.5),
+        (Job(second, failures=1), "late", late, 30.75),
+        (Job(second, resort=True), "done", "", 0.5),
+        *((Job(other), "done", "", 3.0 + k) for k, other in enumerate(others)),
+    ):
+        log.add(Attempt(job, "10.0.0.1", outcome, reason, seconds))
+    log.write()
+    frame = read_many([made.folder])
+    return frame, attempts.events(frame)
+
+
+def test_seconds_of_a_late_call_are_shared_by_its_images(calls):
+    frame, found = calls
+    lost = found.groupby("index")["lost"].sum()
+    assert lost.to_dict() == {0: 30.125, 40: 30.125 + 30.5 + 30.75, 80: 0, 120: 0, 160: 0, 200: 0}
+    whole, again = attempts.attempts(frame, found)
+    texts = [cell.text for cell in whole.rows[0][1:]]
+    assert texts == ["10", "6", "0", "4", "0", "2", "121.5"]
+    lines = [[cell.text for cell in row] for row in again.rows]
+    assert [line[0] for line in lines] == ["40", "0"]
+    assert lines[0][2:5] == ["4", "91.4", "late, late, late, done (last resort)"]
+    assert lines[0][-1] == "not done within 60 s" and lines[1][2:5] == ["2", "30.1", "late, done"]
+
+
+def test_the_slowest_images_are_those_that_lost_most(calls):
+    frame, found = calls
+    (table,) = attempts.slowest(frame, found)
+    lines = [[cell.text for cell in row] for row in table.rows]
+    assert [line[0] for line in lines] == ["40"] * 5 + ["0"] * 5
+    assert {line[5] for line in lines} == {"18.27", "6.03"}  # shares of five methods, rounded
+    assert {line[6] for line in lines[:5]} == {"4"}
+    assert list(table.methods)[:5] != [] and len(table.methods) == 10
+
+
+def test_without_events_nothing_is_said_of_attempts(original):
+    frame = read_many([original.folder])
+    found = attempts.events(frame)
+    assert attempts.attempts(frame, found) == []
+    (table,) = attempts.slowest(frame, found)
+    assert {row[6].text for row in table.rows} == {"–"}
