@@ -133,6 +133,11 @@ def _images(frame: pd.DataFrame, data_root: Path | None) -> data.ImageSet:
     return images
 
 
+def _below(first: float, second: float) -> float:
+    """A product of numbers of at least 0, rounded downward."""
+    return max(math.nextafter(first * second, 0.0), 0.0)
+
+
 class _Pass:
     """The pass for one method."""
 
@@ -222,19 +227,22 @@ class _Pass:
         """Sizes of regions that were narrowed toward others; see `soundness.narrowed`."""
         sizes, conflicts = self._shrunk(self._radius), self._found.conflicts
         touched = np.union1d(conflicts.first, conflicts.second)
-        indices = self._regions["index"].to_numpy()
+        keys = self._regions[["index", "scale_sha256"]].values.tolist()
+        axes = self._regions["min_axis"].tolist()
         shape, threads = self._images.event_shape, self._options.cpus_per_actor
         calls = [
             (
-                *(int(region), self._scales.packed(self._method, int(indices[region]))),
-                *(shape, *conflicts.planes(self._radius, int(region)), threads),
+                *(int(region), self._scale(*keys[region]), axes[region], shape),
+                *(*conflicts.planes(self._radius, int(region)), threads),
             )
             for region in touched
         ]
-        for region, least, mean in self._each(narrow, calls, "regions to be narrowed"):
-            radius = self._radius[region] if least > 0 else 0.0
-            found = (radius, *(math.nextafter(radius * axis, 0.0) for axis in (least, mean)))
-            sizes.loc[region] = [max(size, 0.0) for size in found]
+        for one in self._each(narrow, calls, "regions to be narrowed"):
+            radius = _below(self._radius[one.region], one.share)
+            sizes.loc[one.region] = [
+                radius,
+                *(_below(radius, axis) for axis in (one.min_axis, one.mean_axis)),
+            ]
         return sizes
 
     def _nearest(self) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 from rddrs_dist.soundness.blocks import Block, Found, block_of_pairs, narrow, together
 from rddrs_dist.soundness.contact import Touch, touch
+from rddrs_dist.soundness.inside import narrowed, support
 from rddrs_dist.soundness.regions import Regions, mean_inverse
-from rddrs_dist.soundness.rules import Conflicts, in_order, narrowed, order_free
+from rddrs_dist.soundness.rules import Conflicts, in_order, order_free
 
 __all__ = [
     "Block",
@@ -17,6 +18,7 @@ __all__ = [
     "narrow",
     "narrowed",
     "order_free",
+    "support",
     "together",
     "touch",
 ]

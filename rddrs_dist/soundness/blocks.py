@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rddrs_dist.noise import FullNoise
 from rddrs_dist.noise.packed import Packed, unpack
 from rddrs_dist.soundness.contact import touch
+from rddrs_dist.soundness.inside import narrowed
 from rddrs_dist.soundness.regions import Regions
-from rddrs_dist.soundness.rules import Conflicts, narrowed
+from rddrs_dist.soundness.rules import Conflicts
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,23 @@ class Found:
     steps: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Narrowed:
+    """What is left of a region beside the planes that it must keep to.
+
+    Attributes:
+        region: Its number.
+        share: Of its radius that is left, in [0, 1); 0 where no room could be told from none.
+        min_axis: Smallest axis of the narrowed scale, at most, in pixel units.
+        mean_axis: Geometric mean of its axes, at most.
+    """
+
+    region: int
+    share: float
+    min_axis: float
+    mean_axis: float
+
+
 def block_of_pairs(first: Block, second: Block, inverse: Tensor | None, threads: int) -> Found:
     """Looks at all pairs of two blocks, or of one given twice."""
     torch.set_num_threads(threads)
@@ -87,28 +104,27 @@ def together(parts: Sequence[Found]) -> Found:
 def narrow(
     region: int,
     packed: Packed,
+    min_axis: float,
     event_shape: tuple[int, ...],
     normals: NDArray[np.float32],
     bounds: NDArray[np.float64],
     threads: int,
-) -> tuple[int, float, float]:
-    """Smallest axis and mean axis of a region narrowed to its side of all planes.
+) -> Narrowed:
+    """A region narrowed to its side of all planes.
 
     Args:
         region: Its number, which is returned with what was found.
         packed: S.
+        min_axis: Smallest axis of S, at most.
         event_shape: Shape of the image.
         normals: (m, d), see `Conflicts.planes`.
         bounds: (m,).
         threads: CPU threads.
-
-    Returns:
-        The number and lower bounds, in pixel units; 0 where a plane leaves no room.
     """
     torch.set_num_threads(threads)
-    if not (bounds > 0).all():
-        return region, 0.0, 0.0
-    scale = unpack([packed], event_shape).matrix()[0]
-    made = narrowed(scale, torch.from_numpy(normals).double(), torch.from_numpy(bounds))
-    noise = FullNoise(made[None], event_shape)
-    return region, float(noise.min_axis), float(noise.mean_axis)
+    planes = (torch.from_numpy(normals).double(), torch.from_numpy(bounds))
+    found = narrowed(unpack([packed], event_shape), min_axis, *planes)
+    if found is None:
+        return Narrowed(region, 0.0, 0.0, 0.0)
+    noise, share = found
+    return Narrowed(region, share, float(noise.min_axis), float(noise.mean_axis))

@@ -3,19 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, linalg
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Regions that were made smaller are apart by this share of their size.
 _APART = 1 - 1e-6
-# Past a few sweeps over its planes a region no longer gains.
-_SWEEPS = 5
-# What is lost to be sure that rounding has not moved a region beyond a plane or out of itself.
-_INSIDE = 1 - 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,48 +103,3 @@ def in_order(radius: Floats, conflicts: Conflicts) -> Floats:
         room = (conflicts.gap[pair] - sound[i] * own) / other * _APART
         sound[j] = min(sound[j], max(room, 0.0))
     return sound
-
-
-def narrowed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
-    """The scale of a large ellipsoid inside a region that keeps to given planes.
-
-    An ellipsoid inside a certified one is certified, so that nothing is sampled anew. To narrow
-    one direction by a factor t costs log(1 / t) / d of the log proxy radius, where shrinking the
-    region by t would cost log(1 / t). With S C^(1/2) in place of S,
-
-        C^-1 = I + sum_j l_j q_j q_j^T,  q_j = S^T w_j,  l_j >= 0,
-
-    is at least I, so that the ellipsoid stays inside; each l_j in turn is made as small as its
-    bound q_j^T C q_j <= b_j^2 allows.
-
-    Args:
-        scale: S, (d, d) float64.
-        normals: w_j, (m, d) float64.
-        bounds: b_j, (m,) float64, positive.
-
-    Returns:
-        S', (d, d) float64, with ||S'^T w_j|| <= b_j.
-    """
-    q = normals @ scale  # (m, d) @ (d, d)
-    c = torch.eye(len(scale), dtype=scale.dtype)
-    weights = torch.zeros_like(bounds)
-    order = (q.norm(dim=1) / bounds).argsort(descending=True).tolist()
-    for _ in range(_SWEEPS):
-        for j in order:
-            image = c @ q[j]
-            length = q[j] @ image
-            change = torch.clamp(bounds[j] ** -2 - 1 / length, min=-float(weights[j]))
-            weights[j] += change
-            c -= (change / (1 + change * length)) * torch.outer(image, image)
-    # C^-1 = L L^T, so that S C S^T = (S L^-T)(S L^-T)^T; C^-1 is at least I, and no inverse of it
-    # is needed, which rounding would make indefinite where a bound is next to nothing.
-    root = linalg.cholesky(_inverse(q, weights))
-    made = linalg.solve_triangular(root.mT, scale, upper=True, left=False)
-    # Whatever rounding and the order of the sweeps have left over.
-    over = ((made.mT @ normals.mT).norm(dim=0) / bounds).max().clamp_min(1)
-    return made / over * _INSIDE
-
-
-def _inverse(q: Tensor, weights: Tensor) -> Tensor:
-    """I + sum_j l_j q_j q_j^T, without what rounding has added up on the way."""
-    return torch.eye(q.shape[1], dtype=q.dtype) + (q.mT * weights) @ q

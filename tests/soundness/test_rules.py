@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from rddrs_dist.noise import FullNoise
 from rddrs_dist.soundness import Conflicts, in_order, mean_inverse, narrowed, order_free, touch
 
-from .test_contact import D, regions
+from .test_contact import EVENT, D, regions
 
 
 def conflicts(seed: int) -> tuple[Conflicts, np.ndarray]:
@@ -56,47 +57,49 @@ def test_in_order_the_first_keeps_all_and_the_second_what_is_left():
     assert in_order(np.array([4.0, 2.0]), pair).tolist() == [4.0, 0.0]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_narrowed_region_keeps_to_its_planes_and_stays_inside(seed: int):
+def narrowed_regions(seed: int) -> dict[int, tuple[torch.Tensor, float]]:
+    """Scale and radius of each region that had to be narrowed."""
     found, radius = conflicts(seed)
+    own, made = regions("full", seed), {}
+    for region in np.union1d(found.first, found.second).tolist():
+        normals, bounds = found.planes(radius, region)
+        noise = own.noise[region : region + 1]
+        w, b = torch.from_numpy(normals).double(), torch.from_numpy(bounds)
+        inner, share = narrowed(noise, float(noise.min_axis), w, b)
+        made[region] = inner.scale[0].double(), share * radius[region]
+    return made
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_narrowed_region_stays_inside(seed: int):
     own = regions("full", seed)
-    for region in np.union1d(found.first, found.second):
-        normals, bounds = found.planes(radius, int(region))
-        scale = own.noise.scale[region].double()
-        w = torch.from_numpy(normals).double()
-        made = narrowed(scale, w, torch.from_numpy(bounds))
-        assert ((w @ made).norm(dim=1).numpy() < bounds).all()
-        inside = torch.linalg.solve(scale, made)
-        assert float(torch.linalg.matrix_norm(inside, 2)) < 1
+    for region, (scale, radius) in narrowed_regions(seed).items():
+        inside = torch.linalg.solve(own.noise.scale[region].double(), scale)
+        stretch = float(torch.linalg.matrix_norm(inside, 2)) * radius / float(own.radius[region])
+        assert 0.9 < stretch <= 1
 
 
 def test_two_narrowed_regions_have_a_plane_between_them():
-    found, radius = conflicts(1)
-    own = regions("full", 1)
-    made = {}
-    for region in np.union1d(found.first, found.second):
-        normals, bounds = found.planes(radius, int(region))
-        scale = own.noise.scale[region].double()
-        w, b = torch.from_numpy(normals).double(), torch.from_numpy(bounds)
-        made[int(region)] = narrowed(scale, w, b)
+    found, _ = conflicts(1)
+    own, made = regions("full", 1), narrowed_regions(1)
     for i, j, normal in zip(found.first, found.second, found.normal, strict=True):
         w = torch.from_numpy(normal).double()
-        reach = sum(radius[k] * float((made[int(k)].mT @ w).norm()) for k in (i, j))
+        reach = sum(made[k][1] * float((made[k][0].mT @ w).norm()) for k in (i, j))
         assert float(w @ (own.points[j] - own.points[i])) > reach
 
 
+def unit_ball_beside(bounds: list[float]) -> FullNoise:
+    """The unit ball, narrowed in one direction."""
+    w = torch.eye(D, dtype=torch.float64)[:1].repeat(len(bounds), 1)
+    ball = FullNoise(torch.eye(D)[None], EVENT)
+    noise, share = narrowed(ball, 1.0, w, torch.tensor(bounds, dtype=torch.float64))
+    assert share == pytest.approx(1, abs=1e-6)
+    return noise
+
+
 def test_one_plane_costs_exactly_its_share_of_the_volume():
-    """The unit ball, narrowed to a half in one direction."""
-    made = narrowed(
-        torch.eye(D, dtype=torch.float64),
-        torch.eye(D, dtype=torch.float64)[:1],
-        torch.tensor([0.5], dtype=torch.float64),
-    )
-    axes = torch.linalg.svdvals(made)
-    assert axes.numpy() == pytest.approx([1.0] * (D - 1) + [0.5], rel=1e-6)
+    assert unit_ball_beside([0.5]).axes[0].numpy() == pytest.approx([0.5] + [1.0] * (D - 1))
 
 
 def test_of_two_planes_with_one_normal_the_nearer_one_counts():
-    w = torch.eye(D, dtype=torch.float64)[:1].repeat(2, 1)
-    made = narrowed(torch.eye(D, dtype=torch.float64), w, torch.tensor([0.9, 0.5]).double())
-    assert float(torch.linalg.det(made)) == pytest.approx(0.5, rel=1e-6)
+    assert float(unit_ball_beside([0.9, 0.5]).logdet.exp()) == pytest.approx(0.5, rel=1e-6)
