@@ -15,7 +15,7 @@ from torch import Tensor, linalg
 from rddrs_dist.classifier.memory import Entry, regions
 from rddrs_dist.noise import FullNoise, Noise
 from rddrs_dist.reference import above_rounding
-from rddrs_dist.soundness import Regions, mean_inverse, narrowed, support, touch
+from rddrs_dist.soundness import mean_inverse, narrowed, support, touch
 
 _EPS = torch.finfo(torch.float64).eps
 # Regions that were made smaller are apart by this share of their size.
@@ -71,7 +71,7 @@ def _planes(new: Entry, earlier: Iterable[Entry]) -> Iterator[_Plane]:
     """One for each earlier region of another class that no plane tells from the new one."""
     rivals = [one for one in earlier if one.prediction != new.prediction and _in_reach(new, one)]
     own = new.regions()
-    inverse = _preconditioner(own) if rivals else None
+    inverse = mean_inverse([own]) if rivals else None
     for _, kind in groupby(sorted(rivals, key=_kind), key=_kind):
         chosen = list(kind)
         for start in range(0, len(chosen), _TOGETHER):
@@ -80,14 +80,6 @@ def _planes(new: Entry, earlier: Iterable[Entry]) -> Iterator[_Plane]:
             apart = touched.mu(own.radius, regions(part).radius) > 1 + 1e-12
             found = (_best_plane(new, part[row]) for row in touched.columns[~apart].tolist())
             yield from (plane for plane in found if not plane.share > 1 + 1e-12)
-
-
-def _preconditioner(own: Regions) -> Tensor | None:
-    """Makes the search quick; without it pairs that it does not settle are settled one by one."""
-    try:
-        return mean_inverse([own])
-    except _SINGULAR:  # in single precision, which very long axes exceed
-        return None
 
 
 def _kind(entry: Entry) -> str:
