@@ -5,18 +5,36 @@ import pytest
 import torch
 
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.soundness import Conflicts, in_order, mean_inverse, narrowed, order_free, touch
+from rddrs_dist.soundness import (
+    Bounds,
+    Conflicts,
+    in_order,
+    mean_inverse,
+    narrowed,
+    order_free,
+    touch,
+)
 
 from .test_contact import EVENT, D, regions
 
 
 def conflicts(seed: int) -> tuple[Conflicts, np.ndarray]:
     """The conflicts of random regions, and their radii."""
+    found, _, radius = with_normals(seed)
+    return found, radius
+
+
+def with_normals(seed: int) -> tuple[Conflicts, np.ndarray, np.ndarray]:
+    """Conflicts, their normals and the radii of regions."""
     own = regions("full", seed)
     touched = touch(own, own, mean_inverse([own]), same=True)
     left = touched[~(touched.mu(own.radius, own.radius) > 1)]
-    found = (left.rows, left.columns, left.gap, left.left, left.right, left.normal)
-    return Conflicts(*(one.numpy() for one in found)), own.radius.numpy()
+    found = (left.rows, left.columns, left.gap, left.left, left.right)
+    return (
+        Conflicts(*(one.numpy() for one in found)),
+        left.normal.double().numpy(),
+        own.radius.numpy(),
+    )
 
 
 @pytest.mark.parametrize("rule", [order_free, in_order])
@@ -35,15 +53,15 @@ def test_no_pair_is_left_without_a_plane(rule, seed: int):
 
 def test_regions_without_conflicts_keep_their_size():
     radius = np.array([1.0, 2.0])
-    assert order_free(radius, Conflicts.none(3)).tolist() == [1.0, 2.0]
-    assert in_order(radius, Conflicts.none(3)).tolist() == [1.0, 2.0]
+    assert order_free(radius, Conflicts.none()).tolist() == [1.0, 2.0]
+    assert in_order(radius, Conflicts.none()).tolist() == [1.0, 2.0]
 
 
 def test_the_order_free_rule_does_not_depend_on_the_order():
     found, radius = conflicts(0)
     turned = Conflicts(
         found.second[::-1], found.first[::-1], found.gap[::-1],
-        found.right[::-1], found.left[::-1], found.normal[::-1],
+        found.right[::-1], found.left[::-1],
     )  # fmt: skip
     assert (order_free(radius, turned) == order_free(radius, found)).all()
 
@@ -51,7 +69,7 @@ def test_the_order_free_rule_does_not_depend_on_the_order():
 def test_in_order_the_first_keeps_all_and_the_second_what_is_left():
     """Two unit balls, three apart in a plane's normal, with radii 2: 4 is 1 too much."""
     one, gap = np.ones(1), np.array([3.0])
-    pair = Conflicts(np.array([0]), np.array([1]), gap, one, one, np.ones((1, 1), np.float32))
+    pair = Conflicts(np.array([0]), np.array([1]), gap, one, one)
     assert in_order(np.array([2.0, 2.0]), pair) == pytest.approx([2.0, 1.0], rel=1e-5)
     assert order_free(np.array([2.0, 2.0]), pair) == pytest.approx([1.5, 1.5], rel=1e-5)
     assert in_order(np.array([4.0, 2.0]), pair).tolist() == [4.0, 0.0]
@@ -59,15 +77,41 @@ def test_in_order_the_first_keeps_all_and_the_second_what_is_left():
 
 def narrowed_regions(seed: int) -> dict[int, tuple[torch.Tensor, float]]:
     """Scale and radius of each region that had to be narrowed."""
-    found, radius = conflicts(seed)
-    own, made = regions("full", seed), {}
-    for region in np.union1d(found.first, found.second).tolist():
-        normals, bounds = found.planes(radius, region)
+    found, normals, radius = with_normals(seed)
+    own, made, bounds = regions("full", seed), {}, Bounds(radius, found)
+    for region in bounds.regions.tolist():
+        chosen, limits = bounds.of(region)
         noise = own.noise[region : region + 1]
-        w, b = torch.from_numpy(normals).double(), torch.from_numpy(bounds)
+        w, b = torch.from_numpy(normals[chosen]), torch.from_numpy(limits)
         inner, share = narrowed(noise, float(noise.min_axis), w, b)
         made[region] = inner.scale[0].double(), share * radius[region]
     return made
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_are_those_of_the_conflicts_of_a_region(seed: int):
+    found, radius = conflicts(seed)
+    bounds, mu = Bounds(radius, found), found.mu(radius) * (1 - 1e-6)
+    assert bounds.regions.tolist() == np.union1d(found.first, found.second).tolist()
+    for region in range(len(radius)):
+        chosen, limits = bounds.of(region)
+        left, right = found.first == region, found.second == region
+        assert chosen.tolist() == np.flatnonzero(left | right).tolist()
+        wanted = mu * np.where(left, found.left, found.right)
+        assert limits.tolist() == wanted[chosen].tolist()
+
+
+def test_bounds_without_conflicts_are_of_no_region():
+    bounds = Bounds(np.ones(3), Conflicts.none())
+    assert not len(bounds.regions) and not len(bounds.of(1)[0])
+
+
+def test_in_order_nothing_is_left_beside_a_region_that_reaches_to_the_plane():
+    """gap - r_i ||S_i^T w|| is what rounding has left of nothing."""
+    one = np.ones(1)
+    reach = np.array([0.1]) * 3  # above 0.3
+    pair = Conflicts(np.array([0]), np.array([1]), reach, one, one)
+    assert in_order(np.array([0.3, 1.0]), pair).tolist() == [0.3, 0.0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -80,10 +124,10 @@ def test_a_narrowed_region_stays_inside(seed: int):
 
 
 def test_two_narrowed_regions_have_a_plane_between_them():
-    found, _ = conflicts(1)
+    found, normals, _ = with_normals(1)
     own, made = regions("full", 1), narrowed_regions(1)
-    for i, j, normal in zip(found.first, found.second, found.normal, strict=True):
-        w = torch.from_numpy(normal).double()
+    for i, j, normal in zip(found.first, found.second, normals, strict=True):
+        w = torch.from_numpy(normal)
         reach = sum(made[k][1] * float((made[k][0].mT @ w).norm()) for k in (i, j))
         assert float(w @ (own.points[j] - own.points[i])) > reach
 
