@@ -69,6 +69,19 @@ def test_sizes_are_rounded_down(noise):
             )
 
 
+@pytest.mark.parametrize("d", [1, 2, 3, 64, 784, 3072])
+def test_log_volume_is_never_above_that_of_the_proxy_radius(d: int):
+    known = certify(MODEL, IMAGES, NOISES["isotropic"], Budget(n=1000), STREAMS)
+    certificate = replace(
+        known, radius=np.ones(200), mean_axis=np.logspace(-3, 3, 200), dimension=d
+    )
+    with mpmath.workdps(40):
+        unit = mpmath.mpf(d) / 2 * mpmath.log(mpmath.pi) - mpmath.loggamma(mpmath.mpf(d) / 2 + 1)
+        for found, proxy in zip(certificate.log_volume, certificate.proxy_radius, strict=True):
+            exact = unit + d * mpmath.log(mpmath.mpf(float(proxy)))
+            assert exact - 1e-11 * d < mpmath.mpf(float(found)) <= exact
+
+
 def test_log_volume_is_that_of_the_ellipsoid():
     noise = NOISES["full"]
     certificate = certify(MODEL, IMAGES, noise, Budget(n=1000), STREAMS)

@@ -6,16 +6,16 @@ sought that leaves the earlier one whole, and the new one is narrowed to its own
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.classifier.memory import Entry, frobenius, regions
+from rddrs_dist.classifier.memory import Entry, regions
 from rddrs_dist.noise import FullNoise, Noise
 from rddrs_dist.reference import above_rounding
-from rddrs_dist.soundness import Regions, mean_inverse, narrowed, touch
+from rddrs_dist.soundness import mean_inverse, narrowed, support, touch
 
 _EPS = torch.finfo(torch.float64).eps
 # Regions that were made smaller are apart by this share of their size.
@@ -53,14 +53,13 @@ def made_room(new: Entry, earlier: Iterable[Entry]) -> Entry | None:
     """
     try:
         planes = list(_planes(new, earlier))
-        if not all(plane.room > 0 for plane in planes):
-            return None
         made = new if not planes and _is_plain(new.noise) else _inside(new, planes)
     except _SINGULAR:  # so narrow that its matrices are singular; no region is sound too
         return None
     # Where rounding exceeds the region itself no point would ever be recognised.
-    fit = made.radius > 0 and made.min_axis > 0 and made.certain > made.radius / 2
-    return made if fit else None
+    if made is None or not made.min_axis > 0 or not made.certain > made.radius / 2:
+        return None
+    return made
 
 
 def _is_plain(noise: Noise) -> bool:
@@ -72,7 +71,7 @@ def _planes(new: Entry, earlier: Iterable[Entry]) -> Iterator[_Plane]:
     """One for each earlier region of another class that no plane tells from the new one."""
     rivals = [one for one in earlier if one.prediction != new.prediction and _in_reach(new, one)]
     own = new.regions()
-    inverse = _preconditioner(own) if rivals else None
+    inverse = mean_inverse([own]) if rivals else None
     for _, kind in groupby(sorted(rivals, key=_kind), key=_kind):
         chosen = list(kind)
         for start in range(0, len(chosen), _TOGETHER):
@@ -81,14 +80,6 @@ def _planes(new: Entry, earlier: Iterable[Entry]) -> Iterator[_Plane]:
             apart = touched.mu(own.radius, regions(part).radius) > 1 + 1e-12
             found = (_best_plane(new, part[row]) for row in touched.columns[~apart].tolist())
             yield from (plane for plane in found if not plane.share > 1 + 1e-12)
-
-
-def _preconditioner(own: Regions) -> Tensor | None:
-    """Makes the search quick; without it pairs that it does not settle are settled one by one."""
-    try:
-        return mean_inverse([own])
-    except _SINGULAR:  # in single precision, which very long axes exceed
-        return None
 
 
 def _kind(entry: Entry) -> str:
@@ -135,42 +126,17 @@ def _claimed(w: Tensor, new: Entry, one: Entry) -> _Plane:
 
 def _support(noise: Noise, w: Tensor) -> float:
     """||S^T w||, at least, for w (d,) float64."""
-    slack = 2 * (len(w) + 8) * _EPS
-    length = noise.support(w.view(1, *noise.event_shape))
-    return float(length * (1 + slack) + slack * frobenius(noise) * w.norm())
+    return float(support(noise, w.unsqueeze(0)))
 
 
-def _inside(new: Entry, planes: list[_Plane]) -> Entry:
-    """The region narrowed to its side of all planes, triangular, in single precision.
-
-    All of it is claimed of the rounded scale: its radius is lowered until it lies inside the
-    certified region and on its side of each plane.
-    """
-    scale = new.noise.matrix()[0]
-    made = scale
-    if planes:
-        bounds = [plane.room / new.radius * _APART for plane in planes]
-        normals = torch.stack([plane.normal for plane in planes])
-        made = narrowed(scale, normals, torch.tensor(bounds, dtype=torch.float64))
-    lower = FullNoise(made.unsqueeze(0), new.noise.event_shape).lower()
-    noise = replace(lower, scale=lower.scale.float())
-    limits = [plane.room / _support(noise, plane.normal) for plane in planes]
-    radius = min(
-        new.radius / _stretch(scale, new.min_axis, noise.matrix()[0]), *limits, new.radius
-    )
-    return Entry.of(new.centre, new.prediction, radius * (1 - 1e-9), noise, new.query)
-
-
-def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> float:
-    """||S^-1 S'||, at least: the ellipsoid of S' is inside that of S, this times as large.
-
-    Args:
-        outer: S, (d, d) float64.
-        min_axis: Smallest axis of S, at most.
-        inner: S', (d, d) float64.
-    """
-    ratio = linalg.solve(outer, inner)
-    error = (len(outer) + 8) * _EPS
-    rounding = error * (inner.norm() + outer.norm() * ratio.norm())
-    residual = (inner - outer @ ratio).norm() + rounding
-    return float(linalg.matrix_norm(ratio, 2) + error * ratio.norm() + residual / min_axis)
+def _inside(new: Entry, planes: list[_Plane]) -> Entry | None:
+    """The region narrowed to its side of all planes, triangular; None where no room is left."""
+    d = len(new.point)
+    normals = torch.stack([plane.normal for plane in planes]) if planes else torch.empty(0, d)
+    bounds = [plane.room / new.radius * _APART for plane in planes]
+    bounds = torch.tensor(bounds, dtype=torch.float64)
+    found = narrowed(new.noise, new.min_axis, normals.double(), bounds)
+    if found is None:
+        return None
+    noise, share = found
+    return Entry.of(new.centre, new.prediction, new.radius * share, noise, new.query)

@@ -14,7 +14,7 @@ from rddrs_dist.results.logs.marks import is_log
 from rddrs_dist.results.schema import KEY, LOG_SCHEMA, TIMINGS, read_metadata
 
 
-def read(directory: str | Path) -> pd.DataFrame:
+def read(directory: str | Path, *, sound_columns: bool = True) -> pd.DataFrame:
     """Reads all parts of a run as one frame, sorted by method and index.
 
     Files whose names start with `_` or `.` are ignored. Rows that a retry wrote twice are
@@ -22,6 +22,7 @@ def read(directory: str | Path) -> pd.DataFrame:
 
     Args:
         directory: Folder of a run, as given to `--out`.
+        sound_columns: Whether to add what a soundness pass has found, where one was made.
 
     Returns:
         A frame with the columns of `schema.SCHEMA`, and those of `sound.SCHEMA` where a soundness
@@ -41,7 +42,8 @@ def read(directory: str | Path) -> pd.DataFrame:
     frame = pa.concat_tables(bare).to_pandas()
     frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")
     frame = _without_duplicates(frame, str(folder)).sort_values(["method", "index"])
-    frame = sound.join(frame.reset_index(drop=True), folder)
+    frame = frame.reset_index(drop=True)
+    frame = sound.join(frame, folder) if sound_columns else frame
     frame.attrs.update(attrs)
     return frame
 

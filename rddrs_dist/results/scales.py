@@ -1,4 +1,8 @@
-"""Scales stored beside their rows: one file per shard, bit for bit what was certified."""
+"""Scales stored beside their rows, bit for bit what was certified or made of it.
+
+One file per shard has those that were certified; the soundness pass adds files of those that it
+made narrower.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,44 +15,62 @@ from rddrs_dist.noise import Noise
 from rddrs_dist.noise.packed import Packed, unpack
 from rddrs_dist.results import parts
 
-_NAME = "_scales-{:05d}.safetensors"
-_PATTERN = re.compile(r"_scales-\d{5,}\.safetensors")
-
+# Files of certified scales, and of those that a soundness pass has narrowed.
+CERTIFIED, NARROWED = "_scales", "_sound-scales"
+_REMEDY = {
+    False: "certify again into a fresh --out",
+    True: "run `rddrs soundness` again",
+}
 # Method and index of an image.
 Key = tuple[str, int]
 
 
-def write(folder: Path, shard: int, scales: Mapping[Key, Packed]) -> None:
-    """Writes the scales of a shard, whole or not at all.
+def write(
+    folder: Path, number: int, scales: Mapping[Key, Packed], prefix: str = CERTIFIED
+) -> None:
+    """Writes the scales of a shard, or the narrowed ones of a number, whole or not at all.
 
     Raises:
         OSError: If that failed.
     """
     named = {f"{method}/{index}/{one.kind}": one.values for (method, index), one in scales.items()}
-    parts.replace(path(folder, shard), save(named))
+    parts.replace(path(folder, number, prefix), save(named))
 
 
-def path(folder: Path, shard: int) -> Path:
-    """File of a shard's scales."""
-    return folder / _NAME.format(shard)
+def path(folder: Path, number: int, prefix: str = CERTIFIED) -> Path:
+    """File of a shard's scales, or of narrowed ones."""
+    return folder / f"{prefix}-{number:05d}.safetensors"
+
+
+def files(folder: Path, prefix: str) -> list[Path]:
+    """All files of one kind, in order."""
+    pattern = re.compile(re.escape(prefix) + r"-\d{5,}\.safetensors")
+    return sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name))
 
 
 class Scales:
     """The stored scales of a run; they are read when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        hashes: Mapping[Key, str] | None = None,
+        prefixes: Sequence[str] = (CERTIFIED,),
+    ) -> None:
         """Looks up what there is.
 
         Args:
             folder: Folder of the run.
+            hashes: What scales must hash to, where that is to be checked as they are read.
+            prefixes: Files to look at; a scale in a later one stands for one in an earlier.
 
         Raises:
             ValueError: If a file cannot be read, or there is none.
         """
         self._where: dict[Key, tuple[Path, str]] = {}
-        for file in sorted(folder.iterdir()):
-            if _PATTERN.fullmatch(file.name):
-                self._where |= {_key(name): (file, name) for name in _names(file)}
+        self._hashes = hashes or {}
+        for file in (file for prefix in prefixes for file in files(folder, prefix)):
+            self._where |= {_key(name): (file, name) for name in _names(file)}
         if not self._where:
             raise ValueError(
                 f"{folder} has no _scales-*.safetensors: certify with --save-scales (with "
@@ -62,13 +84,20 @@ class Scales:
         """The scale of one image.
 
         Raises:
-            ValueError: If it is not stored.
+            ValueError: If it is not stored, or is another than it must be.
         """
         if (method, index) not in self._where:
             raise ValueError(f"no scale of image {index} for {method} is stored")
         file, name = self._where[method, index]
         with safe_open(file, framework="numpy") as stored:
-            return Packed(name.split("/")[2], stored.get_tensor(name))
+            found = Packed(name.split("/")[2], stored.get_tensor(name))
+        wanted = self._hashes.get((method, index), found.sha256)
+        if found.sha256 != wanted:
+            raise ValueError(
+                f"the scale of image {index} for {method} in {file} must have sha256 {wanted}, "
+                f"got {found.sha256}: {_REMEDY[file.name.startswith(NARROWED)]}"
+            )
+        return found
 
     def noise(self, method: str, indices: Sequence[int], event_shape: tuple[int, ...]) -> Noise:
         """One noise of several images; see `unpack`."""

@@ -1,4 +1,8 @@
-"""What the soundness pass found, beside the rows of a run: one more row per image and method."""
+"""What the soundness pass found, beside the rows of a run: one more row per image and method.
+
+Sizes are those of the region {x + S' u : |u| < sound_radius}. S' is the scale of hash
+sound_scale_sha256: the certified one, or a narrower one that the pass has stored.
+"""
 
 import hashlib
 import json
@@ -9,7 +13,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rddrs_dist.results import parts
+from rddrs_dist.results import parts, planes
+from rddrs_dist.results.scales import CERTIFIED, NARROWED, Scales, files
 from rddrs_dist.results.schema import KEY, PREFIX, read_metadata
 
 SOUND = "_sound.parquet"
@@ -20,9 +25,11 @@ SCHEMA = pa.schema(
         pa.field("sound_radius", pa.float64(), False),
         pa.field("sound_l2_radius", pa.float64(), False),
         pa.field("sound_proxy_radius", pa.float64(), False),
+        pa.field("sound_scale_sha256", pa.string(), True),
         pa.field("mu", pa.float64(), False),
         pa.field("nearest_conflict", pa.int64(), True),
         pa.field("witness", pa.string(), False),
+        pa.field("rule", pa.string(), False),
     ]
 )
 COLUMNS = tuple(name for name in SCHEMA.names if name not in KEY)
@@ -37,13 +44,19 @@ def write(folder: Path, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         facts: What else is to be kept of the pass, as plain JSON values.
 
     Raises:
-        OSError: If that failed; an earlier pass is then untouched.
+        OSError: If that failed.
     """
     metadata = {"parts": fingerprint(folder), "soundness": json.dumps(facts, sort_keys=True)}
     schema = SCHEMA.with_metadata({PREFIX + key: value for key, value in metadata.items()})
     table = pa.Table.from_pandas(rows[SCHEMA.names], schema=schema, preserve_index=False)
     table = table.replace_schema_metadata(schema.metadata)
-    parts.replace(folder / SOUND, parts.encode(table))
+    parts.replace(folder / SOUND, parts.encode(table), "run `rddrs soundness` again")
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier pass has left, its table first, which speaks of the rest."""
+    for path in (folder / SOUND, *files(folder, NARROWED), *planes.files(folder)):
+        path.unlink(missing_ok=True)
 
 
 def facts(folder: Path) -> dict[str, Any] | None:
@@ -52,10 +65,9 @@ def facts(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: If the file cannot be read.
     """
-    path = folder / SOUND
-    if not path.exists():
+    if not (folder / SOUND).exists():
         return None
-    return json.loads(read_metadata(parts.read_table(path).schema)["soundness"])
+    return json.loads(read_metadata(_table(folder).schema)["soundness"])
 
 
 def fingerprint(folder: Path) -> str:
@@ -75,16 +87,48 @@ def join(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
         The frame, as it was where no pass was made.
 
     Raises:
-        ValueError: If the file cannot be read, or rows have changed since.
+        ValueError: If the file cannot be read, is of an earlier version, or rows have changed
+            since.
     """
-    path = folder / SOUND
-    if not path.exists():
+    if not (folder / SOUND).exists():
         return frame
+    found = _table(folder).replace_schema_metadata(None).to_pandas()
+    return frame.merge(found, on=list(KEY), how="left", validate="one_to_one")
+
+
+def scales(folder: Path) -> Scales:
+    """The scales of the sound regions of a run, each checked against its hash when it is read.
+
+    With `radius = read(folder)["sound_radius"]` the region of an image x of a method is
+    {x + S u : |u| < radius}, S = scales(folder).noise(method, [index], event_shape).
+
+    Raises:
+        FileNotFoundError: If no pass was made.
+        ValueError: If a file cannot be read, or is of another run.
+    """
+    if not (folder / SOUND).exists():
+        raise FileNotFoundError(f"{folder} has no {SOUND}: run `rddrs soundness {folder}`")
+    rows = _table(folder).select([*KEY, "sound_scale_sha256"]).to_pylist()
+    hashes = {
+        (row["method"], row["index"]): row["sound_scale_sha256"]
+        for row in rows
+        if row["sound_scale_sha256"] is not None
+    }
+    return Scales(folder, hashes, (CERTIFIED, NARROWED))
+
+
+def _table(folder: Path) -> pa.Table:
+    """The rows of a pass, if it was made by this version, of the parts that are there."""
+    path = folder / SOUND
     table = parts.read_table(path)
+    if table.schema.names != SCHEMA.names:
+        raise ValueError(
+            f"{path} must have the columns {', '.join(SCHEMA.names)}, got those of an earlier "
+            f"version: run `rddrs soundness {folder}` again"
+        )
     if read_metadata(table.schema).get("parts") != fingerprint(folder):
         raise ValueError(
             f"{path} must be of the parts that are there, got one of others: the run went on "
             f"since; run `rddrs soundness {folder}` again, or remove the file"
         )
-    found = table.replace_schema_metadata(None).to_pandas()
-    return frame.merge(found, on=list(KEY), how="left", validate="one_to_one")
+    return table

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from rddrs_dist import data
 from rddrs_dist.certify import ABSTAIN
@@ -20,23 +18,9 @@ from rddrs_dist.results import read, sound, tables
 from rddrs_dist.results.logs.marks import refuse
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.run.config import Soundness
-from rddrs_dist.soundness import (
-    Block,
-    Conflicts,
-    Found,
-    block_of_pairs,
-    in_order,
-    mean_inverse,
-    narrow,
-    order_free,
-    together,
-)
+from rddrs_dist.run.overlap import Overlap, Source
+from rddrs_dist.soundness import in_order, order_free
 
-# Bytes that the vectors of one block of pairs may take.
-_BLOCK_BYTES = 1 << 29
-_BYTES_PER_NUMBER = 48
-# Regions whose mean shape is the preconditioner's.
-_SHAPES = 64
 # How a region was told apart from those of other predictions.
 BALL, PLANE, CONFLICT = "ball", "plane", "conflict"
 
@@ -75,6 +59,8 @@ class Line:
 def soundness(options: Soundness) -> list[Line]:
     """Does the pass for all methods of a run and writes its columns beside the rows.
 
+    What an earlier pass has left is removed first.
+
     Raises:
         ValueError: If scales are missing or are not those of the rows, or data differ.
         FileNotFoundError: If the run or its data are absent.
@@ -83,18 +69,27 @@ def soundness(options: Soundness) -> list[Line]:
     # Imported here: ray takes its time, and wrong input should not have to wait for it.
     from rddrs_dist.run.cluster import Tasks
 
-    frame = read(options.dir)
+    frame = read(options.dir, sound_columns=False)
     refuse(frame.attrs, options.dir, "a run with stored scales")
-    images, scales = _images(frame, options.data_root), Scales(options.dir)
+    images, scales = _images(frame, options.data_root), Scales(options.dir, _hashes(frame))
     rows, lines = [], []
     with Tasks.connected(options) as tasks:
+        sound.clear(options.dir)
+        source = Source(options, images, scales, tasks, (itertools.count(), itertools.count()))
         for method, own in frame.groupby("method", sort=False):
-            one = _Pass(options, str(method), own, images, scales, tasks)
+            one = _Pass(source, str(method), own)
             rows.append(one.rows())
             lines.append(one.line())
     facts = {"rule": options.rule, "methods": [vars(line) for line in lines]}
     sound.write(options.dir, pd.concat(rows), facts)
     return lines
+
+
+def _hashes(frame: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """What the scale of each row must hash to."""
+    own = frame.loc[frame["prediction"] != ABSTAIN]
+    named = own[["method", "index", "scale_sha256"]].itertuples(index=False)
+    return {(str(method), int(index)): str(sha256) for method, index, sha256 in named}
 
 
 def as_text(lines: Sequence[Line]) -> str:
@@ -133,82 +128,35 @@ def _images(frame: pd.DataFrame, data_root: Path | None) -> data.ImageSet:
     return images
 
 
+def _below(first: float, second: float) -> float:
+    """A product of numbers of at least 0, rounded downward."""
+    return max(math.nextafter(first * second, 0.0), 0.0)
+
+
 class _Pass:
     """The pass for one method."""
 
-    def __init__(
-        self,
-        options: Soundness,
-        method: str,
-        frame: pd.DataFrame,
-        images: data.ImageSet,
-        scales: Scales,
-        tasks: Any,
-    ) -> None:
+    def __init__(self, source: Source, method: str, frame: pd.DataFrame) -> None:
         """Looks at all pairs and makes regions smaller where they must be."""
-        self._options, self._method, self._images = options, method, images
-        self._scales, self._tasks = scales, tasks
-        self._frame = frame
+        self._rule, self._method, self._frame = source.options.rule, method, frame
         own = frame.loc[frame["prediction"] != ABSTAIN].sort_values("index")
         self._regions = own.reset_index(drop=True)
         self._radius = self._regions["radius"].to_numpy(np.float64)
+        overlap = Overlap(source, method, self._regions)
         start = time.monotonic()
-        self._found = self._search()
+        self._found = overlap.search()
         self._seconds = time.monotonic() - start
-        self._sizes = self._reduced()
+        self._sizes = self._reduced(overlap)
 
-    def _search(self) -> Found:
-        """Looks at all pairs, in blocks whose vectors fit into memory."""
-        d, count = math.prod(self._images.event_shape), len(self._regions)
-        size = max(1, math.isqrt(_BLOCK_BYTES // (_BYTES_PER_NUMBER * d)))
-        if not count:
-            return Found(Conflicts.none(d), np.empty(0, np.int64))
-        some = self._block(self._regions.iloc[:: -(-count // _SHAPES)], 0)
-        inverse = self._tasks.put(mean_inverse([some.regions()]))
-        blocks = [
-            self._tasks.put(self._block(self._regions.iloc[k : k + size], k))
-            for k in range(0, count, size)
-        ]
-        calls = [
-            (*pair, inverse, self._options.cpus_per_actor)
-            for pair in itertools.combinations_with_replacement(blocks, 2)
-        ]
-        return together(list(self._each(block_of_pairs, calls, "blocks of pairs")))
-
-    def _each(self, function: Any, calls: Sequence[tuple], what: str) -> Any:
-        """Results of calls, with a bar on a terminal."""
-        done = self._tasks.each(function, calls)
-        return tqdm(done, f"{self._method}, {what}", total=len(calls), disable=None)
-
-    def _block(self, regions: pd.DataFrame, start: int) -> Block:
-        """Some regions."""
-        return Block(
-            start,
-            torch.from_numpy(self._images.images[regions["index"].to_numpy()]),
-            torch.from_numpy(regions["prediction"].to_numpy(np.int64).copy()),
-            torch.from_numpy(regions["radius"].to_numpy(np.float64).copy()),
-            [self._scale(*own) for own in regions[["index", "scale_sha256"]].values.tolist()],
-        )
-
-    def _scale(self, index: int, sha256: str) -> Any:
-        """A stored scale, checked against its row."""
-        packed = self._scales.packed(self._method, index)
-        if packed.sha256 != sha256:
-            raise ValueError(
-                f"the stored scale of image {index} for {self._method} must have sha256 {sha256}, "
-                f"got {packed.sha256}: certify again into a fresh --out"
-            )
-        return packed
-
-    def _reduced(self) -> pd.DataFrame:
-        """Sound radius, l2 radius and proxy radius of each region."""
-        if self._options.rule == "narrow":
-            return self._narrowed()
-        rule = {"order-free": order_free, "in-order": in_order}[self._options.rule]
+    def _reduced(self, overlap: Overlap) -> pd.DataFrame:
+        """Radius, sizes and scale of what is left of each region."""
+        if self._rule == "narrow":
+            return self._narrowed(overlap)
+        rule = {"order-free": order_free, "in-order": in_order}[self._rule]
         return self._shrunk(rule(self._radius, self._found.conflicts))
 
     def _shrunk(self, radius: NDArray[np.float64]) -> pd.DataFrame:
-        """Sizes of regions of the same shape; those that keep their radius keep their sizes."""
+        """Regions of the same shape; those that keep their radius keep their sizes."""
         own, kept = self._regions, radius == self._radius
         sizes = {
             f"sound_{kind}_radius": np.where(
@@ -216,26 +164,18 @@ class _Pass:
             )
             for kind, axis in (("l2", "min_axis"), ("proxy", "mean_axis"))
         }
-        return pd.DataFrame({"sound_radius": radius, **sizes})
+        scale = {"sound_scale_sha256": own["scale_sha256"]}
+        return pd.DataFrame({"sound_radius": radius} | sizes | scale)
 
-    def _narrowed(self) -> pd.DataFrame:
-        """Sizes of regions that were narrowed toward others; see `soundness.narrowed`."""
-        sizes, conflicts = self._shrunk(self._radius), self._found.conflicts
-        touched = np.union1d(conflicts.first, conflicts.second)
-        indices = self._regions["index"].to_numpy()
-        shape, threads = self._images.event_shape, self._options.cpus_per_actor
-        calls = [
-            (
-                *(int(region), self._scales.packed(self._method, int(indices[region]))),
-                *(shape, *conflicts.planes(self._radius, int(region)), threads),
-            )
-            for region in touched
-        ]
-        for region, least, mean in self._each(narrow, calls, "regions to be narrowed"):
-            radius = self._radius[region] if least > 0 else 0.0
-            found = (radius, *(math.nextafter(radius * axis, 0.0) for axis in (least, mean)))
-            sizes.loc[region] = [max(size, 0.0) for size in found]
-        return sizes
+    def _narrowed(self, overlap: Overlap) -> pd.DataFrame:
+        """Regions that are narrower toward others; see `soundness.narrowed`."""
+        found = self._shrunk(self._radius)
+        for one in overlap.narrowed(self._radius, self._found.conflicts):
+            radius = _below(self._radius[one.region], one.share)
+            sizes = (_below(radius, axis) for axis in (one.min_axis, one.mean_axis))
+            own = found["sound_scale_sha256"].iloc[one.region]
+            found.loc[one.region] = [radius, *sizes, one.scale.sha256 if one.scale else own]
+        return found
 
     def _nearest(self) -> pd.DataFrame:
         """Smallest factor of each region's pairs, 1 without conflicts, and with which image."""
@@ -259,8 +199,9 @@ class _Pass:
         found = pd.concat([self._regions[["index"]], self._sizes, nearest], axis=1)
         found = found.assign(witness=witness).set_index("index")
         found = found.reindex(self._frame["index"]).reset_index()
-        empty = dict.fromkeys(self._sizes.columns, 0.0) | {"mu": 1.0, "witness": BALL}
-        return found.fillna(empty).assign(method=self._method)
+        sizes = [name for name in self._sizes if name != "sound_scale_sha256"]
+        empty = dict.fromkeys(sizes, 0.0) | {"mu": 1.0, "witness": BALL}
+        return found.fillna(empty).assign(method=self._method, rule=self._rule)
 
     def line(self) -> Line:
         """What the pass did."""

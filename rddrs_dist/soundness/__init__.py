@@ -1,14 +1,17 @@
 """Whether certified regions of different predictions overlap, and how they become smaller."""
 
-from rddrs_dist.soundness.blocks import Block, Found, block_of_pairs, narrow, together
+from rddrs_dist.soundness.blocks import Block, Found, Narrowed, block_of_pairs, narrow, together
 from rddrs_dist.soundness.contact import Touch, touch
+from rddrs_dist.soundness.inside import narrowed, support
 from rddrs_dist.soundness.regions import Regions, mean_inverse
-from rddrs_dist.soundness.rules import Conflicts, in_order, narrowed, order_free
+from rddrs_dist.soundness.rules import Bounds, Conflicts, in_order, order_free
 
 __all__ = [
     "Block",
+    "Bounds",
     "Conflicts",
     "Found",
+    "Narrowed",
     "Regions",
     "Touch",
     "block_of_pairs",
@@ -17,6 +20,7 @@ __all__ = [
     "narrow",
     "narrowed",
     "order_free",
+    "support",
     "together",
     "touch",
 ]

@@ -21,9 +21,13 @@ from rddrs_dist.soundness.regions import Regions
 _CLEAR = 1 + 1e-3
 _STEPS = 40
 # Where the residual has fallen by this factor more steps change nothing that could be used.
-_CONVERGED = 0.1
-# Each round weighs the two regions by the planes of the one before; more than a few gain nothing.
+_CONVERGED = 0.15
+# Each round weighs the two regions by the planes of the one before. Another one takes as long and
+# gains 0.2 % where both weigh about the same, so that only those pairs go on of which one region
+# weighs more than the other (1/2 is even), or that may be apart after all.
 _ROUNDS = 3
+_UNEVEN = 0.4
+_NEARLY = 0.9
 _GAIN = 0.02
 _EPS = torch.finfo(torch.float64).eps
 
@@ -117,8 +121,10 @@ class _Search:
         for _ in range(_ROUNDS):
             before = self.best[live]
             self._descend(live)
-            gaining = self.best[live] > before * (1 + _GAIN)
-            live = live[gaining & (self.best[live] <= _CLEAR)]
+            best, least = self.best[live], self.balance[live].amin(1)
+            gaining = best > before * (1 + _GAIN)
+            worth = (least < _UNEVEN) | (best > _NEARLY)
+            live = live[gaining & worth & (best <= _CLEAR)]
             if not len(live):
                 break
         return self._claim()

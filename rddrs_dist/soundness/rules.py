@@ -3,19 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, linalg
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Regions that were made smaller are apart by this share of their size.
 _APART = 1 - 1e-6
-# Past a few sweeps over its planes a region no longer gains.
-_SWEEPS = 5
-# What is lost to be sure that rounding has not moved a region beyond a plane or out of itself.
-_INSIDE = 1 - 1e-9
+# More than rounding adds to a product and a difference of two numbers.
+_ROUNDED = 1 - 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +24,6 @@ class Conflicts:
         gap: w . (x_j - x_i), at least, (C,).
         left: ||S_i^T w||, at most, (C,).
         right: ||S_j^T w||, at most, (C,).
-        normal: w, (C, d) float32.
     """
 
     first: Integers
@@ -36,13 +31,12 @@ class Conflicts:
     gap: Floats
     left: Floats
     right: Floats
-    normal: NDArray[np.float32]
 
     @classmethod
-    def none(cls, dimension: int) -> "Conflicts":
-        """No pair at all, of regions in d dimensions."""
+    def none(cls) -> "Conflicts":
+        """No pair at all."""
         which, size = np.empty(0, np.int64), np.empty(0, np.float64)
-        return cls(which, which, size, size, size, np.empty((0, dimension), np.float32))
+        return cls(which, which, size, size, size)
 
     def mu(self, radius: Floats) -> Floats:
         """Factor by which both regions of a pair may scale, (C,), at least 0.
@@ -53,21 +47,40 @@ class Conflicts:
         supports = radius[self.first] * self.left + radius[self.second] * self.right
         return np.maximum(self.gap / supports, 0.0)
 
-    def planes(self, radius: Floats, region: int) -> tuple[NDArray[np.float32], Floats]:
-        """The planes that a region must keep to, and how far it may reach toward each.
+
+class Bounds:
+    """How far each region may reach along the normals of its conflicts."""
+
+    def __init__(self, radius: Floats, conflicts: Conflicts) -> None:
+        """Sorts all conflicts by region, once.
 
         Args:
             radius: Of all regions, (N,).
-            region: Number of the region.
+            conflicts: All pairs without a plane between them.
+        """
+        mu = conflicts.mu(radius) * _APART
+        regions = np.concatenate([conflicts.first, conflicts.second])
+        self._conflict = np.argsort(regions, kind="stable")
+        self._bound = np.concatenate([mu * conflicts.left, mu * conflicts.right])[self._conflict]
+        self._starts = np.searchsorted(regions[self._conflict], np.arange(len(radius) + 1))
+        self._conflict %= max(len(conflicts.first), 1)
+
+    @property
+    def regions(self) -> Integers:
+        """The regions that have a conflict, ascending."""
+        return np.flatnonzero(np.diff(self._starts))
+
+    def of(self, region: int) -> tuple[Integers, Floats]:
+        """The planes that a region must keep to, and how far it may reach toward each.
 
         Returns:
-            Normals w, (m, d), and bounds of ||S^T w||, (m,), with which each of a pair stays on
-            its own side of the plane where both touch when scaled by their factor.
+            Numbers of its conflicts, (m,), ascending, and bounds of ||S^T w||, (m,), with which
+            each of a pair stays on its own side of the plane where both touch when scaled by
+            their factor.
         """
-        mu = self.mu(radius) * _APART
-        sides = ((self.first == region, self.left), (self.second == region, self.right))
-        normals = np.concatenate([self.normal[chosen] for chosen, _ in sides])
-        return normals, np.concatenate([(mu * support)[chosen] for chosen, support in sides])
+        own = slice(*self._starts[region : region + 2])
+        order = np.argsort(self._conflict[own])
+        return self._conflict[own][order], self._bound[own][order]
 
 
 def order_free(radius: Floats, conflicts: Conflicts) -> Floats:
@@ -106,51 +119,8 @@ def in_order(radius: Floats, conflicts: Conflicts) -> Floats:
         own, other = conflicts.left[pair], conflicts.right[pair]
         if i > j:
             i, j, own, other = j, i, other, own
-        room = (conflicts.gap[pair] - sound[i] * own) / other * _APART
+        # Where an earlier region reaches to the plane, what is left is less than rounding.
+        left = conflicts.gap[pair] * _ROUNDED - sound[i] * own
+        room = left / other * _APART
         sound[j] = min(sound[j], max(room, 0.0))
     return sound
-
-
-def narrowed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
-    """The scale of a large ellipsoid inside a region that keeps to given planes.
-
-    An ellipsoid inside a certified one is certified, so that nothing is sampled anew. To narrow
-    one direction by a factor t costs log(1 / t) / d of the log proxy radius, where shrinking the
-    region by t would cost log(1 / t). With S C^(1/2) in place of S,
-
-        C^-1 = I + sum_j l_j q_j q_j^T,  q_j = S^T w_j,  l_j >= 0,
-
-    is at least I, so that the ellipsoid stays inside; each l_j in turn is made as small as its
-    bound q_j^T C q_j <= b_j^2 allows.
-
-    Args:
-        scale: S, (d, d) float64.
-        normals: w_j, (m, d) float64.
-        bounds: b_j, (m,) float64, positive.
-
-    Returns:
-        S', (d, d) float64, with ||S'^T w_j|| <= b_j.
-    """
-    q = normals @ scale  # (m, d) @ (d, d)
-    c = torch.eye(len(scale), dtype=scale.dtype)
-    weights = torch.zeros_like(bounds)
-    order = (q.norm(dim=1) / bounds).argsort(descending=True).tolist()
-    for _ in range(_SWEEPS):
-        for j in order:
-            image = c @ q[j]
-            length = q[j] @ image
-            change = torch.clamp(bounds[j] ** -2 - 1 / length, min=-float(weights[j]))
-            weights[j] += change
-            c -= (change / (1 + change * length)) * torch.outer(image, image)
-    # C^-1 = L L^T, so that S C S^T = (S L^-T)(S L^-T)^T; C^-1 is at least I, and no inverse of it
-    # is needed, which rounding would make indefinite where a bound is next to nothing.
-    root = linalg.cholesky(_inverse(q, weights))
-    made = linalg.solve_triangular(root.mT, scale, upper=True, left=False)
-    # Whatever rounding and the order of the sweeps have left over.
-    over = ((made.mT @ normals.mT).norm(dim=0) / bounds).max().clamp_min(1)
-    return made / over * _INSIDE
-
-
-def _inverse(q: Tensor, weights: Tensor) -> Tensor:
-    """I + sum_j l_j q_j q_j^T, without what rounding has added up on the way."""
-    return torch.eye(q.shape[1], dtype=q.dtype) + (q.mT * weights) @ q

@@ -46,6 +46,20 @@ _FILLED = ("capped_proxy_radius", "axes_beyond_domain")
 STATUSES = frozenset(
     {"closed_form", "converged", "max_steps", "deadline", "nonfinite", "fallback", "failed"}
 )
+# What a soundness pass adds, in a file of its own.
+SOUND = {
+    "index": "int64",
+    "method": "string",
+    "sound_radius": "double",
+    "sound_l2_radius": "double",
+    "sound_proxy_radius": "double",
+    "sound_scale_sha256": "string",
+    "mu": "double",
+    "nearest_conflict": "int64",
+    "witness": "string",
+    "rule": "string",
+}
+RULES = ("narrow", "order-free", "in-order")
 # Columns of real numbers that must be finite: all but log_volume, which is -inf for nothing, and
 # fit_objective, which is NaN where nothing was fitted.
 FINITE = tuple(

@@ -122,11 +122,11 @@ def _mean_log(values: Floats) -> float:
 class Stored:
     """The scales in a folder, read when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pattern: re.Pattern[str] = _FILE) -> None:
         """Looks up what there is; files that cannot be read go to `findings`."""
         self._where: dict[Key, tuple[Path, str]] = {}
         self.findings: list[Finding] = []
-        self.files = sorted(file for file in folder.iterdir() if _FILE.fullmatch(file.name))
+        self.files = sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name))
         for file in self.files:
             self.findings += located("scales", file.name, self._add(file))
 

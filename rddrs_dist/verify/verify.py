@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from rddrs_dist import data, models
-from rddrs_dist.verify import certificates, resampling, rows
+from rddrs_dist.verify import certificates, regions, resampling, rows
+from rddrs_dist.verify.apart import check_regions
 from rddrs_dist.verify.files import check_config, check_manifest, check_parts
 from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
 from rddrs_dist.verify.folder import Config, line, read_folder
@@ -16,7 +17,6 @@ from rddrs_dist.verify.printed import check_table
 from rddrs_dist.verify.scales import Stored, check_axes, check_scales
 from rddrs_dist.version import __version__
 
-_SOUND = "_sound.parquet"
 _OF_A_ROW = {
     "radius": certificates.judge_radius,
     "sizes": certificates.judge_sizes,
@@ -111,9 +111,7 @@ def verify(
     outcomes += _drawn(case, resample, seed)
     outcomes += [_table(path, case, len(found)) for path in tables]
     outcomes += [] if tables else [Outcome("table", skipped="no --tables given")]
-    if (directory / _SOUND).exists():
-        outcomes.append(Outcome("soundness pass", skipped=f"{_SOUND} is not looked at"))
-    return outcomes
+    return [*outcomes, *_soundness(case, directory, seed)]
 
 
 def _images(
@@ -169,6 +167,26 @@ def _scales(case: _Case) -> list[Outcome]:
         d = case.dimension
         return [check_scales(case.rows, case.stored, d), *check_axes(case.rows, case.stored, d)]
     return [Outcome(name, skipped=why) for name in ("scales", "axes", "capped sizes")]
+
+
+def _soundness(case: _Case, folder: Path, seed: int) -> Iterator[Outcome]:
+    """Checks of a soundness pass, where one was made."""
+    if not (folder / regions.SOUND).exists():
+        return
+    sound, outcome = regions.read_pass(folder, case.rows)
+    yield outcome
+    own, narrowed = case.stored, Stored(folder, regions.NARROWED)
+    if isinstance(case.images, str) or not own.files:
+        why = case.images if isinstance(case.images, str) else "no scale is stored"
+        names = ("sound sizes", "sound scales", "sound pairs", "nearest conflicts")
+        yield from (Outcome(name, skipped=why) for name in names)
+        return
+    certified = {(row["method"], row["index"]): row for row in case.rows}
+    certified = {key: certified[key] for key in sound}
+    known = regions.Pass(sound, certified, own, narrowed, math.prod(case.images.event_shape))
+    yield regions.check_sizes(known)
+    yield regions.check_scales(known)
+    yield from check_regions(known, case.images.images, folder, seed)
 
 
 def _drawn(case: _Case, count: int, seed: int) -> list[Outcome]:

@@ -170,6 +170,8 @@ def test_the_soundness_pass_is_told(made, capsys, tmp_path):
         mu=0.25,
         nearest_conflict=40,
         witness="conflict",
+        sound_scale_sha256=frame["scale_sha256"],
+        rule="narrow",
     )
     line = {"method": "rddrs_tr", "regions": 5, "pairs": 12345, "conflicts": 7}
     sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})

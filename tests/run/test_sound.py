@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rddrs_dist import RDDRSTR, cli, data
 from rddrs_dist.results import parts, read, scales, sound
 from rddrs_dist.run import driver
 from rddrs_dist.run.config import Run, Soundness
+from rddrs_dist.run.overlap import block_size
 from rddrs_dist.run.sound import soundness
 from tests.oracles import contact_factor
 
@@ -60,22 +62,95 @@ def test_the_columns_of_a_pass(done: Soundness, rule: str):
         assert (touched["sound_proxy_radius"] < touched["proxy_radius"]).all()
 
 
-def test_shrunk_regions_do_not_overlap_and_some_certified_ones_do(done: Soundness):
-    soundness(replace(done, rule="order-free"))
-    frame = read(done.dir).query("method == 'rddrs_tr' and prediction >= 0")
+@pytest.mark.parametrize("rule", ["narrow", "order-free"])
+def test_sound_regions_do_not_overlap_and_some_certified_ones_do(done: Soundness, rule: str):
+    soundness(replace(done, rule=rule))
+    frame = read(done.dir).query("method == 'rddrs_tr' and sound_radius > 0")
     frame = frame.reset_index(drop=True)
-    images, stored = data.load("digits", "test"), scales.Scales(done.dir)
-    noise = stored.noise("rddrs_tr", frame["index"].tolist(), images.event_shape)
-    dense, points = noise.covariance().numpy(), images.images.reshape(len(images), -1)
+    images = data.load("digits", "test")
+    stored = {"radius": scales.Scales(done.dir), "sound_radius": sound.scales(done.dir)}
+    dense = {
+        column: where.noise("rddrs_tr", frame["index"].tolist(), images.event_shape)
+        .covariance()
+        .numpy()
+        for column, where in stored.items()
+    }
+    points = images.images.reshape(len(images), -1)
     least = {"radius": np.inf, "sound_radius": np.inf}
     for i, j in itertools.combinations(range(len(frame)), 2):
         if frame["prediction"][i] != frame["prediction"][j]:
             v = (points[frame["index"][j]] - points[frame["index"][i]]).astype(float)
-            for column in least:
+            for column, shapes in dense.items():
                 r = frame[column]
-                factor = contact_factor(dense[i] * r[i] ** 2, dense[j] * r[j] ** 2, v)
+                factor = contact_factor(shapes[i] * r[i] ** 2, shapes[j] * r[j] ** 2, v)
                 least[column] = min(least[column], factor)
     assert least["radius"] < 1 < least["sound_radius"] < 1.05
+
+
+def test_sizes_are_those_of_the_stored_scale_which_is_inside_the_certified_one(done: Soundness):
+    soundness(done)
+    frame = read(done.dir).query("sound_radius > 0")
+    images, narrower = data.load("digits", "test"), 0
+    certified, stored = scales.Scales(done.dir), sound.scales(done.dir)
+    for row in frame.to_dict("records"):
+        key = (row["method"], [row["index"]], images.event_shape)
+        outer, inner = (one.noise(*key).matrix()[0] for one in (certified, stored))
+        assert stored.packed(row["method"], row["index"]).sha256 == row["sound_scale_sha256"]
+        axes = torch.linalg.svdvals(inner)
+        assert row["sound_l2_radius"] <= row["sound_radius"] * float(axes[-1])
+        mean = row["sound_radius"] * float(axes.log().mean().exp())
+        assert mean * (1 - 1e-9) < row["sound_proxy_radius"] <= mean
+        stretch = float(torch.linalg.matrix_norm(torch.linalg.solve(outer, inner), 2))
+        assert stretch * row["sound_radius"] <= row["radius"] * (1 + 1e-12)
+        changed = row["sound_scale_sha256"] != row["scale_sha256"]
+        assert changed == (row["witness"] == "conflict")
+        narrower += changed
+    assert narrower > 2
+
+
+def test_another_rule_leaves_nothing_of_an_earlier_pass(done: Soundness):
+    soundness(done)
+    assert list(done.dir.glob("_sound-scales-*")) and list(done.dir.glob("_sound-planes-*"))
+    soundness(replace(done, rule="order-free"))
+    assert not list(done.dir.glob("_sound-scales-*"))
+    frame = read(done.dir)
+    own = frame["sound_scale_sha256"].notna()
+    assert (frame.loc[own, "sound_scale_sha256"] == frame.loc[own, "scale_sha256"]).all()
+    assert set(frame["rule"]) == {"order-free"} and own.equals(frame["prediction"] >= 0)
+
+
+def test_a_pass_of_an_earlier_version_is_refused_and_can_be_made_again(done: Soundness):
+    soundness(done)
+    table = parts.read_table(done.dir / sound.SOUND)
+    earlier = table.drop_columns(["rule", "sound_scale_sha256"])
+    parts.replace(done.dir / sound.SOUND, parts.encode(earlier))
+    with pytest.raises(ValueError, match="earlier version: run `rddrs soundness"):
+        read(done.dir)
+    soundness(done)
+    assert len(read(done.dir)) == len(table)
+
+
+def test_a_narrowed_scale_that_was_changed_is_refused(done: Soundness):
+    soundness(done)
+    (path, *_) = sorted(done.dir.glob("_sound-scales-*"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    rows = read(done.dir).query("method == 'rddrs_tr' and witness == 'conflict'")
+    with pytest.raises(ValueError, match="run `rddrs soundness` again"):
+        sound.scales(done.dir).noise("rddrs_tr", rows["index"].tolist(), (1, 8, 8))
+
+
+def test_sound_scales_want_a_pass(done: Soundness):
+    with pytest.raises(FileNotFoundError, match="run `rddrs soundness"):
+        sound.scales(done.dir)
+
+
+@pytest.mark.parametrize(("d", "dense"), [(784, True), (784, False), (3072, True), (40000, True)])
+def test_blocks_count_dense_scales_as_well_as_vectors(d: int, dense: bool):
+    size = block_size(d, dense)
+    taken = [48 * d * m**2 + dense * 24 * m * d**2 for m in (size, size + 1)]
+    assert taken[0] <= 2**30 < taken[1] or (size == 1 < taken[0])
 
 
 def test_the_command_prints_a_line_per_method(done: Soundness, capsys: pytest.CaptureFixture[str]):

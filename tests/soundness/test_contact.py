@@ -118,3 +118,35 @@ def test_the_same_image_with_two_predictions_has_no_room():
     touched = touch(twice, twice, mean_inverse([twice]), same=True)
     assert len(touched.rows) == 1
     assert float(touched.mu(twice.radius, twice.radius)) <= 0
+
+
+def long_regions(d: int) -> Regions:
+    """Regions of which 20 axes are far longer than the pixel domain, as those of RDDRS may be."""
+    generator, scales = torch.Generator().manual_seed(0), []
+    for _ in range(6):
+        frame = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
+        axes = 0.5 + torch.rand(d, generator=generator, dtype=torch.float64)
+        axes[:20], axes[0] = 2e4, 1e6
+        scales.append(frame * axes)
+    noise = FullNoise(torch.stack(scales), (1, d, 1)).lower()
+    centres = torch.rand(6, 1, d, 1, generator=generator)
+    radius = torch.full((6,), 3.7, dtype=torch.float64)
+    return Regions(centres, torch.arange(6) % 3, radius, FullNoise(noise.scale.float(), (1, d, 1)))
+
+
+def test_regions_with_very_long_axes_are_searched_too():
+    own = long_regions(120)
+    known = found(own)
+    assert len(known) == 12
+    for (i, j), bound in known.items():
+        exact = exact_factor(own, i, j)
+        assert 0.7 * exact < bound <= exact * (1 + 1e-9)
+
+
+def test_there_is_no_preconditioner_of_what_is_not_finite():
+    own = long_regions(40)
+    huge = FullNoise(own.noise.scale * 1e30, own.noise.event_shape)
+    assert mean_inverse([own]) is not None
+    assert mean_inverse([Regions(own.centres, own.prediction, own.radius, huge)]) is not None
+    tiny = FullNoise(own.noise.scale * 0, own.noise.event_shape)
+    assert mean_inverse([Regions(own.centres, own.prediction, own.radius, tiny)]) is None

@@ -1,0 +1,146 @@
+"""A large ellipsoid inside a certified one that keeps to its side of given planes.
+
+An ellipsoid inside a certified one is certified, so that nothing is sampled anew. To narrow one
+direction by a factor t costs log(1 / t) / d of the log proxy radius, where shrinking the region by
+t would cost log(1 / t).
+
+A scale is proposed in double precision and rounded to the single precision in which scales are
+stored. All that is claimed is claimed of the rounded one, with bounds for the rounding errors of
+what is computed of it: by how much its ellipsoid must shrink to be inside and on its side.
+"""
+
+import torch
+from torch import Tensor, linalg
+
+from rddrs_dist.noise import FullNoise, Noise
+
+# Sweeps over all planes, at most. They end where no plane is exceeded by more than a share, which
+# costs as much of the radius, and none that a region was narrowed for is missed by much more,
+# which costs that share of one axis.
+_SWEEPS = 50
+_OVER, _SHORT = 1e-6, 1e-3
+# More than the rounding errors of the few scalars that the shares are made of.
+_INSIDE = 1 - 1e-9
+_EPS = torch.finfo(torch.float64).eps
+_SINGULAR = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
+
+
+def narrowed(
+    noise: Noise, min_axis: float, normals: Tensor, bounds: Tensor
+) -> tuple[FullNoise, float] | None:
+    """A region inside another one, narrower along the normals of some planes.
+
+    Args:
+        noise: S, of one image.
+        min_axis: Smallest axis of S, at most.
+        normals: w_j, (m, d) float64; there need not be any.
+        bounds: b_j, (m,) float64.
+
+    Returns:
+        S' in single precision, lower triangular, and a share t < 1 of the radius with
+        t ||S^-1 S'|| <= 1 and t ||S'^T w_j|| <= b_j, rounding errors included. None where no
+        share can be told from 0.
+    """
+    if not bool((bounds > 0).all()):
+        return None
+    outer = noise.matrix()[0]
+    try:
+        made = _proposed(outer, normals, bounds).float()
+        if not bool(made.isfinite().all()):
+            return None
+        inner = FullNoise(made.unsqueeze(0), noise.event_shape)
+        room = 1 / _stretch(outer, min_axis, made.double())
+    except _SINGULAR:  # so narrow that its matrices are singular
+        return None
+    shares = torch.cat([room.clamp_max(1).view(1), bounds / support(inner, normals)])
+    share = float(shares.min()) * _INSIDE  # NaN where any is
+    return (inner, share) if share > 0 else None
+
+
+def support(noise: Noise, normals: Tensor) -> Tensor:
+    """||S^T w|| of each w, at least, (m,).
+
+    Args:
+        noise: S, of one image.
+        normals: w, (m, d) float64.
+    """
+    slack = 2 * (noise.dimension + 8) * _EPS
+    images = (
+        noise.double().adjoint(normals.view(1, len(normals), *noise.event_shape)).flatten(2)[0]
+    )
+    frobenius = noise.variances().sum().sqrt()
+    return images.norm(dim=1) * (1 + slack) + slack * frobenius * normals.norm(dim=1)
+
+
+def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> Tensor:
+    """||S^-1 S'||, at least: the ellipsoid of S' is inside that of S, this times as large.
+
+    With any X near S^-1 S' the truth is at most ||X|| + ||S' - S X|| / min_axis.
+
+    Args:
+        outer: S, (d, d) float64.
+        min_axis: Smallest axis of S, at most.
+        inner: S', (d, d) float64.
+    """
+    ratio = linalg.solve(outer, inner)
+    error, length = (len(outer) + 8) * _EPS, ratio.norm()
+    rounding = error * (inner.norm() + outer.norm() * length)
+    residual = (inner - outer @ ratio).norm() + rounding
+    # ||X||^2 as an eigenvalue of X^T X, half the work of a singular value.
+    square = linalg.eigvalsh(ratio.mT @ ratio)[-1] + 4 * error * length.square()
+    return square.sqrt() + residual / min_axis
+
+
+def _proposed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
+    """The lower triangular scale S' that is to keep to its planes, before it is rounded.
+
+    With S' S'^T = S C S^T,
+
+        C^-1 = I + sum_j l_j q_j q_j^T,  q_j = S^T w_j,  l_j >= 0,
+
+    is at least I, so that the ellipsoid stays inside; each l_j in turn is made as small as its
+    bound q_j^T C q_j <= b_j^2 allows.
+
+    Args:
+        scale: S, (d, d) float64.
+        normals: w_j, (m, d) float64.
+        bounds: b_j, (m,) float64, positive.
+
+    Returns:
+        (d, d) float64.
+    """
+    if bool(scale.triu(1).any()):
+        scale = FullNoise(scale.unsqueeze(0), (len(scale),)).lower().scale[0]
+    q = normals @ scale  # (m, d) @ (d, d)
+    inverse = torch.eye(len(scale), dtype=scale.dtype) + (q.mT * _weights(q, bounds)) @ q
+    # C^-1 = U U^T with U upper triangular, so that S U^-T is lower triangular as S is; C^-1 is at
+    # least I, and no inverse of it is needed, which rounding would make indefinite where a bound
+    # is next to nothing.
+    root = linalg.cholesky(inverse.flip(0, 1)).flip(0, 1)
+    return linalg.solve_triangular(root.mT, scale, upper=False, left=False)
+
+
+def _weights(q: Tensor, bounds: Tensor) -> Tensor:
+    """The l_j, (m,), for q (m, d)."""
+    # The sweeps need C for the q alone: Q C Q^T, (m, m), where that is smaller. Both change alike.
+    few = len(q) < q.shape[1]
+    c = q @ q.mT if few else torch.eye(q.shape[1], dtype=q.dtype)
+    weights, wanted = torch.zeros_like(bounds), (bounds**-2).tolist()
+    for _ in range(_SWEEPS):
+        lengths = c.diagonal() if few else ((q @ c) * q).sum(1)  # (m, d) @ (d, d)
+        over = lengths.sqrt() / bounds
+        if bool((over <= 1 + _OVER).all() and (over[weights > 0] >= 1 - _SHORT).all()):
+            break
+        moved = ((over > 1) | (weights > 0)).nonzero()[:, 0]
+        for j in moved[over[moved].argsort(descending=True)].tolist():
+            image = c[j].clone() if few else c @ q[j]
+            length = float(image[j] if few else q[j] @ image)
+            if not length > 0:  # less than rounding can tell
+                continue
+            change = max(wanted[j] - 1 / length, -float(weights[j]))
+            weights[j] += change
+            left = 1 / (1 + change * length)
+            c.addr_(image, image, alpha=-change * left)
+            if few:  # the same once more, without what is lost where the difference is small
+                c[j] = c[:, j] = image * left
+    return weights

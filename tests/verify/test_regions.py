@@ -1,0 +1,222 @@
+"""A soundness pass is held against what can be computed from its files in another way."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rddrs_dist import RDDRSTR
+from rddrs_dist.results import read
+from rddrs_dist.run import cluster
+from rddrs_dist.run.config import Soundness
+from rddrs_dist.run.sound import soundness
+from rddrs_dist.verify import Severity, as_text, is_sound, verify
+from tests.small_run import RUN, Made, certify_here
+
+from .tampering import Row, change, scaled
+from .test_verify import found
+
+CHECKS = ("sound rows", "sound sizes", "sound scales", "sound pairs", "nearest conflicts")
+
+
+class Here:
+    """What `Tasks` does, in this process."""
+
+    @classmethod
+    @contextmanager
+    def connected(cls, _) -> Iterator["Here"]:
+        yield cls()
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def each(self, function: Callable[..., Any], calls: Any) -> Iterator[Any]:
+        return (function(*call) for call in calls)
+
+
+def passed(folder: Path, rule: str) -> None:
+    """Makes a pass without Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "Tasks", Here)
+        soundness(Soundness(folder, rule=rule))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose regions overlap, with a pass; nobody may change it."""
+    folder = tmp_path_factory.mktemp("sound") / "run"
+    larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
+    run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
+    certify_here(run, folder, original.checkpoint)
+    passed(folder, "narrow")
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy, to be spoilt."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
+    frame = read(whole)
+    assert (frame["witness"] == "conflict").sum() > 3
+    assert {"ball", "plane"} & set(frame["witness"])
+    assert (frame["sound_scale_sha256"] != frame["scale_sha256"]).sum() > 3
+
+
+@pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
+def test_a_pass_is_sound(folder: Path, rule: str):
+    if rule != "narrow":
+        passed(folder, rule)
+    outcomes = verify(folder)
+    assert is_sound(outcomes), as_text(outcomes)
+    assert not found(outcomes, Severity.WARNING), as_text(outcomes)
+    made = {one.check: one for one in outcomes}
+    assert all(made[name].skipped is None for name in CHECKS)
+    assert "pairs" in made["sound pairs"].checked
+
+
+def table(change: Callable[[list[Row]], list[Row]]) -> Callable[[Path], None]:
+    """Changes the rows of the pass."""
+
+    def spoil(folder: Path) -> None:
+        with pq.ParquetFile(folder / "_sound.parquet") as file:
+            own = file.read()
+        rows = change(own.to_pylist())
+        assert rows != own.to_pylist()
+        pq.write_table(pa.Table.from_pylist(rows, own.schema), folder / "_sound.parquet")
+
+    return spoil
+
+
+def rows(only: Callable[[Row], bool], **changes: Any) -> Callable[[Path], None]:
+    """Changes columns of some rows of the pass; a change is a value or a function of the row."""
+
+    def of(row: Row) -> Row:
+        new = {name: to(row) if callable(to) else to for name, to in changes.items()}
+        return row | new if only(row) else row
+
+    return table(lambda every: [of(row) for row in every])
+
+
+def arrays(
+    pattern: str, change: Callable[[str, np.ndarray], np.ndarray]
+) -> Callable[[Path], None]:
+    """Changes the arrays of the first file of a kind."""
+
+    def spoil(folder: Path) -> None:
+        (path, *_) = sorted(folder.glob(pattern))
+        save_file({name: change(name, one) for name, one in load_file(path).items()}, path)
+
+    return spoil
+
+
+def turned(name: str, values: np.ndarray) -> np.ndarray:
+    """The first plane of a file, turned away."""
+    if not name.endswith("/normal"):
+        return values
+    return np.concatenate([-values[:1], values[1:]])
+
+
+def without_planes(folder: Path) -> None:
+    for path in folder.glob("_sound-planes-*"):
+        path.unlink()
+
+
+def unnarrowed(folder: Path) -> None:
+    """Certified regions given out as sound ones, the scales of the pass being gone."""
+    for path in folder.glob("_sound-scales-*"):
+        path.unlink()
+    known = {(row["method"], row["index"]): row for row in read_rows(folder)}
+
+    def of(row: Row) -> Row:
+        own = known[row["method"], row["index"]]
+        sizes = {f"sound_{name}": own[name] for name in ("radius", "l2_radius", "proxy_radius")}
+        return row | sizes | {"sound_scale_sha256": own["scale_sha256"]}
+
+    table(lambda every: [of(row) for row in every])(folder)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Rows of the run."""
+    parts = [pq.ParquetFile(path) for path in sorted(folder.glob("part-*.parquet"))]
+    return [row for part in parts for row in part.read().to_pylist()]
+
+
+def conflict(row: Row) -> bool:
+    return row["witness"] == "conflict"
+
+
+def anyone(row: Row) -> bool:
+    return row["sound_radius"] > 0
+
+
+SIZES = ("sound_radius", "sound_l2_radius", "sound_proxy_radius")
+SPOILT = {
+    "sizes times ten": ("sound sizes", rows(anyone, **{n: scaled(n, 10) for n in SIZES})),
+    "proxy radius up by 1e-9": (
+        "sound sizes",
+        rows(conflict, sound_proxy_radius=scaled("sound_proxy_radius", 1 + 1e-9)),
+    ),
+    "l2 radius up by 1e-9": (
+        "sound sizes",
+        rows(conflict, sound_l2_radius=scaled("sound_l2_radius", 1 + 1e-9)),
+    ),
+    "NaN": ("sound sizes", rows(conflict, sound_radius=float("nan"))),
+    "a row dropped": ("sound rows", table(lambda every: every[1:])),
+    "a row twice": ("sound rows", table(lambda every: [*every, every[0]])),
+    "no narrowed scale": ("sound scales", rows(conflict, sound_scale_sha256="0" * 64)),
+    "a narrowed scale spoilt": (
+        "sound scales",
+        arrays("_sound-scales-*", lambda _, one: one * np.float32(1.001)),
+    ),
+    "radius up by a share of 1e-6": (
+        "sound scales",
+        rows(conflict, sound_radius=scaled("sound_radius", 1 + 2e-6)),
+    ),
+    "a plane turned": ("sound pairs", arrays("_sound-planes-*", turned)),
+    "certified regions as sound ones": ("sound pairs", unnarrowed),
+    "certified regions without planes": (
+        "sound pairs",
+        lambda folder: (without_planes(folder), unnarrowed(folder)),
+    ),
+    "planes dropped": ("nearest conflicts", without_planes),
+    "mu raised": ("nearest conflicts", rows(conflict, mu=lambda row: (row["mu"] + 1) / 2)),
+    "another nearest conflict": ("nearest conflicts", rows(conflict, nearest_conflict=7)),
+    "a conflict as a plane": ("nearest conflicts", rows(conflict, witness="plane")),
+    "unknown rule": ("nearest conflicts", rows(anyone, rule="none")),
+    "parts changed since": ("sound rows", change("rs", True, fit_seconds=17.0)),
+    "torn": ("sound rows", lambda folder: (folder / "_sound.parquet").write_bytes(b"PAR1")),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_spoilt_is_found(folder: Path, case: str):
+    check, spoil = SPOILT[case]
+    spoil(folder)
+    outcomes = verify(folder)
+    assert check in found(outcomes), as_text(outcomes)
+    assert not is_sound(outcomes)
+
+
+def test_an_earlier_pass_is_refused(folder: Path):
+    with pq.ParquetFile(folder / "_sound.parquet") as file:
+        own = file.read()
+    pq.write_table(own.drop_columns(["rule"]), folder / "_sound.parquet")
+    assert "run `rddrs soundness` again" in found(verify(folder))["sound rows"].wanted
+
+
+def test_without_scales_regions_are_not_checked(folder: Path):
+    for path in folder.glob("_scales-*"):
+        path.unlink()
+    skipped = {one.check for one in verify(folder) if one.skipped is not None}
+    assert set(CHECKS[1:]) <= skipped
