@@ -55,6 +55,8 @@ def test_a_pair_that_is_nearest_to_each_other_is_one_line(made):
         mu=[0.1 + 0.001 * min(k, nearest[k]) for k in frame["index"]],
         nearest_conflict=[nearest[k] for k in frame["index"]],
         witness="conflict",
+        sound_scale_sha256=frame["scale_sha256"],
+        rule="narrow",
     )
     line = {"method": "rs", "regions": 6, "pairs": 15, "conflicts": 5}
     sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})
