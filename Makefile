@@ -62,7 +62,8 @@ ifneq ($(NETWORKS),)
 		--indices 0:10000:50 --n 10000 --shard-size 2 --save-scales --out runs/mnist/sound-ancer
 	$(BIN)/rddrs soundness runs/mnist/sound-0.25 --data-root $(DATA)
 	$(BIN)/rddrs soundness runs/mnist/sound-ancer --data-root $(DATA)
-	$(BIN)/rddrs curves runs/mnist/sound-0.25 runs/mnist/sound-ancer --out docs/figures/mnist-sound-0.25
+	$(BIN)/rddrs curves runs/mnist/sound-0.25 runs/mnist/sound-ancer --common \
+		--out docs/figures/mnist-sound-0.25
 	$(BIN)/python jobs/scaling_trial.py --out runs/scaling --data-root $(DATA) \
 		--datasets digits mnist $(if $(HAS_CIFAR),cifar10 --cifar-parquet $(CIFAR)) \
 		--checkpoints.mnist $(NETWORKS)/LeNet5_0.25.pth --rddrs-tr.steps 20 --rddrs-tr.patience 20
