@@ -44,7 +44,7 @@ class Memory:
         """
         d = images[0].numel()
         per_element = _SURPLUS * kept_bytes(model, images) / d + _COPIES * images.element_size()
-        least = per_element * d * min(_BLOCK[_kind(images)], max(_SMALLEST, _rows(images)))
+        least = per_element * d * _block(images)
         if total / 2 < least:
             raise ValueError(
                 f"launches of this network want at least {2 * least / 2**30:.2f} GiB, got "
@@ -97,8 +97,8 @@ class Launches:
     @classmethod
     def of(cls, images: Tensor, n: int, state: int = 0) -> "Launches":
         """The partition for images (B, *event), n samples of each and a state of so many bytes."""
-        rows = max(_SMALLEST, _rows(images))
-        block = min(n, rows, _BLOCK[_kind(images)])
+        rows = _rows(images)
+        block = min(n, _block(images))
         full, rest = divmod(n, block)
         together = rows // block
         if _memory is not None:
@@ -119,4 +119,9 @@ def _kind(images: Tensor) -> str:
 
 def _rows(images: Tensor) -> int:
     """Samples per launch that are best for speed."""
-    return _LAUNCH[_kind(images)] // images[0].numel()
+    return max(_SMALLEST, _LAUNCH[_kind(images)] // images[0].numel())
+
+
+def _block(images: Tensor) -> int:
+    """Samples of one image that are drawn together, at most."""
+    return min(_rows(images), _BLOCK[_kind(images)])
