@@ -97,7 +97,9 @@ class Verify:
             stored scales (--save-scales).
         tables: Tables that `rddrs curves` made of this run alone (table.md or table.csv), whose
             numbers are then computed anew.
-        seed: Chooses the rows to draw again and the fresh streams.
+        pairs: After a soundness pass: pairs of regions of each method that a plane is sought for,
+            of those that neither distance nor a stored plane tells apart.
+        seed: Chooses the rows to draw again, these pairs and the fresh streams.
     """
 
     dir: Positional[Path]
@@ -105,6 +107,7 @@ class Verify:
     data_root: Path | None = None
     resample: int = 0
     tables: tuple[Path, ...] = ()
+    pairs: int = 2000
     seed: int = 0
 
 
@@ -270,6 +273,7 @@ def verify(options: Verify) -> int:
         data_root=options.data_root,
         resample=options.resample,
         tables=options.tables,
+        pairs=options.pairs,
         seed=options.seed,
     )
     print(as_text(outcomes), end="")

@@ -1,8 +1,11 @@
 """A small run of all methods with its scales, made without Ray, and copies to spoil."""
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +13,10 @@ from rddrs_dist import data, models
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
 from rddrs_dist.results import parts, read, tables
 from rddrs_dist.results.store import Store
-from rddrs_dist.run.config import Run, Settings, run_id
+from rddrs_dist.run import cluster
+from rddrs_dist.run.config import Run, Settings, Soundness, run_id
 from rddrs_dist.run.shards import split
+from rddrs_dist.run.sound import soundness
 from rddrs_dist.run.worker import Task, Worker
 from rddrs_dist.train import train_new
 
@@ -102,3 +107,25 @@ def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
             store.write(shard.number, judged, done.scales)
         store.complete({})
     (out / parts.LOCK).unlink(missing_ok=True)
+
+
+class _Here:
+    """What `Tasks` does, in this process."""
+
+    @classmethod
+    @contextmanager
+    def connected(cls, _) -> Iterator["_Here"]:
+        yield cls()
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def each(self, function: Callable[..., Any], calls: Any) -> Iterator[Any]:
+        return (function(*call) for call in calls)
+
+
+def pass_here(folder: Path, rule: str) -> None:
+    """Makes a pass without Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "Tasks", _Here)
+        soundness(Soundness(folder, rule=rule))  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,8 @@ from torch import Tensor, linalg
 
 from rddrs_dist.noise.base import Noise
 
-# Columns of a triangular scale that are multiplied at once: few enough to pass over its zeros.
+# Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
+# zeros.
 _COLUMNS = 128
 
 
@@ -46,16 +47,18 @@ class FullNoise(Noise):
 
     @cached_property
     def _is_lower(self) -> bool:
-        return not bool(self.scale.triu(1).any())
+        # By bands: a copy of all that is above the diagonal would take longer than a product.
+        above = [self.scale[:, start:end, end:] for start, end in self._bands()]
+        above += [self.scale[:, start:end, start:end].triu(1) for start, end in self._bands()]
+        return not any(bool((part != 0).any()) for part in above)
 
     def colour(self, z: Tensor) -> Tensor:
         """S z; see Noise.colour."""
         flat = z.flatten(2)
         if not self._is_lower:
             return (flat @ self.scale.mT).view_as(z)  # (B, n, d) @ (B, d, d)
-        edges = [*range(0, self.dimension, _COLUMNS), self.dimension]
         parts = [
-            flat[..., :end] @ self.scale[:, start:end, :end].mT for start, end in pairwise(edges)
+            flat[..., :end] @ self.scale[:, start:end, :end].mT for start, end in self._bands()
         ]
         return torch.cat(parts, -1).view_as(z)
 
@@ -66,7 +69,17 @@ class FullNoise(Noise):
 
     def adjoint(self, w: Tensor) -> Tensor:
         """S^T w; see Noise.adjoint."""
-        return (w.flatten(2) @ self.scale).view_as(w)  # (B, n, d) @ (B, d, d)
+        flat = w.flatten(2)
+        if not self._is_lower:
+            return (flat @ self.scale).view_as(w)  # (B, n, d) @ (B, d, d)
+        parts = [
+            flat[..., start:] @ self.scale[:, start:, start:end] for start, end in self._bands()
+        ]
+        return torch.cat(parts, -1).view_as(w)
+
+    def _bands(self) -> list[tuple[int, int]]:
+        """Rows or columns of a triangular scale that are multiplied at once."""
+        return list(pairwise([*range(0, self.dimension, _COLUMNS), self.dimension]))
 
     def variances(self) -> Tensor:
         """Squared lengths of the rows of S; see Noise.variances."""

@@ -4,10 +4,10 @@ Only the driver writes files. Planes and narrowed scales go to disk as they come
 neither would fit into memory.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rddrs_dist import data
+from rddrs_dist.noise import FullNoise
 from rddrs_dist.noise.packed import Packed
 from rddrs_dist.results import planes, scales
 from rddrs_dist.results.scales import Scales
@@ -37,6 +38,9 @@ from rddrs_dist.soundness import (
 # Bytes that a block of pairs may take, for each number of a vector and of a dense scale.
 _BLOCK_BYTES = 1 << 30
 _PER_NUMBER, _PER_ENTRY = 48, 12
+# Blocks of regions that wait on the cluster take so many bytes; of more the oldest are let go,
+# and shipped once more when their turn comes.
+_WAITING_BYTES = 1 << 30
 # Narrowed scales go to disk in files of so many bytes.
 _FILE_BYTES = 1 << 26
 # Regions whose mean shape is the preconditioner's.
@@ -90,14 +94,19 @@ class Overlap:
             return Found(Conflicts.none(), normals, np.empty(0, np.int64))
         some = self._block(0, -(-len(self._regions) // _SHAPES)).regions()
         inverse = self._source.tasks.put(mean_inverse([some]))
-        size = block_size(self._dimension, dense=inverse is not None)
-        starts = range(0, len(self._regions), size)
-        blocks = [self._source.tasks.put(self._block(k, 1, k + size)) for k in starts]
-        calls = [
-            (*pair, inverse, self._source.options.cpus_per_actor)
-            for pair in itertools.combinations_with_replacement(blocks, 2)
-        ]
-        done = self._each(block_of_pairs, calls, len(calls), "blocks of pairs")
+        dense = isinstance(some.noise, FullNoise)
+        size = block_size(self._dimension, dense)
+        blocks = -(-len(self._regions) // size)
+        bytes_each = 4 * size * self._dimension * ((self._dimension + 1) / 2 if dense else 1)
+
+        @lru_cache(max(2, int(_WAITING_BYTES / bytes_each)))
+        def block(k: int) -> Any:
+            return self._source.tasks.put(self._block(k * size, 1, (k + 1) * size))
+
+        cores = self._source.options.cpus_per_actor
+        calls = ((block(i), block(j), inverse, cores) for i, j in block_pairs(blocks))
+        count = blocks * (blocks + 1) // 2
+        done = self._each(block_of_pairs, calls, count, "blocks of pairs")
         return together([self._kept(found) for found in done])
 
     def _block(self, start: int, step: int, end: int | None = None) -> Block:
@@ -164,6 +173,13 @@ class Overlap:
             number = next(self._source.numbers[1])
             scales.write(self._source.folder, number, waiting, scales.NARROWED)
             waiting.clear()
+
+
+def block_pairs(count: int) -> Iterator[tuple[int, int]]:
+    """All pairs i <= j of so many blocks, back and forth, so that a row begins where one ended."""
+    for i in range(count):
+        row = range(i, count)
+        yield from ((i, j) for j in (reversed(row) if i % 2 else row))
 
 
 def block_size(dimension: int, dense: bool) -> int:

@@ -20,8 +20,9 @@ from rddrs_dist.soundness.regions import Regions
 # A plane found in single precision that lies between the regions by this much will hold.
 _CLEAR = 1 + 1e-3
 _STEPS = 40
-# Where the residual has fallen by this factor more steps change nothing that could be used.
-_CONVERGED = 0.15
+# Where the residual has fallen by this factor more steps change little that could be used: of
+# RDDRS-TR's regions on MNIST 0.15 takes a quarter more of them, for factors larger by 0.5 %.
+_CONVERGED = 0.3
 # Each round weighs the two regions by the planes of the one before. Another one takes as long and
 # gains 0.2 % where both weigh about the same, so that only those pairs go on of which one region
 # weighs more than the other (1/2 is even), or that may be apart after all.

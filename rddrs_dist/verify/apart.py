@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from rddrs_dist.verify.certificates import ABSTAIN
-from rddrs_dist.verify.findings import Fault, Finding, Outcome, Row, located, place, wrong
+from rddrs_dist.verify.findings import Fault, Finding, Outcome, Row, located, odd, place, wrong
 from rddrs_dist.verify.folder import line
 from rddrs_dist.verify.regions import Pass, judge_nearest
 from rddrs_dist.verify.scales import Scale
@@ -26,8 +26,8 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 PLANES = re.compile(r"_sound-planes-\d{5,}\.safetensors")
 _EPS = float(np.finfo(np.float64).eps)
-# Pairs of one method without a stored plane that one is sought for, and steps of each search.
-_SEARCHED, _STEPS = 2000, 12
+# Steps of each search for a plane.
+_STEPS = 12
 
 
 @dataclass(eq=False)
@@ -74,7 +74,7 @@ class _Regions:
 
 
 def check_regions(
-    known: Pass, images: NDArray[np.float32], folder: Path, seed: int
+    known: Pass, images: NDArray[np.float32], folder: Path, most: int, seed: int
 ) -> Iterator[Outcome]:
     """The checks "sound pairs" and "nearest conflicts".
 
@@ -82,6 +82,7 @@ def check_regions(
         known: The pass; regions whose scale is not stored are passed over.
         images: Of the run, (all, ...).
         folder: Where planes are.
+        most: Pairs of each method without a stored plane that one is sought for.
         seed: Chooses the pairs that a plane is sought for.
     """
     methods = {method: _regions(known, method, images) for method, _ in known.certified}
@@ -95,11 +96,13 @@ def check_regions(
     for own in methods.values():
         pairs += int(np.triu(own.other, 1).sum())
         left = np.argwhere(np.triu(~(own.told | own.apart(own.sound, own.inner)), 1))
-        chosen = np.random.default_rng(seed).permutation(len(left))[:_SEARCHED]
+        chosen = np.random.default_rng(seed).permutation(len(left))[:most]
         sought, passed_over = sought + len(chosen), passed_over + len(left) - len(chosen)
         findings += _sought(own, left[np.sort(chosen)])
+    if passed_over:
+        fault = odd("no pair passed over: raise --pairs", f"{passed_over} of {pairs} pairs")
+        findings += located("sound pairs", folder.name, [fault])
     checked = f"{pairs} pairs, {sought} of them by planes sought here"
-    checked += f", {passed_over} without a plane left out" if passed_over else ""
     yield Outcome("sound pairs", checked, tuple(findings))
     yield _nearest(known, list(methods.values()))
 

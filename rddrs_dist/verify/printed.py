@@ -10,21 +10,35 @@ from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 
+from scipy.stats import beta, norm
+
 from rddrs_dist.verify.certificates import ABSTAIN
 from rddrs_dist.verify.findings import Fault, Finding, Outcome, Row, Severity, located, odd, wrong
 from rddrs_dist.verify.folder import Config
 
 # Sums in another order differ by less than this share.
 _ORDER = 1e-12
-_TITLES = {"Proxy radius": "proxy", "Capped proxy radius": "capped", "l2 radius": "l2"}
+_TITLES = {
+    "Proxy radius": "proxy",
+    "Capped proxy radius": "capped",
+    "l2 radius": "l2",
+    "Sound proxy radius": "sound",
+    "Proxy radius, all images at once": "simultaneous",
+}
 _HEADINGS = {
     "abstained": "abstentions",
     "capped ACR": "capped_acr",
     "fit s": "fit_seconds",
     "certify s": "certify_seconds",
 }
-_SIZES = {"proxy": "proxy_radius", "l2": "l2_radius", "capped": "capped_proxy_radius"}
-_AT = re.compile(r"(proxy|capped|l2)@([0-9.e+-]+)")
+_SIZES = {
+    "proxy": "proxy_radius",
+    "l2": "l2_radius",
+    "capped": "capped_proxy_radius",
+    "sound": "sound_proxy_radius",
+    "simultaneous": "simultaneous_proxy_radius",
+}
+_AT = re.compile(rf"({'|'.join(_SIZES)})@([0-9.e+-]+)")
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ def check_table(path: Path, rows: Sequence[Row], config: Config) -> Outcome:
 
     Args:
         path: A table.csv or table.md.
-        rows: All rows of the run.
+        rows: All rows of the run, with `sound_proxy_radius` where there was a soundness pass.
         config: Its configuration.
 
     Raises:
@@ -105,7 +119,7 @@ def _line_faults(one: Line, rows: Sequence[Row], config: Config) -> Iterator[Fau
     if sigma not in (repr(config.sigma), f"{config.sigma:g}") or method not in config.methods:
         yield odd("lines of this run alone", f"sigma {sigma}, {method}, which is not checked")
         return
-    own = [row for row in rows if row["method"] == method]
+    own = _simultaneous([row for row in rows if row["method"] == method], config.looks)
     if not own:
         yield wrong(f"rows of {method} behind the line", "none")
         return
@@ -143,6 +157,19 @@ def _last_digit(text: str) -> Fraction:
     return Fraction(10) ** (int(power or 0) - len(behind)) if behind else Fraction(0)
 
 
+def _simultaneous(rows: Sequence[Row], looks: int) -> list[Row]:
+    """The rows of a method with sizes that hold for all of them at once: alpha has N shares."""
+    shares = looks * max(len(rows), 1)
+    found: list[Row] = []
+    for row in rows:
+        count, n, radius = row["count"], row["n"], 0.0
+        if row["radius"] > 0:
+            p_lower = beta.ppf(row["alpha"] / shares, count, n - count + 1)
+            radius = max(float(norm.ppf(p_lower)), 0.0)
+        found.append({**row, "simultaneous_proxy_radius": radius * row["mean_axis"]})
+    return found
+
+
 def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:
     """The exact value of a column over the rows of one method; None where it is not known."""
     counts = {
@@ -159,8 +186,10 @@ def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:
         return Fraction(statistics.median(row[name] for row in rows))
     if name.endswith("_acr") and name.removesuffix("_acr") in _SIZES:
         size = _SIZES[name.removesuffix("_acr")]
+        if not all(size in row for row in rows):
+            return None
         return sum((Fraction(row[size]) for row in rows if _right(row)), Fraction()) / len(rows)
-    if match := _AT.fullmatch(name):
+    if (match := _AT.fullmatch(name)) and all(_SIZES[match[1]] in row for row in rows):
         radius = float(match[2])
         reached = [row for row in rows if _right(row) and row[_SIZES[match[1]]] >= radius]
         return Fraction(len(reached), len(rows))

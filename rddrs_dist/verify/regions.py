@@ -69,28 +69,31 @@ class Pass:
         return self.rows[key]["sound_scale_sha256"] != self.certified[key]["scale_sha256"]
 
 
-def read_pass(folder: Path, rows: Sequence[Row]) -> tuple[dict[Key, Row], Outcome]:
+def read_pass(folder: Path, rows: Sequence[Row]) -> tuple[dict[Key, Row], list[Outcome]]:
     """Reads the rows of a pass and holds them against those of the run.
 
     Returns:
-        By method and image, those that the run has a row of too, and the check "sound rows".
+        By method and image, those that the run has a row of too, and the check "sound rows";
+        nothing where no pass was made.
     """
+    if not (folder / SOUND).exists():
+        return {}, []
     try:
         with pq.ParquetFile(folder / SOUND, page_checksum_verification=True) as file:
             table = file.read()
         found: list[dict[str, Any]] = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        return {}, _about([wrong("a whole Parquet file", line(error))], 0)
+        return {}, [_about([wrong("a whole Parquet file", line(error))], 0)]
     faults = list(_table_faults(table, folder))
     if not set(columns.SOUND) <= set(table.schema.names):
-        return {}, _about(faults, 0)
+        return {}, [_about(faults, 0)]
     wanted = Counter((row["method"], row["index"]) for row in rows)
     there = Counter((row["method"], row["index"]) for row in found)
     for method, index in sorted((wanted - there) + (there - wanted)):
         counts = (wanted[method, index], there[method, index])
         faults.append(wrong(f"{counts[0]} rows of image {index}, {method}", counts[1]))
     own = {(row["method"], row["index"]): row for row in found}
-    return {key: own[key] for key in own if key in wanted}, _about(faults, len(found))
+    return {key: own[key] for key in own if key in wanted}, [_about(faults, len(found))]
 
 
 def _about(faults: Sequence[Fault], count: int) -> Outcome:

@@ -1,7 +1,7 @@
 """All checks of a folder in order, and what each of them needs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rddrs_dist.verify.files import check_config, check_manifest, check_parts
 from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
 from rddrs_dist.verify.folder import Config, line, read_folder
 from rddrs_dist.verify.printed import check_table
-from rddrs_dist.verify.scales import Stored, check_axes, check_scales
+from rddrs_dist.verify.scales import Key, Stored, check_axes, check_scales
 from rddrs_dist.version import __version__
 
 _OF_A_ROW = {
@@ -61,6 +61,7 @@ def verify(
     data_root: Path | None = None,
     resample: int = 0,
     tables: Sequence[Path] = (),
+    pairs: int = 2000,
     seed: int = 0,
 ) -> list[Outcome]:
     """Checks a folder of results.
@@ -71,7 +72,9 @@ def verify(
         data_root: Folder of the data; by default as `data.load` has it.
         resample: Rows to draw again; wants a checkpoint, data and stored scales.
         tables: Tables that `rddrs curves` made of this run.
-        seed: Chooses the rows to draw again, and fresh streams.
+        pairs: Pairs of sound regions of each method that a plane is sought for, of those that
+            neither distance nor a stored plane tells apart.
+        seed: Chooses the rows to draw again, these pairs, and fresh streams.
 
     Returns:
         How each check went, those that could not be made among them.
@@ -80,8 +83,11 @@ def verify(
         ValueError: If something that was given cannot be used.
         FileNotFoundError: If the folder, or something else that was given, is absent.
     """
-    if resample < 0 or seed < 0:
-        raise ValueError(f"--resample and --seed must not be negative, got {resample} and {seed}")
+    if min(resample, pairs, seed) < 0:
+        raise ValueError(
+            "--resample, --pairs and --seed must not be negative, "
+            f"got {resample}, {pairs} and {seed}"
+        )
     if resample and checkpoint is None:
         raise ValueError("--resample wants the network that was certified: give --checkpoint")
     folder = read_folder(directory)
@@ -109,9 +115,10 @@ def verify(
     case = _Case(config, sane, Stored(directory), images, network, data_root)
     outcomes += [labels, own, values, *_numbers(case), *_scales(case)]
     outcomes += _drawn(case, resample, seed)
-    outcomes += [_table(path, case, len(found)) for path in tables]
+    made, told = regions.read_pass(directory, sane)
+    outcomes += [_table(path, case, made, len(found)) for path in tables]
     outcomes += [] if tables else [Outcome("table", skipped="no --tables given")]
-    return [*outcomes, *_soundness(case, directory, seed)]
+    return [*outcomes, *told, *(_soundness(case, made, directory, pairs, seed) if told else ())]
 
 
 def _images(
@@ -169,12 +176,10 @@ def _scales(case: _Case) -> list[Outcome]:
     return [Outcome(name, skipped=why) for name in ("scales", "axes", "capped sizes")]
 
 
-def _soundness(case: _Case, folder: Path, seed: int) -> Iterator[Outcome]:
-    """Checks of a soundness pass, where one was made."""
-    if not (folder / regions.SOUND).exists():
-        return
-    sound, outcome = regions.read_pass(folder, case.rows)
-    yield outcome
+def _soundness(
+    case: _Case, sound: Mapping[Key, Row], folder: Path, most: int, seed: int
+) -> Iterator[Outcome]:
+    """Checks of the rows of a soundness pass."""
     own, narrowed = case.stored, Stored(folder, regions.NARROWED)
     if isinstance(case.images, str) or not own.files:
         why = case.images if isinstance(case.images, str) else "no scale is stored"
@@ -186,7 +191,7 @@ def _soundness(case: _Case, folder: Path, seed: int) -> Iterator[Outcome]:
     known = regions.Pass(sound, certified, own, narrowed, math.prod(case.images.event_shape))
     yield regions.check_sizes(known)
     yield regions.check_scales(known)
-    yield from check_regions(known, case.images.images, folder, seed)
+    yield from check_regions(known, case.images.images, folder, most, seed)
 
 
 def _drawn(case: _Case, count: int, seed: int) -> list[Outcome]:
@@ -240,8 +245,11 @@ def _others_inside(chosen: Sequence[Row], redrawing: resampling.Redrawing, case:
     return resampling.check_others_inside(chosen, redrawing, known)
 
 
-def _table(path: Path, case: _Case, rows_found: int) -> Outcome:
+def _table(path: Path, case: _Case, sound: Mapping[Key, Row], rows_found: int) -> Outcome:
     """The check of one printed table."""
     if len(case.rows) < rows_found:
         return Outcome("table", skipped=f"{path}: some rows hold no numbers to compute it from")
-    return check_table(path, case.rows, case.config)
+    size = "sound_proxy_radius"
+    made = {key: {size: row[size]} for key, row in sound.items() if math.isfinite(row[size] or 0)}
+    own = [{**row, **made.get((row["method"], row["index"]), {})} for row in case.rows]
+    return check_table(path, own, case.config)

@@ -1,8 +1,7 @@
 """A soundness pass is held against what can be computed from its files in another way."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,39 +13,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rddrs_dist import RDDRSTR
-from rddrs_dist.results import read
-from rddrs_dist.run import cluster
-from rddrs_dist.run.config import Soundness
-from rddrs_dist.run.sound import soundness
+from rddrs_dist.results import read, read_many, simultaneous, tables
+from rddrs_dist.run import overlap
 from rddrs_dist.verify import Severity, as_text, is_sound, verify
-from tests.small_run import RUN, Made, certify_here
+from tests.small_run import RUN, Made, certify_here, pass_here
 
 from .tampering import Row, change, scaled
-from .test_verify import found
+from .test_verify import found, shift_cell
 
 CHECKS = ("sound rows", "sound sizes", "sound scales", "sound pairs", "nearest conflicts")
-
-
-class Here:
-    """What `Tasks` does, in this process."""
-
-    @classmethod
-    @contextmanager
-    def connected(cls, _) -> Iterator["Here"]:
-        yield cls()
-
-    def put(self, value: Any) -> Any:
-        return value
-
-    def each(self, function: Callable[..., Any], calls: Any) -> Iterator[Any]:
-        return (function(*call) for call in calls)
-
-
-def passed(folder: Path, rule: str) -> None:
-    """Makes a pass without Ray."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "Tasks", Here)
-        soundness(Soundness(folder, rule=rule))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +31,7 @@ def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
     run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
     certify_here(run, folder, original.checkpoint)
-    passed(folder, "narrow")
+    pass_here(folder, "narrow")
     return folder
 
 
@@ -76,13 +51,32 @@ def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
 @pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
 def test_a_pass_is_sound(folder: Path, rule: str):
     if rule != "narrow":
-        passed(folder, rule)
+        pass_here(folder, rule)
     outcomes = verify(folder)
     assert is_sound(outcomes), as_text(outcomes)
     assert not found(outcomes, Severity.WARNING), as_text(outcomes)
     made = {one.check: one for one in outcomes}
     assert all(made[name].skipped is None for name in CHECKS)
     assert "pairs" in made["sound pairs"].checked
+
+
+def test_sizes_do_not_depend_on_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(overlap, "_BLOCK_BYTES", 1 << 19)
+    monkeypatch.setattr(overlap, "_WAITING_BYTES", 1)
+    before = read(folder)
+    assert overlap.block_size(64, dense=True) < 10 < len(before) / 3
+    pass_here(folder, "narrow")
+    after = read(folder)
+    assert before["witness"].equals(after["witness"])
+    for name in (*SIZES, "mu"):
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-2)
+    assert is_sound(outcomes := verify(folder)), as_text(outcomes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_each_pair_of_blocks_comes_once(count: int):
+    found = sorted(overlap.block_pairs(count))
+    assert found == [(i, j) for i in range(count) for j in range(i, count)]
 
 
 def table(change: Callable[[list[Row]], list[Row]]) -> Callable[[Path], None]:
@@ -220,3 +214,36 @@ def test_without_scales_regions_are_not_checked(folder: Path):
         path.unlink()
     skipped = {one.check for one in verify(folder) if one.skipped is not None}
     assert set(CHECKS[1:]) <= skipped
+
+
+def printed(folder: Path) -> Path:
+    """A table of all sizes, those of the pass and for all images at once among them."""
+    frame = simultaneous.add(read_many([folder]))
+    path = folder.parent / "table.md"
+    path.write_text(tables.to_markdown(tables.summary(frame)))
+    return path
+
+
+def test_printed_sizes_of_the_pass_and_for_all_images_at_once_are_checked(whole: Path):
+    path = printed(whole)
+    assert "Sound proxy radius" in path.read_text()
+    assert "all images at once" in path.read_text()
+    outcomes = verify(whole, tables=[path])
+    made = {one.check: one for one in outcomes}
+    assert is_sound(outcomes) and not made["table"].findings, as_text(outcomes)
+
+
+@pytest.mark.parametrize("title", ["Sound proxy radius", "Proxy radius, all images at once"])
+@pytest.mark.parametrize("by", [0.001, -0.001])
+def test_a_printed_size_of_these_that_is_not_the_floor_is_found(
+    whole: Path, title: str, by: float
+):
+    path = printed(whole)
+    shift_cell(path, "ACR", by, title)
+    assert "table" in found(verify(whole, tables=[path])), path.read_text()
+
+
+def test_pairs_that_are_passed_over_are_told(whole: Path):
+    without = verify(whole, pairs=0)
+    assert is_sound(without)
+    assert "raise --pairs" in found(without, Severity.WARNING)["sound pairs"].wanted

@@ -246,11 +246,12 @@ def test_a_small_size_is_a_warning(made: Made):
     assert found(outcomes).keys() <= {"ddrs ball"}
 
 
-def _shift_cell(path: Path, heading: str, by: float) -> None:
-    """Adds to the number under a heading in the last line of the first table of a file."""
+def shift_cell(path: Path, heading: str, by: float, title: str = "") -> None:
+    """Adds to the number under a heading in the last line of the first table with a title."""
     mark = "|" if path.suffix == ".md" else ","
     lines = path.read_text().splitlines()
-    at = next(k for k, line in enumerate(lines) if heading in line)
+    start = next(k for k, line in enumerate(lines) if title in line)
+    at = next(k for k, line in enumerate(lines) if k >= start and heading in line)
     column = [cell.strip() for cell in lines[at].split(mark)].index(heading)
     row = max(k for k, line in enumerate(lines[: at + 8]) if "rddrs_tr" in line)
     cells = lines[row].split(mark)
@@ -279,7 +280,7 @@ def _shift_cell(path: Path, heading: str, by: float) -> None:
 )
 def test_a_printed_number_that_is_not_the_floor_is_found(made: Made, name, heading, by):
     (path,) = (path for path in made.tables if path.name == name)
-    _shift_cell(path, heading, by)
+    shift_cell(path, heading, by)
     outcomes = verify(made.folder, tables=[path])
     assert "table" in found(outcomes), path.read_text()
 
@@ -353,6 +354,7 @@ def test_the_command_line(made: Made, capsys):
         (["nowhere"], "no run in nowhere"),
         (["{folder}", "--resample", "3"], "give --checkpoint"),
         (["{folder}", "--resample", "-1"], "must not be negative"),
+        (["{folder}", "--pairs", "-1"], "must not be negative"),
         (["{folder}", "--checkpoint", "nothing"], "no checkpoint file"),
         (["{folder}", "--tables", "{folder}/_config.json"], "must be a table.csv or table.md"),
         (["{folder}", "--tables", "nothing.csv"], "nothing.csv"),
