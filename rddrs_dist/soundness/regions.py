@@ -1,7 +1,7 @@
 """Certified regions {x + delta : ||S^-1 delta|| < r} of many images."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -39,6 +39,11 @@ class Regions:
         own = (self.centres[rows], self.prediction[rows], self.radius[rows], self.noise[rows])
         return Regions(*own)
 
+    @property
+    def dense(self) -> bool:
+        """Whether scales are dense matrices, which act on many vectors at once for little more."""
+        return isinstance(self.noise, FullNoise)
+
     @cached_property
     def points(self) -> Tensor:
         """Centres, (N, d) float64."""
@@ -48,14 +53,13 @@ class Regions:
     def reach(self) -> Tensor:
         """An upper bound of the longest semi-axis, (N,) float64."""
         # No SVD for this: where axes are not read off, regions are wider than images are apart.
-        dense = isinstance(self.noise, FullNoise)
-        longest = self.frobenius if dense else self.noise.max_axis
+        longest = self.frobenius if self.dense else self.noise.max_axis
         return self.radius * longest * (1 + 1e-9)
 
     @cached_property
     def frobenius(self) -> Tensor:
         """||S||_F, at least, (N,) float64."""
-        if not isinstance(self.noise, FullNoise):
+        if not self.dense:
             return self.noise.variances().sum(1).sqrt()
         # Rows in the precision of S, which takes a tenth of the time; what that may lose is added.
         rows, kind = linalg.vector_norm(self.noise.scale, dim=2), torch.finfo(torch.float32)
@@ -91,7 +95,12 @@ class Regions:
     def _by_owner(
         self, owners: Tensor, vectors: Tensor, act: Callable[[Noise, Tensor], Tensor]
     ) -> Tensor:
-        """Has each region act on its vectors, all of them in one matrix product."""
+        """Has each region act on its vectors, dense scales in one matrix product each."""
+        reach = self.radius.to(vectors.dtype)[owners].unsqueeze(1)
+        if not self.dense:
+            scale = self.noise.scale[owners].to(vectors.dtype)
+            own = replace(self.noise, scale=scale)
+            return act(own, vectors.view(-1, 1, *self.noise.event_shape)).flatten(1) * reach
         found = torch.empty_like(vectors)
         order = owners.argsort(stable=True)
         counts = torch.bincount(owners, minlength=len(self)).tolist()
@@ -100,7 +109,7 @@ class Regions:
                 own = noise.double() if vectors.dtype == torch.float64 else noise
                 batch = vectors[part].view(1, -1, *self.noise.event_shape)
                 found[part] = act(own, batch).flatten(2)[0]
-        return found * self.radius.to(vectors.dtype)[owners].unsqueeze(1)
+        return found * reach
 
 
 def mean_inverse(parts: Sequence[Regions]) -> Tensor | None:
@@ -110,7 +119,7 @@ def mean_inverse(parts: Sequence[Regions]) -> Tensor | None:
     search for a plane between any two. Diagonal scales have one that is exact; and where the
     mean is singular in spite of the ridge, searches go without.
     """
-    if not any(isinstance(part.noise, FullNoise) for part in parts):
+    if not any(part.dense for part in parts):
         return None
     d = parts[0].noise.dimension
     total, count = torch.zeros(d, d, dtype=torch.float64), 0
