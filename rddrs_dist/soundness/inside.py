@@ -138,6 +138,8 @@ def _weights(q: Tensor, bounds: Tensor) -> Tensor:
             if not length > 0:  # less than rounding can tell
                 continue
             change = max(wanted[j] - 1 / length, -float(weights[j]))
+            if change == 0:  # others have made room for it since the sweep began
+                continue
             weights[j] += change
             left = 1 / (1 + change * length)
             c.addr_(image, image, alpha=-change * left)

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,14 @@ class Scale:
         if self.kind != "lower":
             return np.diag(np.broadcast_to(self.values, d))
         matrix = np.zeros((d, d), np.float32)
-        matrix[np.tril_indices(d)] = self.values
+        matrix[_lower(d)] = self.values
         return matrix
+
+
+@lru_cache(2)
+def _lower(d: int) -> NDArray[np.bool_]:
+    """Where a lower triangle has its numbers, (d, d)."""
+    return np.tri(d, dtype=np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
