@@ -51,8 +51,8 @@ ifneq ($(NETWORKS),)
 		--data-root $(DATA) --indices 0:10000:1000 --n 10000 --shard-size 1 --save-scales \
 		--rddrs.gradient-samples 1000
 	mkdir -p docs/figures/figure2 && cp runs/figure2/figure2/* docs/figures/figure2
-	$(BIN)/rddrs certify $(MNIST) --methods rs ddrs ancer rddrs_tr --indices 0:10000:100 --n 20000 \
-		--shard-size 1 --out runs/mnist/authors-0.25
+	$(BIN)/rddrs certify $(MNIST) --methods rs ddrs ancer rddrs_tr --indices 0:10000:100 \
+		--shard-size 1 --save-scales --out runs/mnist/authors-0.25
 	$(BIN)/rddrs curves runs/mnist/authors-0.25 --out docs/figures/mnist-0.25
 	$(BIN)/rddrs certify $(MNIST) --indices 0:501:100 --shard-size 1 --out runs/mnist/all-0.25
 	$(BIN)/rddrs curves runs/mnist/all-0.25 --out docs/figures/mnist-0.25-rddrs
