@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rddrs_dist import data
-from rddrs_dist.noise import FullNoise
 from rddrs_dist.noise.packed import Packed
 from rddrs_dist.results import planes, scales
 from rddrs_dist.results.scales import Scales
@@ -94,10 +93,9 @@ class Overlap:
             return Found(Conflicts.none(), normals, np.empty(0, np.int64))
         some = self._block(0, -(-len(self._regions) // _SHAPES)).regions()
         inverse = self._source.tasks.put(mean_inverse([some]))
-        dense = isinstance(some.noise, FullNoise)
-        size = block_size(self._dimension, dense)
+        size = block_size(self._dimension, some.dense)
         blocks = -(-len(self._regions) // size)
-        bytes_each = 4 * size * self._dimension * ((self._dimension + 1) / 2 if dense else 1)
+        bytes_each = 4 * size * self._dimension * ((self._dimension + 1) / 2 if some.dense else 1)
 
         @lru_cache(max(2, int(_WAITING_BYTES / bytes_each)))
         def block(k: int) -> Any:
