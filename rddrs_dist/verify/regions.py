@@ -33,6 +33,7 @@ from rddrs_dist.verify.scales import Axes, Key, Scale, Stored, is_usable
 SOUND = "_sound.parquet"
 NARROWED = re.compile(r"_sound-scales-\d{5,}\.safetensors")
 _SIZES = ("sound_radius", "sound_l2_radius", "sound_proxy_radius")
+_OPEN = ("sound_scale_sha256", "nearest_conflict")  # null where there is none
 _AGAIN = "run `rddrs soundness` again"
 
 
@@ -87,6 +88,9 @@ def read_pass(folder: Path, rows: Sequence[Row]) -> tuple[dict[Key, Row], list[O
     faults = list(_table_faults(table, folder))
     if not set(columns.SOUND) <= set(table.schema.names):
         return {}, [_about(faults, 0)]
+    if nulls := [name for name in columns.SOUND if table[name].null_count and name not in _OPEN]:
+        faults.append(wrong(f"no null but in {', '.join(_OPEN)}", f"some in {', '.join(nulls)}"))
+        return {}, [_about(faults, len(found))]
     wanted = Counter((row["method"], row["index"]) for row in rows)
     there = Counter((row["method"], row["index"]) for row in found)
     for method, index in sorted((wanted - there) + (there - wanted)):

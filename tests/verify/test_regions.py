@@ -146,6 +146,14 @@ def read_rows(folder: Path) -> list[Row]:
     return [row for part in parts for row in part.read().to_pylist()]
 
 
+def with_a_null(folder: Path) -> None:
+    with pq.ParquetFile(folder / "_sound.parquet") as file:
+        own = file.read()
+    schema = pa.schema([field.with_nullable(True) for field in own.schema], own.schema.metadata)
+    changed = [{**own.to_pylist()[0], "sound_proxy_radius": None}, *own.to_pylist()[1:]]
+    pq.write_table(pa.Table.from_pylist(changed, schema), folder / "_sound.parquet")
+
+
 def conflict(row: Row) -> bool:
     return row["witness"] == "conflict"
 
@@ -166,6 +174,7 @@ SPOILT = {
         rows(conflict, sound_l2_radius=scaled("sound_l2_radius", 1 + 1e-9)),
     ),
     "NaN": ("sound sizes", rows(conflict, sound_radius=float("nan"))),
+    "null": ("sound rows", with_a_null),
     "a row dropped": ("sound rows", table(lambda every: every[1:])),
     "a row twice": ("sound rows", table(lambda every: [*every, every[0]])),
     "no narrowed scale": ("sound scales", rows(conflict, sound_scale_sha256="0" * 64)),
