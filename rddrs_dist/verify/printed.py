@@ -4,6 +4,7 @@ import csv
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -58,12 +59,38 @@ class Line:
     percent: bool
 
 
+def with_sizes(rows: Sequence[Row], sound: Mapping[tuple[str, int], Row], looks: int) -> list[Row]:
+    """Rows with the sizes that tables have and rows have not.
+
+    Args:
+        rows: All rows of the run.
+        sound: Rows of its soundness pass by method and image; those without one get no size.
+        looks: Looks of a certificate.
+    """
+    images = Counter(row["method"] for row in rows)
+    found: list[Row] = []
+    for row in rows:
+        made = sound.get((row["method"], row["index"]), {}).get("sound_proxy_radius", math.nan)
+        known = {"sound_proxy_radius": made} if math.isfinite(made) else {}
+        for_all = _simultaneous(row, looks * images[row["method"]])
+        found.append({**row, **known, "simultaneous_proxy_radius": for_all})
+    return found
+
+
+def _simultaneous(row: Row, shares: int) -> float:
+    """The proxy radius at a share of alpha; an abstention stays one."""
+    if not row["radius"] > 0:
+        return 0.0
+    p_lower = beta.ppf(row["alpha"] / shares, row["count"], row["n"] - row["count"] + 1)
+    return max(float(norm.ppf(p_lower)), 0.0) * row["mean_axis"]
+
+
 def check_table(path: Path, rows: Sequence[Row], config: Config) -> Outcome:
     """Recomputes every number of a table that `rddrs curves` wrote.
 
     Args:
         path: A table.csv or table.md.
-        rows: All rows of the run, with `sound_proxy_radius` where there was a soundness pass.
+        rows: All rows of the run, see `with_sizes`.
         config: Its configuration.
 
     Raises:
@@ -121,7 +148,7 @@ def _line_faults(one: Line, rows: Sequence[Row], config: Config) -> Iterator[Fau
     if sigma not in (repr(config.sigma), f"{config.sigma:g}") or method not in config.methods:
         yield odd("lines of this run alone", f"sigma {sigma}, {method}, which is not checked")
         return
-    own = _simultaneous([row for row in rows if row["method"] == method], config.looks)
+    own = [row for row in rows if row["method"] == method]
     if not own:
         yield wrong(f"rows of {method} behind the line", "none")
         return
@@ -157,19 +184,6 @@ def _last_digit(text: str) -> Fraction:
     digits, _, power = text.lower().partition("e")
     behind = digits.partition(".")[2]
     return Fraction(10) ** (int(power or 0) - len(behind)) if behind else Fraction(0)
-
-
-def _simultaneous(rows: Sequence[Row], looks: int) -> list[Row]:
-    """The rows of a method with sizes that hold for all of them at once: alpha has N shares."""
-    shares = looks * max(len(rows), 1)
-    found: list[Row] = []
-    for row in rows:
-        count, n, radius = row["count"], row["n"], 0.0
-        if row["radius"] > 0:
-            p_lower = beta.ppf(row["alpha"] / shares, count, n - count + 1)
-            radius = max(float(norm.ppf(p_lower)), 0.0)
-        found.append({**row, "simultaneous_proxy_radius": radius * row["mean_axis"]})
-    return found
 
 
 def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:

@@ -13,7 +13,7 @@ from rddrs_dist.verify.apart import check_regions
 from rddrs_dist.verify.files import check_config, check_manifest, check_parts
 from rddrs_dist.verify.findings import Outcome, Row, located, over_rows, wrong
 from rddrs_dist.verify.folder import Config, line, read_folder
-from rddrs_dist.verify.printed import check_table
+from rddrs_dist.verify.printed import check_table, with_sizes
 from rddrs_dist.verify.scales import Key, Stored, check_axes, check_scales
 from rddrs_dist.version import __version__
 
@@ -116,7 +116,8 @@ def verify(
     outcomes += [labels, own, values, *_numbers(case), *_scales(case)]
     outcomes += _drawn(case, resample, seed)
     made, told = regions.read_pass(directory, sane)
-    outcomes += [_table(path, case, made, len(found)) for path in tables]
+    sized = with_sizes(sane, made, config.looks) if tables else []
+    outcomes += [_table(path, sized, config, len(found)) for path in tables]
     outcomes += [] if tables else [Outcome("table", skipped="no --tables given")]
     return [*outcomes, *told, *(_soundness(case, made, directory, pairs, seed) if told else ())]
 
@@ -245,11 +246,8 @@ def _others_inside(chosen: Sequence[Row], redrawing: resampling.Redrawing, case:
     return resampling.check_others_inside(chosen, redrawing, known)
 
 
-def _table(path: Path, case: _Case, sound: Mapping[Key, Row], rows_found: int) -> Outcome:
+def _table(path: Path, rows: Sequence[Row], config: Config, rows_found: int) -> Outcome:
     """The check of one printed table."""
-    if len(case.rows) < rows_found:
+    if len(rows) < rows_found:
         return Outcome("table", skipped=f"{path}: some rows hold no numbers to compute it from")
-    size = "sound_proxy_radius"
-    made = {key: {size: row[size]} for key, row in sound.items() if math.isfinite(row[size] or 0)}
-    own = [{**row, **made.get((row["method"], row["index"]), {})} for row in case.rows]
-    return check_table(path, own, case.config)
+    return check_table(path, rows, config)
