@@ -10,9 +10,10 @@ and extrapolated to its published number.
 import argparse
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from rddrs_dist import (
 )
 from rddrs_dist.networks import LeNet
 from rddrs_dist.smoothing.launch import Launches, Memory, limit_memory
+from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.sample import input_gradient
 
 SIGMA, TEST_SET, RDDRS_STEPS = 0.25, 10_000, 2
@@ -51,6 +53,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=100_000, help="samples of a certificate")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--memory", type=float, help="GiB that launches may take")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--methods", nargs="+", default=["rs", "ddrs", "ancer", "rddrs_tr"])
     return parser.parse_args()
 
@@ -69,7 +72,8 @@ def network(path: Path, device: torch.device) -> nn.Module:
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = LeNet((1, 28, 28), 10)
     model.load_state_dict(state)
-    return model.to(device).to(memory_format=torch.channels_last).eval()
+    model = model.to(device).to(memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False)
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -146,7 +150,11 @@ class Bench:
         if flags.memory is not None or self.device.type == "cuda":
             free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
             limit_memory(Memory.of(self.model, images, free * (flags.memory or 1)))
-        self.forward, self.backward = bare_rates(self.model, images)
+        self.precision: Precision = flags.precision
+        with multiplying("tf32"):
+            self.fitting = bare_rates(self.model, images)
+        with multiplying(self.precision):
+            self.certifying = bare_rates(self.model, images)[0]
 
     def line(self, method: Method, factor: float = 1) -> str:
         """Times of one method; those of its fit times a factor."""
@@ -158,12 +166,15 @@ class Bench:
         fitting = seconds(lambda: fits.append(method.fit(model, images, context)), self.device)
         noise, done = fits[0].noise, work(method, round(fits[0].steps.mean()))
         certifying = seconds(
-            lambda: certify(model, images, noise, self.budget, context.streams), self.device
+            lambda: certify(
+                model, images, noise, self.budget, context.streams, precision=self.precision
+            ),
+            self.device,
         )
-        bare = done.seconds(self.forward, self.backward) * len(images)
+        bare = done.seconds(*self.fitting) * len(images)
         share = f"{bare / fitting:8.0%} " if bare else f"{'':9s}"
         fitting *= factor
-        bare = (self.budget.n + self.budget.n0) / self.forward * len(images)
+        bare = (self.budget.n + self.budget.n0) / self.certifying * len(images)
         total = (fitting + certifying) / len(images) * TEST_SET / 3600
         return (
             f"{method.name:9s} {fitting / len(images):9.3f} {share}"
@@ -175,15 +186,18 @@ def main() -> None:
     """Prints the device's rates, then one line per method."""
     flags = options()
     torch.set_num_threads(flags.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bench = Bench(flags)
     cuda = bench.device.type == "cuda"
     name = torch.cuda.get_device_name(bench.device) if cuda else "CPU"
     print(f"{name}, torch {torch.__version__}, {flags.threads} threads, {flags.images} images")
-    peak, own = matrix_rate(bench.device), bench.forward * flops(bench.model, bench.images[:1])
+    with multiplying("float32"):
+        peak = matrix_rate(bench.device)
+    own = bench.certifying * flops(deepcopy(bench.model).cpu(), bench.images[:1].cpu())
+    forward, backward = bench.fitting
     print(f"float32 matrix product {peak / 1e12:.3f} Tflop/s")
-    print(f"network {bench.forward:,.0f} samples/s forward, {bench.backward:,.0f} with gradient")
-    print(f"network forward {own / 1e12:.3f} Tflop/s, {own / peak:.0%} of the matrix product's")
+    print(f"network in fits {forward:,.0f} samples/s forward, {backward:,.0f} with gradient")
+    print(f"network in certificates {bench.certifying:,.0f} samples/s forward, {bench.precision}")
+    print(f"that is {own / 1e12:.3f} Tflop/s, {own / peak:.0%} of the matrix product's")
     print(
         f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s} {'10,000':>9s}"
     )

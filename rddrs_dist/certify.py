@@ -13,6 +13,7 @@ from rddrs_dist.networks import check_logits
 from rddrs_dist.noise import Noise
 from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.quantised import Quantised
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import (
@@ -180,6 +181,7 @@ def certify(
     budget: Budget,
     streams: Streams,
     levels: int | None = None,
+    precision: Precision = "float32",
 ) -> Certificate:
     """Certifies each image under its noise.
 
@@ -195,6 +197,8 @@ def certify(
         streams: Random streams of the images.
         levels: Where given, the classifier that is smoothed is the network on pixels rounded to
             multiples of 1 / levels; see `Quantised`.
+        precision: Of the network's convolutions on a GPU; the certificate is one of the network
+            that multiplies so.
 
     Raises:
         ValueError: If the network's output is not finite or not of shape (N, K).
@@ -204,8 +208,9 @@ def certify(
     if levels is not None:
         base = Quantised(model, levels, images, noise)
         centres, drawn = images.double(), noise.double()
-    selected = class_counts(base, centres, drawn, budget.n0, streams, Stage.SELECT).argmax(1)
-    count, n = _estimated(base, centres, drawn, budget, streams, selected)
+    with multiplying(precision):
+        selected = class_counts(base, centres, drawn, budget.n0, streams, Stage.SELECT).argmax(1)
+        count, n = _estimated(base, centres, drawn, budget, streams, selected)
     p_lower, radius = budget.radius(count, n)
     with np.errstate(divide="ignore"):
         widest = torch.from_numpy(diameter(noise.dimension) / radius).to(images.device)

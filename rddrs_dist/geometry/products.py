@@ -12,6 +12,8 @@ from rddrs_dist.geometry.symmetric import check_square, eye
 _STRETCH = (3.4445, -4.7750, 2.0315)
 _STRETCHES, _POLISHES = 8, 6
 _TINY = 1e-30
+# More than rounding takes from the smallest eigenvalue of a Gram matrix, as a share of its trace.
+_SHIFT = 1e-14
 
 
 def sign(matrix: Tensor) -> Tensor:
@@ -57,3 +59,36 @@ def expm(matrix: Tensor) -> Tensor:
     for k in range(8, 0, -1):
         found = one + matrix @ found / k
     return found
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """An orthonormal basis of the span of columns.
+
+    On a GPU, where Householder's QR takes longer than the products of a whole step, from Cholesky
+    factors in float64, of which the second mends what the first leaves. What of a column is new may
+    be as little as single precision can tell; one that is wholly among the others ends shorter
+    than 1.
+
+    Args:
+        columns: (..., d, k), k <= d.
+
+    References:
+        Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa 2020, Shifted Cholesky QR for computing
+        the QR factorization of ill-conditioned matrices.
+    """
+    if columns.device.type == "cpu":
+        return linalg.qr(columns).Q
+    return cholesky_basis(columns)
+
+
+def cholesky_basis(columns: Tensor) -> Tensor:
+    """See `orthonormal`; for a device of any kind."""
+    found = columns.double()
+    one = eye(columns.shape[-1], found)
+    for _ in range(2):
+        gram = found.mT @ found  # (..., k, k)
+        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        lower = linalg.cholesky_ex(gram + (_SHIFT * trace + _TINY) * one).L
+        # The inverse of a small factor, and one product, instead of solving for all rows.
+        found = found @ linalg.solve_triangular(lower, one.expand_as(lower), upper=False).mT
+    return found.to(columns.dtype)

@@ -112,8 +112,8 @@ class Noise(ABC):
 
     @property
     def _axis_error(self) -> Tensor:
-        """Bound on the error of each of `axes`, (B,): none where they are read off the scale."""
-        return torch.zeros(len(self), dtype=torch.float64, device=self.scale.device)
+        """Bound on the error of `axes`, (B, d) or (B, 1): none if they are read off the scale."""
+        return torch.zeros(len(self), 1, dtype=torch.float64, device=self.scale.device)
 
     def __len__(self) -> int:
         return self.scale.shape[0]
@@ -147,7 +147,7 @@ class Noise(ABC):
     @cached_property
     def axes_below(self) -> Tensor:
         """Lower bounds of the axes, (B, d); 0 where rounding errors leave nothing."""
-        return (self.axes - self._axis_error.unsqueeze(1)).clamp_min(0)
+        return (self.axes - self._axis_error).clamp_min(0)
 
     @cached_property
     def logdet(self) -> Tensor:

@@ -40,8 +40,7 @@ class FullNoise(Noise):
 
     def lower(self) -> "FullNoise":
         """The same noise with a lower triangular scale of positive diagonal, half as much work."""
-        # S = L Q from the QR decomposition of S^T; L L^T = S S^T.
-        root = linalg.qr(self.scale.double().mT, mode="r").R.mT
+        root = _triangle(self.scale.double())
         root = root * root.diagonal(dim1=1, dim2=2).sign().unsqueeze(-2)
         return FullNoise(root.to(self.scale.dtype), self.event_shape)
 
@@ -91,10 +90,34 @@ class FullNoise(Noise):
         return scale @ scale.mT
 
     def _axes(self) -> Tensor:
-        """Singular values of S; see Noise.axes."""
-        return linalg.svdvals(self.scale.double()).flip(-1)
+        """Singular values of S; see Noise.axes.
+
+        A GPU takes eight times as long for them as for the eigenvalues of S^T S.
+        """
+        scale = self.scale.double()
+        if scale.is_cuda:
+            return linalg.eigvalsh(scale.mT @ scale).clamp_min(0).sqrt()
+        return linalg.svdvals(scale).flip(-1)
 
     @property
     def _axis_error(self) -> Tensor:
-        """d eps ||S||: a backward stable svd moves no singular value further (Weyl)."""
-        return self.dimension * torch.finfo(torch.float64).eps * self.axes[:, -1]
+        """d eps ||S||: a backward stable svd moves no singular value further (Weyl).
+
+        Eigenvalues of S^T S are off by d eps ||S||_F^2 from the product (Higham 2002, section 3.5)
+        and by no more from their own computation; what that is for their roots depends on these.
+        """
+        share = self.dimension * torch.finfo(torch.float64).eps
+        if not self.scale.is_cuda:
+            return share * self.axes[:, -1:]
+        squares = self.axes.square()
+        error = 2 * share * squares.sum(1, keepdim=True)
+        return self.axes - (squares - error).clamp_min(0).sqrt()
+
+
+def _triangle(scale: Tensor) -> Tensor:
+    """L, lower triangular with L L^T = S S^T, from S (B, d, d)."""
+    if scale.is_cuda:  # where QR takes thirty times as long
+        root, failed = linalg.cholesky_ex(scale @ scale.mT)
+        if not bool(failed.any()):
+            return root
+    return linalg.qr(scale.mT, mode="r").R.mT  # S^T = Q R

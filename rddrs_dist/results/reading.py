@@ -209,9 +209,11 @@ def _check_networks(frame: pd.DataFrame, runs: dict[str, dict[Any, Any]]) -> Non
 
 def _network(attrs: dict[Any, Any]) -> str:
     """The classifier that a run has smoothed; empty where it is not known."""
-    weights, levels = attrs["metadata"].get("weights_sha256"), attrs["config"].get("levels")
+    weights, config = attrs["metadata"].get("weights_sha256"), attrs["config"]
+    levels = config.get("levels")
     rounding = f" on pixels rounded to 1/{levels}" if levels else ""
-    return weights[:12] + rounding if weights else ""
+    shorter = " in TF32" if config.get("precision") == "tf32" else ""
+    return weights[:12] + rounding + shorter if weights else ""
 
 
 def _same_images(frame: pd.DataFrame) -> pd.DataFrame:

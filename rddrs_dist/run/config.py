@@ -13,6 +13,7 @@ from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results.schema import canonical_json
 from rddrs_dist.run.shards import Limits
+from rddrs_dist.smoothing.precision import Precision
 
 # One field per method, named after it: the command line and the identity follow from METHODS.
 Settings = make_dataclass(
@@ -46,6 +47,9 @@ class Run:
         levels: The classifier that is certified is the network on pixels rounded to multiples of
             1 / levels (255 for images of eight bits), which no rounding error of x + S z can
             change. Fits see the network as it is.
+        precision: In which the convolutions of the certified network multiply on a GPU: float32,
+            or tf32, which keeps 11 bits of each factor and takes half the time. Fits use the
+            latter. CPUs have float32 alone.
         seed: Seed of all random streams.
         shard_size: Images per unit of work. On a CPU a small number keeps all actors busy to the
             end; a GPU wants as many as its memory holds.
@@ -86,6 +90,7 @@ class Run:
     looks: int = 1
     tolerance: float = 0.05
     levels: int | None = None
+    precision: Precision = "float32"
     seed: int = 0
     shard_size: int = 4
     data_root: Path | None = None
@@ -122,6 +127,10 @@ class Run:
             raise ValueError(
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
                 f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
+            )
+        if self.precision == "tf32" and not self.gpus_per_actor:
+            raise ValueError(
+                "--precision tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"
             )
         for name in ("fit_seconds", "image_seconds", "memory"):
             if (value := getattr(self, name)) is not None and not value > 0:
@@ -178,6 +187,7 @@ class Run:
             "looks": self.looks,
             "tolerance": self.tolerance,
             "levels": self.levels,
+            "precision": self.precision,
             "seed": self.seed,
             "shard_size": self.shard_size,
             "device": "cuda" if self.gpus_per_actor > 0 else "cpu",

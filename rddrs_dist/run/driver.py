@@ -186,6 +186,7 @@ def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict
         seconds,
         run.save_scales,
         run.levels,
+        run.precision,
         run.memory,
         run.gpus_per_actor,
     )

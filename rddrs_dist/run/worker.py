@@ -21,6 +21,7 @@ from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
 from rddrs_dist.smoothing.launch import Memory, limit_memory
+from rddrs_dist.smoothing.precision import Precision
 
 Row = dict[str, Any]
 # Training images (N, *event) and their labels (N,).
@@ -40,6 +41,7 @@ class Task:
         fit_seconds: Seconds per image and method after which a fit returns what it has.
         save_scales: Whether the scales themselves are wanted, and not only their hashes.
         levels: What pixels are rounded to before the network sees them; see `certify`.
+        precision: In which the network multiplies on a GPU; see `certify`.
         memory: GiB that launches may take; by default four fifths of what is free on a GPU.
         gpus: GPUs of the worker; where several share one, a fraction of its memory.
     """
@@ -52,6 +54,7 @@ class Task:
     fit_seconds: float = float("inf")
     save_scales: bool = False
     levels: int | None = None
+    precision: Precision = "float32"
     memory: float | None = None
     gpus: float = 0.0
 
@@ -103,10 +106,6 @@ class Worker:
                 "or set --gpus-per-actor 0"
             )
         self.device = torch.device("cuda" if cuda else "cpu")
-        if self.device.type == "cuda":
-            # Certificates speak of the network in float32, not in its TF32 shadow.
-            torch.backends.cuda.matmul.allow_tf32 = False
-            torch.backends.cudnn.allow_tf32 = False
         self.task = task
         # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
         loaded = load(checkpoint)
@@ -161,6 +160,7 @@ class Worker:
                     self.task.budget,
                     context.streams,
                     self.task.levels,
+                    self.task.precision,
                 )
             if method.name == DDRS.name:
                 ball = certificate.l2_radius

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, linalg, nn
+from torch import Tensor, nn
 
+from rddrs_dist.geometry.products import orthonormal
 from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.launch import Launches
@@ -159,7 +160,7 @@ def curvature(
     white = seen.gradients @ scale  # (B, m, d) @ (B, d, d)
     old = past.basis @ (past.gradients @ (past.basis.mT @ probes.mT))  # (B, d, k)
     new = white.mT @ (white @ probes.mT)
-    basis = linalg.qr(memory * old + share * new).Q
+    basis = orthonormal(memory * old + share * new)
     turn = past.basis.mT @ basis  # (B, k, k)
     along = white @ basis  # (B, m, k)
     hessian = memory * (turn.mT @ past.hessian @ turn) + share * (along.mT @ (seen.z @ basis))

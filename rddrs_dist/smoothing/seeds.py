@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -31,8 +32,9 @@ class Streams:
     A draw is keyed by (run seed, image index, stage, step, block): it can be made again in any
     order, by any worker and in any company of images. On a CPU the bits come from SFC64 behind
     numpy's SeedSequence, because torch's own CPU generator keeps only 32 bits of a seed, too few
-    to keep millions of keys apart, and become normal in `box_muller`; on other devices from
-    torch's Philox, seeded with 64 bits of the same hash.
+    to keep millions of keys apart, and become normal in `box_muller`; on GPUs they come from
+    Philox, with 64 bits of a hash of seed and image as its key and the rest in its counter, for
+    all images in one launch.
 
     Attributes:
         seed: Seed of the run, non-negative.
@@ -76,25 +78,32 @@ class Streams:
         """
         if len(images) != len(self):
             raise ValueError(f"wanted {len(self)} images, one per stream, got {len(images)}")
-        draws = [
-            _draw((self.seed, index, int(stage), step, block), (n, *images.shape[1:]), images)
-            for index in self.indices
-        ]
-        return torch.stack(draws)
+        shape, key = (n, *images.shape[1:]), (int(stage), step, block)
+        if images.is_cuda:
+            from rddrs_dist.cuda.philox import normal
+
+            return normal(_keys(self, images.device), key, shape).to(images.dtype)
+        draws = [_draw((self.seed, index, *key), shape) for index in self.indices]
+        return torch.stack(draws).to(images.dtype)
 
 
-def _draw(key: tuple[int, ...], shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """One image's samples on the device of `like`."""
+@lru_cache(maxsize=64)
+def _keys(streams: Streams, device: torch.device) -> Tensor:
+    """Keys of Philox, (B,) int64, on a device."""
+    keys = [
+        np.random.SeedSequence(streams.seed, spawn_key=(index,)).generate_state(1, np.uint64)[0]
+        for index in streams.indices
+    ]
+    return torch.from_numpy(np.array(keys, np.uint64).view(np.int64)).to(device)
+
+
+def _draw(key: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """One image's samples."""
     sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
-    if like.device.type == "cpu":
-        half = -(-math.prod(shape) // 2)
-        words = torch.from_numpy(np.random.SFC64(sequence).random_raw(half).view(np.int32))
-        drawn = torch.cat(box_muller(words[:half], words[half:]))
-        return drawn[: math.prod(shape)].view(shape).to(like.dtype)
-    generator = torch.Generator(like.device)
-    generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-    drawn = torch.randn(shape, generator=generator, device=like.device, dtype=torch.float32)
-    return drawn.to(like.dtype)
+    half = -(-math.prod(shape) // 2)
+    words = torch.from_numpy(np.random.SFC64(sequence).random_raw(half).view(np.int32))
+    drawn = torch.cat(box_muller(words[:half], words[half:]))
+    return drawn[: math.prod(shape)].view(shape)
 
 
 def box_muller(lengths: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rddrs_dist.data import parse_indices
+from rddrs_dist.smoothing.precision import Precision
 from rddrs_dist.verify import columns
 from rddrs_dist.verify.findings import Fault, Row, wrong
 
@@ -37,6 +38,7 @@ class Config:
         n: Samples that estimate.
         alpha: Error probability.
         levels: What pixels were rounded to before the network saw them; None where they were not.
+        precision: In which the network multiplied on a GPU.
         looks: How often counts were looked at, each time at level alpha / looks.
         seed: Of the streams.
         device: Kind of device that drew the samples: cpu or cuda.
@@ -56,6 +58,7 @@ class Config:
     alpha: float
     looks: int
     levels: int | None
+    precision: Precision
     seed: int
     device: str
     weights: str
@@ -82,6 +85,7 @@ class Config:
                 alpha=float(plain["alpha"]),
                 looks=int(plain.get("looks", 1)),
                 levels=None if plain.get("levels") is None else int(plain["levels"]),
+                precision=_known(plain.get("precision", "float32")),
                 seed=int(plain["seed"]),
                 device=str(plain["device"]),
                 weights=str(plain["weights_sha256"]),
@@ -115,6 +119,14 @@ class Config:
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces."""
         return json.dumps(self.plain, sort_keys=True, separators=(",", ":"))
+
+
+def _known(precision: Any) -> Precision:
+    """A precision that there is."""
+    if precision not in get_args(Precision):
+        raise TypeError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
+    return precision
+
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.verify.certificates import ABSTAIN
 from rddrs_dist.verify.findings import Fault, Outcome, Row, Severity, over_rows, wrong
 from rddrs_dist.verify.folder import Config
 from rddrs_dist.verify.scales import Scale, Stored, is_usable
 
-# Two logits nearer than this share of the largest are a tie. Single precision and another order of
-# sums move a logit by a hundredth of it.
-TIE = 1e-4
+# Two logits nearer than this share of the largest are a tie. Rounding and another order of sums
+# move a logit by a hundredth of it.
+TIE: dict[Precision, float] = {"float32": 1e-4, "tf32": 0.02}
 # Probability that any of the rows of a sound run fails the test with fresh samples.
 LEVEL = 1e-6
 
@@ -89,11 +90,13 @@ class Redrawing:
 
     def _looked_at(self, image: Tensor, scale: Scale, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Counts, sure and possible counts at x + S z, z (n, *event); see `Drawn`."""
-        if self.config.levels is None:
-            seen = image + _coloured(scale, z)
-            return _answers(self.model(seen), torch.zeros(len(z), dtype=torch.bool))
-        seen, unsure = _rounded(image.double(), scale, z.double(), self.config.levels)
-        return _answers(self.model(seen), unsure)
+        unsure = torch.zeros(len(z), dtype=torch.bool)
+        with multiplying(self.config.precision):
+            if self.config.levels is None:
+                seen = image + _coloured(scale, z)
+            else:
+                seen, unsure = _rounded(image.double(), scale, z.double(), self.config.levels)
+            return _answers(self.model(seen), unsure, TIE[self.config.precision])
 
 
 def _rounded(image: Tensor, scale: Scale, z: Tensor, levels: int) -> tuple[Tensor, Tensor]:
@@ -123,12 +126,12 @@ def _coloured(scale: Scale, z: Tensor) -> Tensor:
     return (flat @ matrix.T).view_as(z)  # (n, d) @ (d, d)
 
 
-def _answers(logits: Tensor, unsure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _answers(logits: Tensor, unsure: Tensor, tie: float) -> tuple[Tensor, Tensor, Tensor]:
     """Counts, sure and possible counts of logits (n, K), some of which may not be; see `Drawn`."""
     sure = ~unsure.to(logits.device).unsqueeze(1)
     largest = logits.max(1, keepdim=True).values
     known = logits.isfinite().all(1, keepdim=True)  # a sample that overflows has no class
-    near = known & (logits >= largest - TIE * logits.abs().max(1, keepdim=True).values)
+    near = known & (logits >= largest - tie * logits.abs().max(1, keepdim=True).values)
     alone = near & (near.sum(1, keepdim=True) == 1)
     chosen = (known & sure) * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
     return chosen.sum(0), (alone & sure).sum(0), near.sum(0)

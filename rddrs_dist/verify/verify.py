@@ -226,9 +226,6 @@ def _redrawing(case: _Case, count: int) -> resampling.Redrawing | str:
         return "the network takes images of another shape"
     on_gpu = case.config.device == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    if on_gpu:  # in single precision, as certificates are
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
     model = case.checkpoint.model.to(device)
     images = torch.from_numpy(case.images.images).to(device)
     return resampling.Redrawing(model, images, case.config, case.stored)

@@ -1,0 +1,237 @@
+"""A convolution, the maximum over 2x2 windows and ReLU in one pass, and its input gradient.
+
+Such a stage has few channels, for which libraries have no good kernel, and what it writes between
+its three parts takes longer than the arithmetic. Here a pooled pixel is computed from its patch of
+(k + 1) x (k + 1) pixels: a matrix product with four shifted copies of the filters, of which the
+largest stays. Of the rest the gradient needs one byte per pooled pixel and channel, which says
+where the maximum was.
+
+All images are held with channels last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_WARPS = 8
+# Elements of a patch that a program takes at once: a small one whole.
+_PATCH, _WHOLE = 32, 64
+# Sides of what tensor cores multiply.
+_LEAST = 16
+# Where the maximum was; this says that ReLU let nothing through.
+_DEAD = 4
+
+
+# A count that happens to be a multiple of 16 is no reason to compile once more.
+@triton.jit(do_not_specialize=["count"])
+def _forward_kernel(
+    x, weight, bias, y, code, count,
+    H: tl.constexpr, W: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, PAD: tl.constexpr,
+    SIDE: tl.constexpr, C: tl.constexpr, O: tl.constexpr, OUT: tl.constexpr,
+    PIXELS: tl.constexpr, PATCH: tl.constexpr, KEEP: tl.constexpr, DEAD: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Pooled pixels (image, row, column) of all channels."""
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    image, place = pixel // (PH * PW), pixel % (PH * PW)
+    top, left = place // PW * 2 - PAD, place % PW * 2 - PAD
+    origin = image.to(tl.int64) * (H * W * C) + (top * W + left) * C
+    column = tl.arange(0, 4 * OUT)
+    total = tl.zeros([PIXELS, 4 * OUT], tl.float32)
+    for start in range(0, SIDE * SIDE * C, PATCH):
+        k = start + tl.arange(0, PATCH)
+        down, along = k // (SIDE * C), k % (SIDE * C)
+        row, col = top[:, None] + down[None, :], left[:, None] + (along // C)[None, :]
+        inside = (row >= 0) & (row < H) & (col >= 0) & (col < W)
+        inside &= (pixel < count)[:, None] & (k < SIDE * SIDE * C)[None, :]
+        offset = origin[:, None] + (down * (W * C) + along)[None, :]
+        patch = tl.load(x + offset, mask=inside, other=0.0)
+        filters = tl.load(weight + k[:, None] * (4 * OUT) + column[None, :])
+        total = tl.dot(patch, filters, total, input_precision=PRECISION)
+    channel = tl.arange(0, OUT)
+    four = tl.reshape(total, [PIXELS, OUT, 4])
+    there = (pixel < count)[:, None] & (channel < O)[None, :]
+    target = pixel.to(tl.int64)[:, None] * O + channel[None, :]
+    shift = tl.load(bias + channel, mask=channel < O, other=0.0)[None, :]
+    # Maxima pass over NaN; a network that overflows must be seen to.
+    shift += tl.sum(four, axis=2) * 0
+    if KEEP:
+        most, where = tl.max(four, axis=2, return_indices=True)
+        found = most + shift
+        tl.store(code + target, tl.where(found > 0, where, DEAD).to(tl.int8), mask=there)
+    else:
+        found = tl.max(four, axis=2) + shift
+    tl.store(y + target, tl.where(found < 0, 0.0, found), mask=there)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _backward_kernel(
+    gradient, code, weight, out, count,
+    H: tl.constexpr, W: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, PAD: tl.constexpr,
+    REACH: tl.constexpr, C: tl.constexpr, O: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr,
+    PIXELS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Blocks of 2x2 pixels of the input, each from the pooled pixels that saw it."""
+    rows: tl.constexpr = (H + 1) // 2
+    cols: tl.constexpr = (W + 1) // 2
+    block = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    image, place = block // (rows * cols), block % (rows * cols)
+    down, right = place // cols, place % cols
+    channel, column = tl.arange(0, OUT), tl.arange(0, IN)
+    total = tl.zeros([PIXELS, IN], tl.float32)
+    for step in range(REACH * REACH):
+        row, col = down + PAD // 2 - step // REACH, right + PAD // 2 - step % REACH
+        seen = (block < count) & (row >= 0) & (row < PH) & (col >= 0) & (col < PW)
+        there = seen[:, None] & (channel < O)[None, :]
+        pooled = (image.to(tl.int64) * (PH * PW) + row * PW + col) * O
+        slope = tl.load(gradient + pooled[:, None] + channel[None, :], mask=there, other=0.0)
+        where = tl.load(code + pooled[:, None] + channel[None, :], mask=there, other=4)
+        for position in tl.static_range(4):
+            chosen = tl.where(where == position, slope, 0.0)
+            k = (step * 4 + position) * OUT + channel
+            filters = tl.load(weight + k[:, None] * IN + column[None, :])
+            total = tl.dot(chosen, filters, total, input_precision=PRECISION)
+    corner, layer = column // C, column % C
+    row, col = (down * 2)[:, None] + (corner // 2)[None, :], (right * 2)[:, None] + corner % 2
+    inside = (block < count)[:, None] & (column < 4 * C)[None, :] & (row < H) & (col < W)
+    target = image.to(tl.int64)[:, None] * (H * W * C) + (row * W + col) * C + layer[None, :]
+    tl.store(out + target, total, mask=inside)
+
+
+@dataclass(frozen=True, eq=False)
+class Filters:
+    """The filters of a stage as its kernels want them.
+
+    Attributes:
+        forward: (K, 4 out), K >= (k + 1)^2 C; a row per element of a patch, a column per channel
+            and position in the window.
+        backward: (((k + 1) / 2)^2 4 out, in); a row per pooled neighbour, position and channel, a
+            column per corner of a block and channel of the input.
+        bias: (O,).
+        step: Elements of a patch that are taken at once; divides K.
+        channels: C, of the input.
+        side: k + 1.
+        padding: Rows and columns of zeros around images; even.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    bias: Tensor
+    step: int
+    channels: int
+    side: int
+    padding: int
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor, padding: int) -> Filters:
+        """From a convolution's weight (O, C, k, k), k odd, and bias (O,)."""
+        many, channels, k, _ = weight.shape
+        side, out = k + 1, _power(many)
+        moved = weight.new_zeros(side, side, channels, out, 2, 2)
+        taps = weight.permute(2, 3, 1, 0)  # (k, k, C, O)
+        for down in range(2):
+            for right in range(2):
+                moved[down : down + k, right : right + k, :, :many, down, right] = taps
+        rows = moved.view(side * side * channels, 4 * out)
+        step = _WHOLE if len(rows) <= _WHOLE else _PATCH
+        forward = weight.new_zeros(triton.cdiv(len(rows), step) * step, 4 * out)
+        forward[: len(rows)] = rows
+        # (neighbour down, corner down, neighbour right, corner right, C, out, position)
+        apart = moved.view(side // 2, 2, side // 2, 2, channels, out, 4)
+        columns = apart.permute(0, 2, 6, 5, 1, 3, 4).reshape(-1, 4 * channels)
+        backward = weight.new_zeros(len(columns), _power(4 * channels))
+        backward[:, : 4 * channels] = columns
+        return cls(forward, backward, bias.contiguous(), step, channels, side, padding)
+
+    @property
+    def many(self) -> int:
+        """O, channels of the output."""
+        return len(self.bias)
+
+
+def _power(number: int) -> int:
+    """The size of a block that holds so many."""
+    return max(_LEAST, triton.next_power_of_2(number))
+
+
+def _tile(columns: int) -> tuple[int, str]:
+    """Pixels that a program takes at once, and how it multiplies them.
+
+    Products of single precision, from three of TF32 each, unless convolutions may use TF32.
+
+    Args:
+        columns: Of the filters; a narrow tile is best kept short, for want of other work.
+    """
+    if not torch.backends.cudnn.allow_tf32:
+        return 128, "tf32x3"
+    return 256 if 32 <= columns <= 128 else 128, "tf32"
+
+
+class _Stage(torch.autograd.Function):
+    """ReLU of the maximum over 2x2 windows of a convolution; differentiable in its input."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor, filters: Filters) -> Tensor:  # noqa: D102
+        keep = ctx.needs_input_grad[0]
+        images = images.contiguous(memory_format=torch.channels_last)
+        height, width = _pooled(images, filters)
+        shape = (len(images), filters.many, height, width)
+        layout = {"device": images.device, "memory_format": torch.channels_last}
+        found = torch.empty(shape, **layout)
+        code = torch.empty(shape if keep else (0, 1, 1, 1), dtype=torch.int8, **layout)
+        count = len(images) * height * width
+        pixels, precision = _tile(filters.forward.shape[1])
+        _forward_kernel[(triton.cdiv(count, pixels),)](
+            images, filters.forward, filters.bias, found, code, count,
+            *images.shape[2:], height, width, filters.padding,
+            filters.side, filters.channels, filters.many, _power(filters.many),
+            pixels, filters.step, keep, _DEAD, precision, num_warps=_WARPS,
+        )  # fmt: skip
+        ctx.filters, ctx.shape = filters, images.shape
+        ctx.save_for_backward(code)
+        return found
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:  # noqa: D102
+        (code,) = ctx.saved_tensors
+        filters, (count, _, height, width) = ctx.filters, ctx.shape
+        slope = slope.contiguous(memory_format=torch.channels_last)
+        out = torch.empty(ctx.shape, device=slope.device, memory_format=torch.channels_last)
+        count *= -(-height // 2) * -(-width // 2)
+        pixels, precision = _tile(filters.backward.shape[1])
+        _backward_kernel[(triton.cdiv(count, pixels),)](
+            slope, code, filters.backward, out, count,
+            height, width, *code.shape[2:], filters.padding,
+            filters.side // 2, filters.channels, filters.many, _power(filters.many),
+            filters.backward.shape[1], pixels, precision, num_warps=_WARPS,
+        )  # fmt: skip
+        return out, None
+
+
+def _pooled(images: Tensor, filters: Filters) -> tuple[int, int]:
+    """Rows and columns of what a stage makes of images."""
+    height, width = (
+        (side + 2 * filters.padding - filters.side + 2) // 2 for side in images.shape[2:]
+    )
+    return height, width
+
+
+def stage(images: Tensor, filters: Filters) -> Tensor:
+    """relu(max_pool2d(conv2d(images), 2)), differentiable in the images alone.
+
+    Products are those of single precision to within its rounding, from three of TF32 each; of
+    TF32 where `torch.backends.cudnn.allow_tf32` is set.
+
+    Args:
+        images: (B, C, H, W) float32, on a GPU.
+        filters: Of the convolution.
+
+    Returns:
+        (B, O, H', W'), channels last.
+    """
+    return _Stage.apply(images, filters)
