@@ -99,7 +99,7 @@ def above_rounding(variances: Tensor) -> Tensor:
     return torch.maximum(variances, variances[..., -1:] * eps * variances.shape[-1])
 
 
-def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
+def keep_out(scale: Tensor, whitened: Tensor, distance: float) -> tuple[Tensor, Tensor]:
     """Narrows a scale until no displacement is nearer than a Mahalanobis distance.
 
     The nearest one is pushed out to the distance by narrowing one direction, and so on. To narrow
@@ -107,27 +107,25 @@ def keep_out(scale: Tensor, displacements: Tensor, distance: float) -> Tensor:
 
     Args:
         scale: S of one image, (d, d) float64.
-        displacements: (k, d) float64, none of them zero.
+        whitened: S^-1 delta of each displacement, (k, d) float64, none of them zero.
         distance: Wanted distance, dimensionless.
 
     Returns:
-        S B with 0 < B <= I.
+        S B with 0 < B <= I, and (S B)^-1 delta, (k, d).
     """
-    if not len(displacements):
-        return scale
     # A little beyond, so that rounding to the precision of the scale brings none back.
     wanted = distance * (1 + 1e-3)
-    whitened = linalg.solve(scale, displacements.mT).mT  # (k, d)
-    while True:
+    while len(whitened):
         distances = whitened.norm(dim=1)
         nearest = int(distances.argmin())
         if distances[nearest] >= distance * (1 + 5e-4):
-            return scale
+            break
         direction = whitened[nearest] / distances[nearest]
         shrink = float(distances[nearest]) / wanted
         scale = scale - (1 - shrink) * torch.outer(scale @ direction, direction)
         along = whitened @ direction
         whitened = whitened + (1 / shrink - 1) * torch.outer(along, direction)
+    return scale, whitened
 
 
 def others_inside(

@@ -63,7 +63,10 @@ def test_a_diagonal_finds_what_its_matrix_finds():
 def test_keep_out_pushes_all_out_and_nothing_in():
     before = _distances(SCALE)
     wanted = float(np.quantile(before, 0.1))
-    kept = keep_out(SCALE.double(), _near(wanted)[0], wanted).float()
+    whitened = torch.linalg.solve(SCALE.double(), _near(wanted)[0].mT).mT
+    kept, left = keep_out(SCALE.double(), whitened, wanted)
+    torch.testing.assert_close(left, torch.linalg.solve(kept, _near(wanted)[0].mT).mT)
+    kept = kept.float()
     after = _distances(kept)
     assert (after >= wanted).all()
     assert (after >= before * (1 - 1e-5)).all()
@@ -74,7 +77,7 @@ def test_keep_out_pushes_all_out_and_nothing_in():
 
 def test_keep_out_leaves_a_scale_that_is_far_enough_alone():
     scale = SCALE.double()
-    assert keep_out(scale, torch.zeros(0, D, dtype=torch.float64), 1.0) is scale
+    assert keep_out(scale, torch.zeros(0, D, dtype=torch.float64), 1.0)[0] is scale
 
 
 def test_only_other_labels_count():

@@ -11,7 +11,11 @@ References:
 import torch
 from torch import Tensor, linalg
 
+from rddrs_dist.geometry import products
 from rddrs_dist.geometry.symmetric import apply, check_square, expm, logm, sym
+
+# For velocities of a norm up to 2^8: the end of a longer step is beyond single precision.
+_SQUARINGS = 8
 
 
 def _whiten(factor: Tensor, tangent: Tensor) -> Tensor:
@@ -111,4 +115,6 @@ def step(factor: Tensor, velocity: Tensor, length: float) -> Tensor:
         A, (..., d, d), with A A^T the new point.
     """
     check_square("factor", factor)
+    if velocity.is_cuda:  # where an eigendecomposition takes as long as twenty products of each
+        return factor @ products.expm(length / 2 * velocity, _SQUARINGS)
     return factor @ apply(lambda w: torch.exp(length / 2 * w), velocity)

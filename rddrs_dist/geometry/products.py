@@ -3,6 +3,7 @@
 An eigendecomposition is slow on a GPU and waits for the host; these are neither.
 """
 
+import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.symmetric import check_square, eye
@@ -10,7 +11,9 @@ from rddrs_dist.geometry.symmetric import check_square, eye
 # Coefficients of x, x^3 and x^5: a slope of 3.4 at 0, and [0.7, 1.2] ever after. Jordan et al.
 # 2024, Muon: an optimizer for hidden layers in neural networks.
 _STRETCH = (3.4445, -4.7750, 2.0315)
-_STRETCHES, _POLISHES = 8, 6
+# Each stretch brings eigenvalues a third as large to 1 as the one before: as many as the precision
+# has use for.
+_STRETCHES, _POLISHES = {torch.float32: 8, torch.float64: 22}, 6
 _TINY = 1e-30
 # More than rounding takes from the smallest eigenvalue of a Gram matrix, as a share of its trace.
 _SHIFT = 1e-14
@@ -20,8 +23,8 @@ def sign(matrix: Tensor) -> Tensor:
     """Replaces each eigenvalue by its sign, through odd polynomials that bring it to 1 or -1.
 
     Newton-Schulz steps X <- (3 X - X^3) / 2, after steeper ones. Eigenvalues below 1e-4 of the
-    norm end between -1 and 1. What is built from |A| = A sign(A) does not suffer: there they are
-    next to nothing.
+    norm, or 1e-11 in float64, end between -1 and 1. What is built from |A| = A sign(A) does not
+    suffer: there they are next to nothing.
 
     Args:
         matrix: A, (..., d, d), symmetric.
@@ -29,7 +32,7 @@ def sign(matrix: Tensor) -> Tensor:
     check_square("matrix", matrix)
     found = matrix / (linalg.matrix_norm(matrix)[..., None, None] + _TINY)
     first, third, fifth = _STRETCH
-    for _ in range(_STRETCHES):
+    for _ in range(_STRETCHES[matrix.dtype]):
         square = found @ found
         found = first * found + found @ (third * square + fifth * square @ square)
     for _ in range(_POLISHES):
@@ -46,18 +49,23 @@ def absolute(matrix: Tensor) -> Tensor:
     return matrix @ sign(matrix)
 
 
-def expm(matrix: Tensor) -> Tensor:
-    """Exponential by its Taylor series of degree 8, for matrices of a norm below 1.
+def expm(matrix: Tensor, squarings: int = 0) -> Tensor:
+    """Exponential by its Taylor series of degree 8, for matrices of a norm below 2^squarings.
 
-    The error is below norm^9 / 9!, relative to an end of the same norm.
+    The error is below norm^9 / 9!, relative to an end of the same norm, for the norm of the matrix
+    over 2^squarings, and doubles with every squaring.
 
     Args:
         matrix: (..., d, d).
+        squarings: How often the exponential of a fraction of the matrix is squared.
     """
     check_square("matrix", matrix)
     one = found = eye(matrix.shape[-1], matrix)
+    part = matrix / 2**squarings
     for k in range(8, 0, -1):
-        found = one + matrix @ found / k
+        found = one + part @ found / k
+    for _ in range(squarings):
+        found = found @ found
     return found
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry import affine_invariant, metrics
+from rddrs_dist.geometry import affine_invariant, metrics, products
 from rddrs_dist.geometry.symmetric import eye, from_eigen
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
@@ -17,33 +17,70 @@ from rddrs_dist.smoothing.margin import gap_gradient, normal_density, top_two
 from rddrs_dist.smoothing.sample import soft_probabilities
 
 ExpMap = Literal["factored", "geomstats"]
+# A part below the floor that is rounding.
+_NOTHING = 1e-6
 
 
 class _Scale(NamedTuple):
-    """C = U diag(l) U^T of B images, in float64.
+    """C = L L^T of B images, in float64, its eigenvalues at least sigma_star.
 
     Attributes:
-        axes: l, (B, d), ascending.
-        frame: U, (B, d, d).
+        matrix: C, (B, d, d).
+        factor: L, (B, d, d).
+        mean: P, the geometric mean of the eigenvalues, (B,).
+        smallest: K, the smallest of them, (B,).
+        along: L^T u / |L^T u| for its eigenvector u, (B, d).
     """
 
-    axes: Tensor
-    frame: Tensor
+    matrix: Tensor
+    factor: Tensor
+    mean: Tensor
+    smallest: Tensor
+    along: Tensor
 
-    @property
-    def matrix(self) -> Tensor:
-        """C, (B, d, d)."""
-        return from_eigen(self.axes, self.frame)
+    @classmethod
+    def isotropic(cls, sigma: Tensor, dimension: int) -> "_Scale":
+        """sigma I from (B, 1)."""
+        one = eye(dimension, sigma).expand(len(sigma), -1, -1)
+        root, sizes = sigma.sqrt().unsqueeze(-1) * one, (sigma[:, 0], sigma[:, 0])
+        return cls(sigma.unsqueeze(-1) * one, root, *sizes, one[:, 0])
 
-    @property
-    def factor(self) -> Tensor:
-        """U diag(l)^(1/2), a factor of C, (B, d, d)."""
-        return self.frame * self.axes.sqrt().unsqueeze(-2)
+    @classmethod
+    def floored(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
+        """From an SPD matrix (B, d, d) whose eigenvalues are raised to the floor (B, 1)."""
+        if matrix.is_cuda:  # where an eigendecomposition takes as long as 300 products
+            return cls._by_products(matrix, floor)
+        axes, frame = linalg.eigh(matrix)
+        axes = axes.clamp_min(floor)
+        first = torch.zeros_like(axes)
+        first[:, 0] = 1
+        factor, mean = frame * axes.sqrt().unsqueeze(-2), axes.log().mean(1).exp()
+        return cls(from_eigen(axes, frame), factor, mean, axes[:, 0], first)
+
+    @classmethod
+    def _by_products(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
+        """As `floored`; u is any vector of the eigenspace of K, as it is with equal eigenvalues."""
+        one, low = eye(matrix.shape[-1], matrix), floor.unsqueeze(-1)
+        above = matrix / low - one
+        modulus = products.absolute(above)
+        raised = low * (one + (above + modulus) / 2)
+        factor = linalg.cholesky_ex(raised).L
+        # Where all eigenvalues were above the floor, nothing lies below it, and a step of inverse
+        # iteration finds u as well as a term of weight kappa wants it.
+        start = matrix.new_ones(*matrix.shape[:-1], 1)
+        below = (modulus - above) @ start
+        whole = torch.cholesky_solve(start, factor)
+        found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, whole)[..., 0]
+        along = (factor.mT @ found.unsqueeze(-1))[..., 0]
+        smallest = (along.norm(dim=1) / found.norm(dim=1)) ** 2
+        mean = (2 * factor.diagonal(dim1=1, dim2=2).log().mean(1)).exp()
+        along = along / along.norm(dim=1, keepdim=True)
+        return cls(raised, factor, mean, smallest, along)
 
     def unwhiten(self, velocity: Tensor) -> Tensor:
         """L^-T M L^-1, the Euclidean gradient that gives the velocity M, (B, d, d)."""
-        inverse = self.frame / self.axes.sqrt().unsqueeze(-2)  # L^-T
-        return inverse @ velocity @ inverse.mT
+        inverse = linalg.inv(self.factor)
+        return inverse.mT @ velocity @ inverse
 
 
 @dataclass(frozen=True)
@@ -112,7 +149,7 @@ class RDDRS(Method):
         def noise(state: State) -> FullNoise:
             return _noise(_Scale(*state), images)
 
-        start = _isotropic(floor, images[0].numel())
+        start = _Scale.isotropic(floor, images[0].numel())
         return ascend(start, move, noise, context, steps=self.steps, every=self.steps)[-1]
 
     def _velocity(
@@ -135,17 +172,17 @@ class RDDRS(Method):
         """L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T.
 
         G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of L = U diag(l)^(1/2),
-        C^-1 is the identity and u the first axis, so that neither needs to be computed.
+        C^-1 is the identity and u a direction known beforehand.
         """
-        mean, smallest = scale.axes.log().mean(1).exp(), scale.axes[:, 0]
-        weight = mean + self.kappa * smallest
+        weight = scale.mean + self.kappa * scale.smallest
         velocity = trailing(weight, slope) * affine_invariant.whiten(scale.factor, slope)
-        velocity.diagonal(dim1=1, dim2=2).add_((gap * mean / scale.axes.shape[1])[:, None])
-        velocity[:, 0, 0] += self.kappa * gap * smallest
+        velocity.diagonal(dim1=1, dim2=2).add_((gap * scale.mean / slope.shape[1])[:, None])
+        pull = trailing(self.kappa * gap * scale.smallest, scale.along) * scale.along
+        velocity += pull.unsqueeze(-1) * scale.along.unsqueeze(-2)
         return velocity, gap * weight
 
     def _step(self, scale: _Scale, velocity: Tensor, length: float, floor: Tensor) -> _Scale:
-        """The scale after one step, floored; NaN axes where the step is not finite."""
+        """The scale after one step, floored; its mean is NaN where the step is not finite."""
         good = torch.isfinite(velocity).flatten(1).all(1)
         velocity = torch.where(trailing(good, velocity), velocity, 0.0)
         if self.metric == "affine-invariant" and self.exp_map == "factored":
@@ -157,14 +194,8 @@ class RDDRS(Method):
         # Judged in the precision that will be sampled from: a scale that overflows there is lost.
         good &= torch.isfinite(matrix.float()).flatten(1).all(1)
         one = eye(matrix.shape[-1], matrix)
-        axes, frame = linalg.eigh(torch.where(trailing(good, matrix), matrix, one))
-        return _Scale(torch.where(good[:, None], axes.clamp_min(floor), torch.nan), frame)
-
-
-def _isotropic(sigma: Tensor, dimension: int) -> _Scale:
-    """sigma I from (B, 1)."""
-    frame = eye(dimension, sigma)
-    return _Scale(sigma.expand(-1, dimension), frame.expand(len(sigma), -1, -1))
+        found = _Scale.floored(torch.where(trailing(good, matrix), matrix, one), floor)
+        return found._replace(mean=torch.where(good, found.mean, torch.nan))
 
 
 def _noise(scale: _Scale, images: Tensor, make: Callable[..., FullNoise] = FullNoise) -> FullNoise:

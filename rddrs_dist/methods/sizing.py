@@ -94,9 +94,9 @@ def bounded(
         near, distances = reference.near(images[row], label, whitenings[row], guard * widest)
         # A training image equal to the test image can be kept out by nothing.
         near = near[distances > 0]
-        kept[row] = keep_out(kept[row], near, guard * radius[row])
-        distances = linalg.solve(kept[row], near.mT).norm(dim=0)
-        limits[row] = min([limits[row], *(distances / guard).tolist()])
+        whitened = near @ whitenings[row] @ frame[row].mT  # (k, d)
+        kept[row], whitened = keep_out(kept[row], whitened, guard * radius[row])
+        limits[row] = min([limits[row], *(whitened.norm(dim=1) / guard).tolist()])
     return kept.to(scale.dtype), limits
 
 

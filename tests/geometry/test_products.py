@@ -1,5 +1,7 @@
 """Functions by matrix products alone, against eigendecompositions in float64."""
 
+import math
+
 import pytest
 import torch
 from torch import linalg
@@ -68,3 +70,43 @@ def test_rectangles_are_refused():
     for function in (products.sign, products.expm):
         with pytest.raises(ValueError, match=r"shape \(\.\.\., d, d\)"):
             function(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("norm", [0.3, 3.0, 30.0])
+def test_squarings_reach_larger_norms(norm):
+    matrix = random_symmetric(3, 30, 4)
+    matrix = norm * matrix / linalg.matrix_norm(matrix, 2)[:, None, None]
+    expected = apply(torch.exp, matrix)
+    error = linalg.matrix_norm(products.expm(matrix, 8) - expected, 2)
+    assert (error < 1e-11 * linalg.matrix_norm(expected, 2)).all()
+
+
+def test_double_precision_resolves_small_eigenvalues():
+    frame = linalg.qr(random_symmetric(1, 40, 2)).Q
+    values = torch.cat([torch.linspace(1e-9, 1e-7, 20), torch.linspace(-1, -1e-9, 20)]).double()
+    found = products.sign((frame * values) @ frame.mT)
+    expected = (frame * values.sign()) @ frame.mT
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-6])
+def test_basis_from_cholesky_factors_is_that_of_householder(smallest):
+    generator = torch.Generator().manual_seed(0)
+    frame = linalg.qr(torch.randn(2, 50, 12, generator=generator, dtype=torch.float64)).Q
+    mix = linalg.qr(torch.randn(2, 12, 12, generator=generator, dtype=torch.float64)).Q
+    columns = (frame * torch.logspace(0, math.log10(smallest), 12)) @ mix
+    found = products.cholesky_basis(columns.float()).double()
+    one = torch.eye(12, dtype=torch.float64).expand(2, -1, -1)
+    torch.testing.assert_close(found.mT @ found, one, atol=1e-5, rtol=0)
+    span = linalg.qr(columns.float().double()).Q
+    torch.testing.assert_close(span @ (span.mT @ found), found, atol=1e-5, rtol=0)
+
+
+def test_columns_of_nothing_give_a_basis_of_nothing():
+    found = products.cholesky_basis(torch.zeros(1, 9, 3))
+    assert found.isfinite().all() and not found.any()
+
+
+def test_on_a_cpu_the_basis_is_householders():
+    columns = torch.rand(2, 9, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(products.orthonormal(columns), linalg.qr(columns).Q)
