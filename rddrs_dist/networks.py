@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+# Where the fused stage is known to be faster; others may not even have the memory for its tiles.
+_HOPPER = (9, 0)
 
 
 class Stage(nn.Sequential):
@@ -48,9 +50,12 @@ class Stage(nn.Sequential):
 
     def _fuses(self, images: Tensor) -> bool:
         """Whether there is a kernel for these images; it has no gradient in the weights."""
-        frozen = not self[0].weight.requires_grad
-        single = images.dtype == self[0].weight.dtype == torch.float32
-        return images.is_cuda and frozen and single and find_spec("triton") is not None
+        weight = self[0].weight
+        single = images.dtype == weight.dtype == torch.float32
+        if not images.is_cuda or not single or weight.requires_grad:
+            return False
+        measured = torch.cuda.get_device_capability(images.device) == _HOPPER
+        return measured and find_spec("triton") is not None
 
     def _filters(self) -> Filters:
         from rddrs_dist.cuda.pooled import Filters

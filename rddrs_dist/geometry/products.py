@@ -73,9 +73,8 @@ def orthonormal(columns: Tensor) -> Tensor:
     """An orthonormal basis of the span of columns.
 
     On a GPU, where Householder's QR takes longer than the products of a whole step, from Cholesky
-    factors in float64, of which the second mends what the first leaves. What of a column is new may
-    be as little as single precision can tell; one that is wholly among the others ends shorter
-    than 1.
+    factors in float64, of which the second mends what the first leaves. What a column adds to the
+    span may be as little as single precision can tell; one that adds nothing ends shorter than 1.
 
     Args:
         columns: (..., d, k), k <= d.

@@ -59,7 +59,7 @@ class _Scale(NamedTuple):
 
     @classmethod
     def _by_products(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
-        """As `floored`; u is any vector of the eigenspace of K, as it is with equal eigenvalues."""
+        """As `floored`; u is any vector of the eigenspace of K where that has several."""
         one, low = eye(matrix.shape[-1], matrix), floor.unsqueeze(-1)
         above = matrix / low - one
         modulus = products.absolute(above)

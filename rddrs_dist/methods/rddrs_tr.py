@@ -175,9 +175,10 @@ class RDDRSTR(Method):
     def _start(
         self, model: nn.Module, images: Tensor, context: Context
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The class at sigma, an isotropic scale to start from and the radius to hold, (B,) each.
+        """A class, an isotropic scale to start from and the radius to hold, (B,) each.
 
-        The start is the largest scale that holds the target. Where none does, as near a decision
+        The class is the answer at sigma where that has the majority there, and otherwise the one
+        of the largest proxy radius. The start is the largest scale that holds the target. Where none does, as near a decision
         boundary, it is the one of the largest proxy radius, and its own radius is held.
         """
         shape = tuple(images.shape[1:])
@@ -190,10 +191,13 @@ class RDDRSTR(Method):
                 )
             )
         p = torch.stack(found, 1).to(images.dtype) / self.start_samples  # (B, rungs, K)
-        classes = p[:, LADDER.index(1.0)].argmax(-1)
-        held = p.gather(2, classes.view(-1, 1, 1).expand(-1, len(LADDER), 1))[..., 0]
-        radii = torch.special.ndtri(held.clamp(0.01, self.target))
-        scales = context.sigma * held.new_tensor(LADDER)
+        scales = context.sigma * p.new_tensor(LADDER)
+        quantiles = torch.special.ndtri(p.clamp(0.01, self.target))
+        share, answer = p[:, LADDER.index(1.0)].max(-1)
+        widest = (quantiles * scales.view(-1, 1)).amax(1).argmax(-1)
+        classes = torch.where(share > 0.5, answer, widest)
+        rows = classes.view(-1, 1, 1).expand(-1, len(LADDER), 1)
+        held, radii = p.gather(2, rows)[..., 0], quantiles.gather(2, rows)[..., 0]
         best = torch.where(held >= self.target, scales, -1.0).argmax(1, keepdim=True)
         most = (radii * scales).argmax(1, keepdim=True)
         rung = torch.where((held >= self.target).any(1, keepdim=True), best, most)

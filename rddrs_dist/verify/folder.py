@@ -128,7 +128,6 @@ def _known(precision: Any) -> Precision:
     return precision
 
 
-
 @dataclass(frozen=True, eq=False)
 class Part:
     """One part.

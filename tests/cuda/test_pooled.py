@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from rddrs_dist.networks import LeNet, Stage
 from rddrs_dist.smoothing.precision import multiplying
@@ -33,7 +33,8 @@ def example(shape: tuple[int, ...], device: str, count: int = 3) -> tuple[Tensor
 
 def reference(images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """The stage as three operations."""
-    return F.relu(F.max_pool2d(F.conv2d(images, weight, bias, padding=padding), 2))
+    found = functional.conv2d(images, weight, bias, padding=padding)
+    return functional.relu(functional.max_pool2d(found, 2))
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
