@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,17 +40,21 @@ class Stage(nn.Sequential):
         super().__init__(convolution, nn.MaxPool2d(2), nn.ReLU())
         self._fused: tuple[object, Filters] | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Map images (B, C, H, W) to (B, outputs, H', W')."""
-        if not self._fuses(images):
-            return super().forward(images)
+        if not self._fuses(input):
+            return super().forward(input)
         from rddrs_dist.cuda.pooled import stage
 
-        return stage(images, self._filters())
+        return stage(input, self._filters())
+
+    @property
+    def _convolution(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self[0])
 
     def _fuses(self, images: Tensor) -> bool:
         """Whether there is a kernel for these images; it has no gradient in the weights."""
-        weight = self[0].weight
+        weight = self._convolution.weight
         single = images.dtype == weight.dtype == torch.float32
         if not images.is_cuda or not single or weight.requires_grad:
             return False
@@ -60,10 +64,11 @@ class Stage(nn.Sequential):
     def _filters(self) -> Filters:
         from rddrs_dist.cuda.pooled import Filters
 
-        weight, bias = self[0].weight, self[0].bias
+        layer = self._convolution
+        weight, bias = layer.weight, cast(Tensor, layer.bias)
         state = (weight.data_ptr(), weight._version, bias.data_ptr(), bias._version)
         if self._fused is None or self._fused[0] != state:
-            self._fused = (state, Filters.of(weight, bias, self[0].padding[0]))
+            self._fused = (state, Filters.of(weight, bias, int(layer.padding[0])))
         return self._fused[1]
 
 

@@ -178,8 +178,9 @@ class RDDRSTR(Method):
         """A class, an isotropic scale to start from and the radius to hold, (B,) each.
 
         The class is the answer at sigma where that has the majority there, and otherwise the one
-        of the largest proxy radius. The start is the largest scale that holds the target. Where none does, as near a decision
-        boundary, it is the one of the largest proxy radius, and its own radius is held.
+        with the largest proxy radius for sure. The start is the largest scale that holds the
+        target. Where none does, as near a decision boundary, it is the one of the largest proxy
+        radius, and its own radius is held.
         """
         shape = tuple(images.shape[1:])
         found = []
@@ -194,8 +195,10 @@ class RDDRSTR(Method):
         scales = context.sigma * p.new_tensor(LADDER)
         quantiles = torch.special.ndtri(p.clamp(0.01, self.target))
         share, answer = p[:, LADDER.index(1.0)].max(-1)
-        widest = (quantiles * scales.view(-1, 1)).amax(1).argmax(-1)
-        classes = torch.where(share > 0.5, answer, widest)
+        # Less three standard errors, or the widest noise would win by chance with one half.
+        least = p - 3 * (p * (1 - p) / self.start_samples).sqrt()
+        sure = torch.special.ndtri(least.clamp(0.01, self.target)) * scales.view(-1, 1)
+        classes = torch.where(share > 0.5, answer, sure.amax(1).argmax(-1))
         rows = classes.view(-1, 1, 1).expand(-1, len(LADDER), 1)
         held, radii = p.gather(2, rows)[..., 0], quantiles.gather(2, rows)[..., 0]
         best = torch.where(held >= self.target, scales, -1.0).argmax(1, keepdim=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,8 @@ def multiplying(precision: Precision) -> Iterator[None]:
     their products: with it a network is a slightly different one, several times as fast. Scales
     are products of matrices, and narrow axes would drown in its rounding errors.
     """
-    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    matrices: Any = torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn
     before = matrices.allow_tf32, convolutions.allow_tf32
     matrices.allow_tf32, convolutions.allow_tf32 = False, precision == "tf32"
     try:

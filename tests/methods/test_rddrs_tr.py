@@ -6,9 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import linalg
+from torch import linalg, nn
 
-from rddrs_dist import RDDRSTR, Budget, Context, Reference, Status, Streams, certify
+from rddrs_dist import (
+    RDDRSTR,
+    Budget,
+    Context,
+    IsotropicNoise,
+    Reference,
+    Status,
+    Streams,
+    certify,
+)
+from rddrs_dist.certify import ABSTAIN
 from rddrs_dist.reference import others_inside
 from rddrs_dist.smoothing.curvature import Curvature
 from tests.oracles import Linear, random_symmetric, rotation_matrix
@@ -136,3 +146,41 @@ def test_only_directions_in_which_p_falls_are_narrowed():
     fall = (-values).clamp_min(0) / values.abs().mean()
     expected = torch.exp(-METHOD.shrinkage * fall / (1 + fall))
     torch.testing.assert_close(factors, expected, atol=1e-5, rtol=1e-5)
+
+
+class Stripes(nn.Module):
+    """Class 0 in a narrow slab around 0 along the first pixel, then 1 on one side, 2 on the other.
+
+    With much noise 1 and 2 share the samples and neither has the majority; with little, 0 has it.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.width = width
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, 3)."""
+        along = images.flatten(1)[:, 0] / self.width
+        return 20 * torch.stack([torch.full_like(along, 0.5), along - 0.5, -along - 0.5], 1)
+
+
+def test_where_no_class_has_the_majority_the_widest_is_climbed_for():
+    images = torch.zeros(1, *EVENT)
+    model, context = Stripes(0.1), Context(0.5, Streams.of(0, [0]))
+    at_sigma = IsotropicNoise.constant(0.5, images)
+    assert certify(model, images, at_sigma, Budget(n=5000), context.streams).prediction == [
+        ABSTAIN
+    ]
+    fit = METHOD.fit(model, images, context)
+    found = certify(model, images, fit.noise, Budget(n=20_000), context.streams)
+    assert found.prediction == [0]
+    assert found.proxy_radius > 1  # the slab lets seven of eight axes grow to the domain
+
+
+def test_a_majority_at_sigma_is_kept_even_where_another_class_has_more_room():
+    images = torch.full((1, *EVENT), 0.0)
+    images[0, 0, 0, 0] = 0.3  # outside a slab of half width 0.05, a little on the side of class 1
+    fit = METHOD.fit(Stripes(0.1), images, Context(0.3, Streams.of(0, [0])))
+    found = certify(Stripes(0.1), images, fit.noise, Budget(n=5000), Streams.of(0, [0]))
+    assert found.prediction == [1]
