@@ -67,7 +67,7 @@ def mnist(root: Path, split: str) -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(labels).long()
 
 
-def network(path: Path, device: torch.device) -> nn.Module:
+def network(path: Path, device: torch.device) -> LeNet:
     """The published network, channels last."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = LeNet((1, 28, 28), 10)
