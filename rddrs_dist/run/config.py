@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import Positional, arg
 
@@ -128,6 +128,9 @@ class Run:
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
                 f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
             )
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ValueError(f"--precision must be one of {known}, got {self.precision!r}")
         if self.precision == "tf32" and not self.gpus_per_actor:
             raise ValueError(
                 "--precision tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"

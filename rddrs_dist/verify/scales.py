@@ -83,23 +83,28 @@ class Axes:
         error: How far each may be from the truth, in pixels.
         log_mean: Mean logarithm of the true ones where it is known by itself, as that of a
             triangle is from its diagonal; else None.
+        lost: What bounds from eigenvalues of S^T S, as a GPU finds them, may be below the squares
+            of the true ones, in square pixels.
     """
 
     found: Floats
     error: float
     log_mean: float | None
+    lost: float
 
     @classmethod
-    def of(cls, scale: Scale, d: int) -> "Axes":
-        """The axes of a scale of d elements."""
+    def of(cls, scale: Scale, d: int, by_squares: bool = False) -> "Axes":
+        """The axes of a scale of d elements, and whether a run found them by their squares."""
         if scale.kind in ("isotropic", "diagonal"):
             read = np.asarray(np.sort(np.broadcast_to(scale.values, d)), np.float64)
-            return cls(read, 0.0, _mean_log(read))
+            return cls(read, 0.0, _mean_log(read), 0.0)
         matrix = scale.matrix(d).astype(np.float64)
         found = np.asarray(np.linalg.svd(matrix, compute_uv=False)[::-1], np.float64)
         error = d * float(np.finfo(np.float64).eps) * float(found[-1])
         known = _mean_log(np.abs(np.diag(matrix))) if scale.kind == "lower" else None
-        return cls(found, error, known)
+        # Twice 2 d eps ||S||_F^2: the bound and the error it is for.
+        lost = 4 * d * float(np.finfo(np.float64).eps) * math.fsum(found**2) if by_squares else 0.0
+        return cls(found, error, known, lost)
 
     @cached_property
     def above(self) -> Floats:
@@ -109,7 +114,8 @@ class Axes:
     @cached_property
     def below(self) -> Floats:
         """What a bound of the axes that is lowered by their error twice may come down to."""
-        return np.maximum(self.found - 3 * self.error, 0.0)
+        lowered = np.sqrt(np.maximum(self.found**2 - self.lost, 0.0))
+        return np.maximum((lowered if self.lost else self.found) - 3 * self.error, 0.0)
 
     @property
     def mean_above(self) -> float:
@@ -206,17 +212,20 @@ def is_usable(scale: Scale, d: int) -> bool:
     return positive and bool(np.isfinite(values).all())
 
 
-def check_axes(rows: Sequence[Row], stored: Stored, d: int) -> list[Outcome]:
+def check_axes(
+    rows: Sequence[Row], stored: Stored, d: int, by_squares: bool = False
+) -> list[Outcome]:
     """Axes and capped sizes are those of the stored scale, and never above them.
 
     Args:
         rows: Rows to check.
         stored: What is in the folder.
         d: Elements of an image.
+        by_squares: Whether the run found axes by their squares; see `Axes`.
     """
     there = [row for row in rows if row in stored and is_usable(stored[row], d)]
     axes: Mapping[Key, Axes] = {
-        (row["method"], row["index"]): Axes.of(stored[row], d) for row in there
+        (row["method"], row["index"]): Axes.of(stored[row], d, by_squares) for row in there
     }
 
     def of(row: Row) -> Axes:

@@ -173,7 +173,9 @@ def _scales(case: _Case) -> list[Outcome]:
         why = _sizeless(case)
     else:
         d = case.dimension
-        return [check_scales(case.rows, case.stored, d), *check_axes(case.rows, case.stored, d)]
+        by_squares = case.config.device == "cuda"
+        axes = check_axes(case.rows, case.stored, d, by_squares)
+        return [check_scales(case.rows, case.stored, d), *axes]
     return [Outcome(name, skipped=why) for name in ("scales", "axes", "capped sizes")]
 
 

@@ -106,6 +106,15 @@ def test_a_network_on_rounded_pixels_is_another_classifier(tmp_path):
         read_many([plain, rounded])
 
 
+def test_a_network_in_tf32_is_another_classifier(tmp_path):
+    plain = run(tmp_path / "a", [row(0)], weights_sha256="abc")
+    shorter = run(
+        tmp_path / "b", [row(0, "ddrs")], "two", {"precision": "tf32"}, weights_sha256="abc"
+    )
+    with pytest.raises(ValueError, match=r"a has abc, .*b has abc in TF32"):
+        read_many([plain, shorter])
+
+
 def test_several_files_are_rounded_as_soon_as_one_is(tmp_path):
     exact = log(tmp_path / "exact", "0 3 3 0.9531234567890123 1 0:00:01")
     rounded = log(tmp_path / "rounded", "7 3 3 0.953 1 0:00:01")

@@ -28,6 +28,11 @@ def test_identity_knows_what_decides_the_rows(change):
     assert run_id(_identity(run)) != run_id(_identity(replace(run, **change)))
 
 
+def test_identity_knows_the_precision():
+    run = Run(methods=("rs",), gpus_per_actor=1)
+    assert run_id(_identity(run)) != run_id(_identity(replace(run, precision="tf32")))
+
+
 def test_identity_holds_only_the_settings_that_matter():
     assert set(_identity(Run(methods=("rs",)))["settings"]) == {"rs"}
     assert set(_identity(Run(methods=("ancer",)))["settings"]) == {"ddrs", "ancer"}
@@ -85,6 +90,8 @@ def test_the_paper_preset_has_the_papers_settings():
         ({"seed": -1}, "must not be negative"),
         ({"n": 5}, "the smallest n that can is 10"),
         ({"alpha": 2.0}, r"alpha must be in \(0, 1\), got 2.0"),
+        ({"precision": "tf32"}, "tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"),
+        ({"precision": "bf16"}, "--precision must be one of float32, tf32, got 'bf16'"),
     ],
 )
 def test_wrong_values_are_refused(wrong, text):

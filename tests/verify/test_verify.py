@@ -95,6 +95,10 @@ FOLDER = {
         "config",
         edit_json("_config.json", lambda it: it["config"].pop("alpha")),
     ),
+    "configuration of an unknown precision": (
+        "config",
+        edit_json("_config.json", lambda it: it["config"].update(precision="bf16")),
+    ),
     "configuration of another alpha": (
         "config",
         edit_json("_config.json", lambda it: it["config"].update(alpha=0.05)),
