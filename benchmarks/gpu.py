@@ -151,9 +151,9 @@ class Bench:
             free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
             limit_memory(Memory.of(self.model, images, free * (flags.memory or 1)))
         self.precision: Precision = flags.precision
-        with multiplying("tf32"):
+        with multiplying("tf32", self.device):
             self.fitting = bare_rates(self.model, images)
-        with multiplying(self.precision):
+        with multiplying(self.precision, self.device):
             self.certifying = bare_rates(self.model, images)[0]
 
     def line(self, method: Method, factor: float = 1) -> str:
@@ -190,7 +190,7 @@ def main() -> None:
     cuda = bench.device.type == "cuda"
     name = torch.cuda.get_device_name(bench.device) if cuda else "CPU"
     print(f"{name}, torch {torch.__version__}, {flags.threads} threads, {flags.images} images")
-    with multiplying("float32"):
+    with multiplying("float32", bench.device):
         peak = matrix_rate(bench.device)
     own = bench.certifying * flops(deepcopy(bench.model).cpu(), bench.images[:1].cpu())
     forward, backward = bench.fitting

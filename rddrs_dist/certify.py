@@ -208,7 +208,7 @@ def certify(
     if levels is not None:
         base = Quantised(model, levels, images, noise)
         centres, drawn = images.double(), noise.double()
-    with multiplying(precision):
+    with multiplying(precision, images.device):
         selected = class_counts(base, centres, drawn, budget.n0, streams, Stage.SELECT).argmax(1)
         count, n = _estimated(base, centres, drawn, budget, streams, selected)
     p_lower, radius = budget.radius(count, n)

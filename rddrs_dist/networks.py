@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-# Where the fused stage is known to be faster; others may not even have the memory for its tiles.
+# Where the fused kernel is known to be faster; others may not even have the memory for its tiles.
 _HOPPER = (9, 0)
 
 
-class Stage(nn.Sequential):
+class PooledConvolution(nn.Sequential):
     """A 5x5 convolution, the maximum over 2x2 windows and ReLU.
 
     The published order is ReLU, then pooling. Both are monotone, so they commute exactly, and ReLU
-    is cheaper on a quarter of the numbers. On a GPU the three are one kernel.
+    is cheaper on a quarter of the numbers. On a GPU of the Hopper kind the three are one kernel,
+    while weights are frozen and changed through nothing that autograd does not see (`.data`).
 
     Args:
         inputs: Channels of the images.
@@ -38,25 +39,27 @@ class Stage(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, padding: int) -> None:
         convolution = nn.Conv2d(inputs, outputs, 5, padding=padding)
         super().__init__(convolution, nn.MaxPool2d(2), nn.ReLU())
-        self._fused: tuple[object, Filters] | None = None
+        self._fused: _Fused | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and files are made without what is for the kernel."""
+        return {**self.__dict__, "_fused": None}
 
     def forward(self, input: Tensor) -> Tensor:
         """Map images (B, C, H, W) to (B, outputs, H', W')."""
         if not self._fuses(input):
             return super().forward(input)
-        from rddrs_dist.cuda.pooled import stage
+        from rddrs_dist.cuda.pooled import pooled_convolution
 
-        return stage(input, self._filters())
-
-    @property
-    def _convolution(self) -> nn.Conv2d:
-        return cast(nn.Conv2d, self[0])
+        return pooled_convolution(input, self._filters())
 
     def _fuses(self, images: Tensor) -> bool:
         """Whether there is a kernel for these images; it has no gradient in the weights."""
-        weight = self._convolution.weight
-        single = images.dtype == weight.dtype == torch.float32
-        if not images.is_cuda or not single or weight.requires_grad:
+        parameters = list(self.parameters())
+        kinds = {tensor.dtype for tensor in (images, *parameters)}
+        if not images.is_cuda or images.ndim != 4 or kinds != {torch.float32}:
+            return False
+        if any(one.requires_grad or one.is_inference() for one in parameters):
             return False
         measured = torch.cuda.get_device_capability(images.device) == _HOPPER
         return measured and find_spec("triton") is not None
@@ -64,12 +67,35 @@ class Stage(nn.Sequential):
     def _filters(self) -> Filters:
         from rddrs_dist.cuda.pooled import Filters
 
-        layer = self._convolution
+        layer = cast(nn.Conv2d, self[0])
         weight, bias = layer.weight, cast(Tensor, layer.bias)
-        state = (weight.data_ptr(), weight._version, bias.data_ptr(), bias._version)
-        if self._fused is None or self._fused[0] != state:
-            self._fused = (state, Filters.of(weight, bias, int(layer.padding[0])))
-        return self._fused[1]
+        if self._fused is None or not self._fused.of(weight, bias):
+            filters = Filters.of(weight, bias, int(layer.padding[0]))
+            kept = (weight.detach(), bias.detach())
+            self._fused = _Fused(kept, (weight._version, bias._version), filters)
+        return self._fused.filters
+
+
+class _Fused(NamedTuple):
+    """Filters for the kernel, and the parameters that they were made of.
+
+    Attributes:
+        made_of: Weight and bias, kept so that nothing else can be where they are.
+        versions: How often these had been changed.
+        filters: Made of them.
+    """
+
+    made_of: tuple[Tensor, Tensor]
+    versions: tuple[int, int]
+    filters: Filters
+
+    def of(self, weight: Tensor, bias: Tensor) -> bool:
+        """Whether these parameters are what the filters were made of."""
+        same = all(
+            old.data_ptr() == new.data_ptr() and old.device == new.device
+            for old, new in zip(self.made_of, (weight, bias), strict=True)
+        )
+        return same and self.versions == (weight._version, bias._version)
 
 
 class LeNet(nn.Module):
@@ -83,8 +109,8 @@ class LeNet(nn.Module):
     def __init__(self, event_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         channels, height, width = event_shape
-        self.conv1 = Stage(channels, 16, 2)
-        self.conv2 = Stage(16, 32, 2)
+        self.conv1 = PooledConvolution(channels, 16, 2)
+        self.conv2 = PooledConvolution(16, 32, 2)
         self.out = nn.Linear(32 * (height // 4) * (width // 4), classes)
 
     def forward(self, images: Tensor) -> Tensor:

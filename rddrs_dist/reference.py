@@ -9,8 +9,8 @@ from torch import Tensor, linalg
 
 # Narrowest axes that are looked at first; most images are far out along these already.
 _NARROWEST = 32
-# Images that are looked at together.
-_CHUNK = {"cpu": 8192, "cuda": 65_536}
+# Images that are looked at together, and on a GPU in the first look.
+_CHUNK, _FIRST = 8192, 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +55,17 @@ class Reference:
         lengths = self._length + float(centre.norm())
         slack = eps * len(whitening) * lengths * float(narrow.norm())
         found = []
-        chunk = _CHUNK[self.images.device.type]
+        chunk = _FIRST if self.images.is_cuda else _CHUNK
         for images, labels in zip(
             self.images.flatten(1).split(chunk), self.labels.split(chunk), strict=True
         ):
             least = (_times(images, narrow) - offset).norm(dim=1)
             rows = (~(least > limit + slack) & (labels != label)).nonzero()[:, 0]
-            displacements = images[rows].double() - centre
-            distances = _times(displacements, whitening).norm(dim=1)
-            inside = distances < limit
-            found.append((displacements[inside], distances[inside]))
+            for some in rows.split(_CHUNK):
+                displacements = images[some].double() - centre
+                distances = _times(displacements, whitening).norm(dim=1)
+                inside = distances < limit
+                found.append((displacements[inside], distances[inside]))
         return torch.cat([part for part, _ in found]), torch.cat([part for _, part in found])
 
 
@@ -74,7 +75,7 @@ def _times(vectors: Tensor, whitening: Tensor) -> Tensor:
 
 
 def whitening(covariance: Tensor) -> Tensor:
-    """A matrix A with ||A^T delta|| = ||S^-1 delta||; its first columns measure narrow axes.
+    """A matrix A with ||A^T delta|| = ||S^-1 delta||; few are near along its first columns.
 
     Args:
         covariance: S S^T, (..., d, d) float64, or the diagonal of one that is diagonal, (d,).
@@ -88,7 +89,8 @@ def whitening(covariance: Tensor) -> Tensor:
         lower, failed = linalg.cholesky_ex(covariance)
         if not bool(failed.any()):
             one = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-            return linalg.solve_triangular(lower, one, upper=False).mT
+            inverse = linalg.solve_triangular(lower, one, upper=False).mT
+            return inverse[:, inverse.norm(dim=0).argsort(descending=True)]
     variances, frame = linalg.eigh(covariance)
     return frame / above_rounding(variances).sqrt().unsqueeze(-2)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from rddrs_dist.run.costs import Rates
 from rddrs_dist.run.worker import Worker
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import input_gradient
 
 _MOST, _MOST_OF_A_RATE = 5, 25  # repetitions
@@ -68,7 +70,7 @@ def rates(worker: Worker, images: Tensor, watch: Stopwatch) -> Rates:
     noisy = (image + torch.randn(rows, *images.shape[1:], device=images.device)).contiguous()
 
     def forward(samples: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), multiplying(worker.task.precision, samples.device):
             return worker.model(samples)
 
     cotangent = torch.zeros_like(forward(image)[0])
@@ -76,7 +78,8 @@ def rates(worker: Worker, images: Tensor, watch: Stopwatch) -> Rates:
 
     def both(samples: Tensor) -> None:
         leaf = samples.clone().requires_grad_()
-        input_gradient(worker.model(leaf), cotangent, leaf)
+        with multiplying("tf32", leaf.device):
+            input_gradient(worker.model(leaf), cotangent, leaf)
 
     def draw() -> Tensor:
         return image + streams.normal(Stage.FIT, 1, 0, rows, image)
@@ -115,6 +118,7 @@ def _line(
 def activations(model: nn.Module, image: Tensor) -> float:
     """Bytes of all that the layers of a network put out for one image (1, *event)."""
     sizes: list[int] = []
+    model, image = deepcopy(model).cpu(), image.cpu()  # layers are apart there
     leaves = [layer for layer in model.modules() if not list(layer.children())]
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.nbytes))

@@ -19,8 +19,8 @@ def _normal_kernel(out, keys, size, stage, step, block, GROUPS: tl.constexpr):
 
     As `seeds.box_muller`: the length in float64 from all 32 bits.
     """
-    row = tl.program_id(1)
-    group = tl.program_id(0) * GROUPS + tl.arange(0, GROUPS)
+    row = tl.program_id(0)
+    group = tl.program_id(1) * GROUPS + tl.arange(0, GROUPS)
     first = group.to(tl.uint32)
     zero = first * 0
     key = tl.load(keys + row)
@@ -61,7 +61,8 @@ def normal(keys: Tensor, counter: tuple[int, int, int], shape: tuple[int, ...]) 
         Salmon, Moraes, Dror, Shaw 2011, Parallel random numbers: as easy as 1, 2, 3.
     """
     size = math.prod(shape)
-    out = torch.empty(len(keys), *shape, device=keys.device)
-    grid = (triton.cdiv(triton.cdiv(size, 4), _GROUPS), len(keys))
-    _normal_kernel[grid](out, keys, size, *counter, GROUPS=_GROUPS)
+    out = torch.empty(len(keys), *shape, dtype=torch.float32, device=keys.device)
+    grid = (len(keys), triton.cdiv(triton.cdiv(size, 4), _GROUPS))
+    with torch.cuda.device_of(keys):
+        _normal_kernel[grid](out, keys, size, *counter, GROUPS=_GROUPS)
     return out

@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Elements of a patch that a program takes at once: a small one whole.
 _PATCH, _WHOLE = 32, 64
@@ -104,7 +105,7 @@ def _backward_kernel(
 
 @dataclass(frozen=True, eq=False)
 class Filters:
-    """The filters of a stage as its kernels want them.
+    """The filters of a convolution as its kernels want them.
 
     What is summed over lies side by side: tensor cores take TF32 no other way, and to turn it
     around in every program takes longer than the product.
@@ -131,8 +132,14 @@ class Filters:
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor, padding: int) -> Filters:
-        """From a convolution's weight (O, C, k, k), k odd, and bias (O,)."""
+        """From a convolution's weight (O, C, k, k) and bias (O,).
+
+        Raises:
+            ValueError: If k is even or the padding odd, so that no pair of pixels begins a window.
+        """
         many, channels, k, _ = weight.shape
+        if k % 2 == 0 or padding % 2:
+            raise ValueError(f"wanted odd filters and even padding, got {k} and {padding}")
         side, out = k + 1, _power(many)
         moved = weight.new_zeros(side, side, channels, out, 2, 2)
         taps = weight.permute(2, 3, 1, 0)  # (k, k, C, O)
@@ -166,7 +173,7 @@ def _precision() -> str:
     return "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
 
 
-class _Stage(torch.autograd.Function):
+class _PooledConvolution(torch.autograd.Function):
     """ReLU of the maximum over 2x2 windows of a convolution; differentiable in its input."""
 
     @staticmethod
@@ -175,56 +182,63 @@ class _Stage(torch.autograd.Function):
         images = images.contiguous(memory_format=torch.channels_last)
         height, width = _pooled(images, filters)
         shape = (len(images), filters.many, height, width)
-        layout = {"device": images.device, "memory_format": torch.channels_last}
-        found = torch.empty(shape, **layout)
-        code = torch.empty(shape if keep else (0, 1, 1, 1), dtype=torch.int8, **layout)
+        found = _channels_last(shape, torch.float32, images.device)
+        code = _channels_last(shape if keep else (0, 1, 1, 1), torch.int8, images.device)
         count = len(images) * height * width
         columns, size = filters.forward.shape
         precision = _precision()
         # On an H100 with 128 columns 27 ns per image of LeNet instead of 31 with 8 warps.
         pixels, warps = (256, 16) if (precision, columns) == ("tf32", 128) else (128, 8)
-        _forward_kernel[(triton.cdiv(count, pixels),)](
-            images, filters.forward, filters.bias, found, code, count,
-            *images.shape[2:], height, width, filters.padding,
-            filters.side, filters.channels, filters.many, _power(filters.many), size,
-            pixels, filters.step, keep, _DEAD, precision, num_warps=warps,
-        )  # fmt: skip
+        with torch.cuda.device_of(images):
+            _forward_kernel[(triton.cdiv(count, pixels),)](
+                images, filters.forward, filters.bias, found, code, count,
+                *images.shape[2:], height, width, filters.padding,
+                filters.side, filters.channels, filters.many, _power(filters.many), size,
+                pixels, filters.step, keep, _DEAD, precision, num_warps=warps,
+            )  # fmt: skip
         ctx.filters, ctx.shape = filters, images.shape
         ctx.save_for_backward(code)
         return found
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
         (code,) = ctx.saved_tensors
         filters, (count, _, height, width) = ctx.filters, ctx.shape
         slope = slope.contiguous(memory_format=torch.channels_last)
-        out = torch.empty(ctx.shape, device=slope.device, memory_format=torch.channels_last)
+        out = _channels_last(ctx.shape, torch.float32, slope.device)
         count *= -(-height // 2) * -(-width // 2)
         columns, size = filters.backward.shape
         precision = _precision()
         pixels = 256 if (precision, columns) == ("tf32", 64) else 128
-        _backward_kernel[(triton.cdiv(count, pixels),)](
-            slope, code, filters.backward, out, count,
-            height, width, *code.shape[2:], filters.padding,
-            filters.side // 2, filters.channels, filters.many, _power(filters.many),
-            columns, size, pixels, precision, num_warps=8,
-        )  # fmt: skip
+        with torch.cuda.device_of(slope):
+            _backward_kernel[(triton.cdiv(count, pixels),)](
+                slope, code, filters.backward, out, count,
+                height, width, *code.shape[2:], filters.padding,
+                filters.side // 2, filters.channels, filters.many, _power(filters.many),
+                columns, size, pixels, precision, num_warps=8,
+            )  # fmt: skip
         return out, None
 
 
+def _channels_last(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for what a kernel writes."""
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=torch.channels_last)
+
+
 def _pooled(images: Tensor, filters: Filters) -> tuple[int, int]:
-    """Rows and columns of what a stage makes of images."""
+    """Rows and columns of what becomes of images."""
     height, width = (
         (side + 2 * filters.padding - filters.side + 2) // 2 for side in images.shape[2:]
     )
     return height, width
 
 
-def stage(images: Tensor, filters: Filters) -> Tensor:
+def pooled_convolution(images: Tensor, filters: Filters) -> Tensor:
     """relu(max_pool2d(conv2d(images), 2)), differentiable in the images alone.
 
-    Products are those of single precision to within its rounding, from three of TF32 each; of
-    TF32 where `torch.backends.cudnn.allow_tf32` is set.
+    Products are those of single precision to within a few units in the last place, from three of
+    TF32 each; of TF32 where `torch.backends.cudnn.allow_tf32` is set.
 
     Args:
         images: (B, C, H, W) float32, on a GPU.
@@ -233,4 +247,4 @@ def stage(images: Tensor, filters: Filters) -> Tensor:
     Returns:
         (B, O, H', W'), channels last.
     """
-    return _Stage.apply(images, filters)
+    return _PooledConvolution.apply(images, filters)

@@ -115,6 +115,6 @@ def step(factor: Tensor, velocity: Tensor, length: float) -> Tensor:
         A, (..., d, d), with A A^T the new point.
     """
     check_square("factor", factor)
-    if velocity.is_cuda:  # where an eigendecomposition takes as long as twenty products of each
+    if velocity.is_cuda:  # where an eigendecomposition takes twenty times as long as this
         return factor @ products.expm(length / 2 * velocity, _SQUARINGS)
     return factor @ apply(lambda w: torch.exp(length / 2 * w), velocity)

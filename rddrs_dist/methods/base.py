@@ -130,7 +130,7 @@ class Method(ABC):
         """
         launches = Launches.of(images, self._samples(), self._state(images[0].numel()))
         groups = launches.groups(len(images))
-        with multiplying("tf32"):  # what fits find is graded by certificates
+        with multiplying("tf32", images.device):  # what fits find is graded by certificates
             fits = [self._fit(model, images[rows], context[rows]) for rows in groups]
         return concatenate(fits)
 

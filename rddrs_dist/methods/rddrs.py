@@ -28,7 +28,7 @@ class _Scale(NamedTuple):
         matrix: C, (B, d, d).
         factor: L, (B, d, d).
         mean: P, the geometric mean of the eigenvalues, (B,).
-        smallest: K, the smallest of them, (B,).
+        smallest: K, the smallest of them, (B,); on a GPU near to it where none is at the floor.
         along: L^T u / |L^T u| for its eigenvector u, (B, d).
     """
 
@@ -48,7 +48,7 @@ class _Scale(NamedTuple):
     @classmethod
     def floored(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
         """From an SPD matrix (B, d, d) whose eigenvalues are raised to the floor (B, 1)."""
-        if matrix.is_cuda:  # where an eigendecomposition takes as long as 300 products
+        if matrix.is_cuda:  # where an eigendecomposition takes as long as all this four times
             return cls._by_products(matrix, floor)
         axes, frame = linalg.eigh(matrix)
         axes = axes.clamp_min(floor)
@@ -72,10 +72,10 @@ class _Scale(NamedTuple):
         whole = torch.cholesky_solve(start, factor)
         found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, whole)[..., 0]
         along = (factor.mT @ found.unsqueeze(-1))[..., 0]
-        smallest = (along.norm(dim=1) / found.norm(dim=1)) ** 2
+        quotient = (along.norm(dim=1) / found.norm(dim=1)) ** 2
         mean = (2 * factor.diagonal(dim1=1, dim2=2).log().mean(1)).exp()
         along = along / along.norm(dim=1, keepdim=True)
-        return cls(raised, factor, mean, smallest, along)
+        return cls(raised, factor, mean, quotient.clamp(floor[:, 0], mean), along)
 
     def unwhiten(self, velocity: Tensor) -> Tensor:
         """L^-T M L^-1, the Euclidean gradient that gives the velocity M, (B, d, d)."""
@@ -171,7 +171,7 @@ class RDDRS(Method):
     def _assemble(self, scale: _Scale, slope: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
         """L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T.
 
-        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of L = U diag(l)^(1/2),
+        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of a factor L of C,
         C^-1 is the identity and u a direction known beforehand.
         """
         weight = scale.mean + self.kappa * scale.smallest

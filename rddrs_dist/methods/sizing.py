@@ -111,7 +111,7 @@ def best_multiple(
 ) -> FullNoise:
     """The multiple of a scale that supports the largest proxy radius within its limits.
 
-    sigma I, with which the class was found, is there for images that nothing else holds.
+    sigma I, the noise of RS, is there for images that nothing else holds.
 
     Args:
         model: Maps (N, *event) to logits (N, K).

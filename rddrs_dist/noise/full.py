@@ -13,6 +13,8 @@ from rddrs_dist.noise.base import Noise
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
 # zeros.
 _COLUMNS = 128
+# Share of the smallest square axis that its bound may take; half as much of the axis.
+_FELT = 2e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,29 +91,57 @@ class FullNoise(Noise):
         scale = self.scale.double()
         return scale @ scale.mT
 
-    def _axes(self) -> Tensor:
-        """Singular values of S; see Noise.axes.
-
-        A GPU takes eight times as long for them as for the eigenvalues of S^T S.
-        """
+    @cached_property
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Axes and bounds on their errors; a GPU takes long for singular values."""
         scale = self.scale.double()
-        if scale.is_cuda:
-            return linalg.eigvalsh(scale.mT @ scale).clamp_min(0).sqrt()
-        return linalg.svdvals(scale).flip(-1)
+        return axes_by_squares(scale) if scale.is_cuda else axes_by_values(scale)
+
+    def _axes(self) -> Tensor:
+        """Singular values of S; see Noise.axes."""
+        return self._spectrum[0]
 
     @property
     def _axis_error(self) -> Tensor:
-        """d eps ||S||: a backward stable svd moves no singular value further (Weyl).
+        """See `axes_by_values` and `axes_by_squares`."""
+        return self._spectrum[1]
 
-        Eigenvalues of S^T S are off by d eps ||S||_F^2 from the product (Higham 2002, section 3.5)
-        and by no more from their own computation; what that is for their roots depends on these.
-        """
-        share = self.dimension * torch.finfo(torch.float64).eps
-        if not self.scale.is_cuda:
-            return share * self.axes[:, -1:]
-        squares = self.axes.square()
-        error = 2 * share * squares.sum(1, keepdim=True)
-        return self.axes - (squares - error).clamp_min(0).sqrt()
+
+def axes_by_values(scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values of S (B, d, d) float64, ascending, and bounds of their errors.
+
+    A backward stable decomposition moves none further than d eps ||S|| (Weyl).
+
+    Returns:
+        (B, d) and (B, 1).
+    """
+    axes = linalg.svdvals(scale).flip(-1)
+    return axes, _share(scale) * axes[:, -1:]
+
+
+def axes_by_squares(scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from eigenvalues of S^T S, for which a GPU takes an eighth of the time.
+
+    They are off by d eps ||S||_F^2 from the product (Higham 2002, section 3.5), and by no more
+    from a backward stable solver; what that is for their roots depends on these. Where it would
+    be felt in the smallest axis, its image has its singular values computed.
+
+    Returns:
+        (B, d) each.
+    """
+    squares = linalg.eigvalsh(scale.mT @ scale).clamp_min(0)
+    lost = 2 * _share(scale) * squares.sum(1, keepdim=True)
+    axes = squares.sqrt()
+    errors = axes - (squares - lost).clamp_min(0).sqrt()
+    felt = lost[:, 0] > _FELT * squares[:, 0]
+    if bool(felt.any()):
+        axes[felt], errors[felt] = axes_by_values(scale[felt])
+    return axes, errors
+
+
+def _share(scale: Tensor) -> float:
+    """d eps: what sums of d products in float64 may be off by, as a share of their terms."""
+    return scale.shape[-1] * torch.finfo(torch.float64).eps
 
 
 def _triangle(scale: Tensor) -> Tensor:

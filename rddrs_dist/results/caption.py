@@ -43,6 +43,9 @@ def caption(frame: pd.DataFrame, cuts: Sequence[str] = (), metrics: Sequence[str
         told.append("Only images that every method has.")
     if not frame.attrs.get("complete", True):
         told.append("Run not complete.")
+    runs = frame.attrs.get("runs", {"": frame.attrs}).values()
+    if any(attrs.get("config", {}).get("precision") == "tf32" for attrs in runs):
+        told.append("The network multiplies in TF32.")
     return " ".join(told)
 
 

@@ -21,7 +21,7 @@ from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
 from rddrs_dist.smoothing.launch import Memory, limit_memory
-from rddrs_dist.smoothing.precision import Precision
+from rddrs_dist.smoothing.precision import Precision, multiplying
 
 Row = dict[str, Any]
 # Training images (N, *event) and their labels (N,).
@@ -140,6 +140,10 @@ class Worker:
             shard: Images.
             resort: Whether to certify the noise of RS in place of every fit.
         """
+        with multiplying("float32", self.device):  # fits and certificates choose for themselves
+            return self._certify(shard, resort)
+
+    def _certify(self, shard: Shard, resort: bool) -> Done:
         images = torch.from_numpy(shard.images.copy()).to(self.device)
         streams = Streams.of(self.task.seed, shard.indices)
         context = Context(self.task.sigma, streams, reference=self.reference)

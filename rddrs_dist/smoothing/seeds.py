@@ -75,12 +75,21 @@ class Streams:
 
         Returns:
             (B, n, *event).
+
+        Raises:
+            ValueError: If there is not one stream per image, or no Triton for a GPU.
         """
         if len(images) != len(self):
             raise ValueError(f"wanted {len(self)} images, one per stream, got {len(images)}")
         shape, key = (n, *images.shape[1:]), (int(stage), step, block)
         if images.is_cuda:
-            from rddrs_dist.cuda.philox import normal
+            try:
+                from rddrs_dist.cuda.philox import normal
+            except ImportError as error:
+                raise ValueError(
+                    "samples on a GPU are drawn by a Triton kernel, and triton cannot be "
+                    "imported: install the one that belongs to this torch, or use a CPU"
+                ) from error
 
             return normal(_keys(self, images.device), key, shape).to(images.dtype)
         draws = [_draw((self.seed, index, *key), shape) for index in self.indices]

@@ -26,8 +26,8 @@ from rddrs_dist.verify.findings import Fault, Outcome, Row, Severity, over_rows,
 from rddrs_dist.verify.folder import Config
 from rddrs_dist.verify.scales import Scale, Stored, is_usable
 
-# Two logits nearer than this share of the largest are a tie. Rounding and another order of sums
-# move a logit by a hundredth of it.
+# Two logits nearer than this share of the largest are a tie: many times what rounding and another
+# order of sums do to one, be it in single precision or with the 11 bits of TF32.
 TIE: dict[Precision, float] = {"float32": 1e-4, "tf32": 0.02}
 # Probability that any of the rows of a sound run fails the test with fresh samples.
 LEVEL = 1e-6
@@ -91,7 +91,7 @@ class Redrawing:
     def _looked_at(self, image: Tensor, scale: Scale, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Counts, sure and possible counts at x + S z, z (n, *event); see `Drawn`."""
         unsure = torch.zeros(len(z), dtype=torch.bool)
-        with multiplying(self.config.precision):
+        with multiplying(self.config.precision, z.device):
             if self.config.levels is None:
                 seen = image + _coloured(scale, z)
             else:

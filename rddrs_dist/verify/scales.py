@@ -108,8 +108,9 @@ class Axes:
 
     @cached_property
     def above(self) -> Floats:
-        """Upper bounds of the axes."""
-        return self.found + self.error
+        """Upper bounds of the axes, however they were found."""
+        raised = np.sqrt(self.found**2 + self.lost / 2)
+        return (raised if self.lost else self.found) + self.error
 
     @cached_property
     def below(self) -> Floats:

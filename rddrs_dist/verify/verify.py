@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from rddrs_dist import data, models
+from rddrs_dist.networks import PooledConvolution
 from rddrs_dist.verify import certificates, regions, resampling, rows
 from rddrs_dist.verify.apart import check_regions
 from rddrs_dist.verify.files import check_config, check_manifest, check_parts
@@ -228,9 +230,17 @@ def _redrawing(case: _Case, count: int) -> resampling.Redrawing | str:
         return "the network takes images of another shape"
     on_gpu = case.config.device == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    model = case.checkpoint.model.to(device)
+    model = _apart(case.checkpoint.model.to(device))
     images = torch.from_numpy(case.images.images).to(device)
     return resampling.Redrawing(model, images, case.config, case.stored)
+
+
+def _apart(model: nn.Module) -> nn.Module:
+    """A network by torch's own operations, and not by the kernels that a run may have had."""
+    for name, part in list(model.named_children()):
+        if isinstance(part, PooledConvolution):
+            setattr(model, name, nn.Sequential(*part))
+    return model
 
 
 def _others_inside(chosen: Sequence[Row], redrawing: resampling.Redrawing, case: _Case) -> Outcome:

@@ -1,11 +1,14 @@
-"""The fused stage against torch's convolution, pooling and ReLU in double precision."""
+"""The fused kernel against torch's convolution, pooling and ReLU in double precision."""
+
+import copy
+import pickle
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from rddrs_dist.networks import LeNet, Stage
+from rddrs_dist.networks import LeNet, PooledConvolution
 from rddrs_dist.smoothing.precision import multiplying
 
 # Channels in and out, side of the filters, padding, height and width: those of LeNet, of
@@ -40,19 +43,19 @@ def reference(images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Ten
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_are_those_of_three_operations(device, shape, precision):
-    from rddrs_dist.cuda.pooled import Filters, stage
+    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
 
     images, weight, bias, slope = example(shape, device)
     wide = images.double().requires_grad_()
     wanted = reference(wide, weight.double(), bias.double(), shape[3])
     (gradient,) = torch.autograd.grad(wanted, wide, slope.double())
     filters = Filters.of(weight, bias, shape[3])
-    with multiplying(precision):
+    with multiplying(precision, torch.device("cuda")):
         leaf = images.clone().requires_grad_()
-        found = stage(leaf, filters)
+        found = pooled_convolution(leaf, filters)
         (own,) = torch.autograd.grad(found, leaf, slope)
         with torch.no_grad():
-            assert torch.equal(stage(images, filters), found)
+            assert torch.equal(pooled_convolution(images, filters), found)
     # Sums of a few hundred products of about 1; the interpreter knows single precision only.
     tolerance = 5e-6 if precision == "float32" or device == "cpu" else 1e-2
     torch.testing.assert_close(found.double(), wanted.detach(), atol=tolerance, rtol=0)
@@ -62,35 +65,80 @@ def test_values_and_gradients_are_those_of_three_operations(device, shape, preci
 
 @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # of the interpreter
 def test_what_is_not_finite_stays_so(device):
-    from rddrs_dist.cuda.pooled import Filters, stage
+    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
 
     images, weight, bias, _ = example((1, 16, 5, 2, 8, 8), device)
     images[1, 0, 4, 4] = torch.nan
-    found = stage(images, Filters.of(weight, bias, 2))
+    found = pooled_convolution(images, Filters.of(weight, bias, 2))
     assert found[1].isnan().any()
     assert found[0].isfinite().all() and found[2].isfinite().all()
 
 
 def test_an_empty_batch_is_none_of_its_business(device):
-    from rddrs_dist.cuda.pooled import Filters, stage
+    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
 
     images, weight, bias, _ = example((1, 16, 5, 2, 8, 8), device)
-    assert stage(images[:0], Filters.of(weight, bias, 2)).shape == (0, 16, 4, 4)
+    assert pooled_convolution(images[:0], Filters.of(weight, bias, 2)).shape == (0, 16, 4, 4)
 
 
-def test_a_network_whose_weights_change_is_computed_with_the_new_ones(monkeypatch, device):
-    monkeypatch.setattr(Stage, "_fuses", lambda self, images: True)
-    network = LeNet((1, 8, 8), 10).to(device).eval().requires_grad_(False)
-    images = torch.rand(2, 1, 8, 8, device=device)
-    before = network(images)
+@pytest.fixture
+def fused(monkeypatch, device) -> LeNet:
+    """A network that uses the kernel wherever it is."""
+    monkeypatch.setattr(PooledConvolution, "_fuses", lambda self, images: True)
+    return LeNet((1, 8, 8), 10).to(device).eval().requires_grad_(False)
+
+
+def plain(network: LeNet, images: Tensor) -> Tensor:
+    """Its answer by torch's own operations."""
+    first, second = nn.Sequential(*network.conv1), nn.Sequential(*network.conv2)
+    return network.out(second(first(images)).flatten(1))
+
+
+def changed(network: LeNet) -> None:
     network.conv1[0].weight.mul_(2)
-    after = network(images)
-    monkeypatch.undo()
-    torch.testing.assert_close(after.cpu(), network.cpu()(images.cpu()), atol=1e-4, rtol=0)
-    assert not torch.allclose(before, after)
+
+
+def loaded(network: LeNet) -> None:
+    network.load_state_dict(LeNet((1, 8, 8), 10).to(network.out.weight.device).state_dict())
+
+
+def assigned(network: LeNet) -> None:
+    """New tensors, which may lie where the old ones lay."""
+    for _ in range(3):
+        state = LeNet((1, 8, 8), 10).to(network.out.weight.device).state_dict()
+        network.load_state_dict(state, assign=True)
+
+
+@pytest.mark.parametrize("change", [changed, loaded, assigned])
+def test_a_network_whose_weights_change_is_computed_with_the_new_ones(fused, device, change):
+    images = torch.rand(2, 1, 8, 8, device=device)
+    before = fused(images)
+    change(fused)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(images), plain(fused, images), atol=1e-4, rtol=0)
+        assert not torch.allclose(before, fused(images))
+
+
+def test_copies_and_files_are_made_without_the_filters(fused, device):
+    images = torch.rand(2, 1, 8, 8, device=device)
+    expected = fused(images)
+    assert fused.conv1._fused is not None
+    for twin in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused))):
+        assert twin.conv1._fused is None
+        assert torch.equal(twin(images), expected)
 
 
 def test_weights_that_are_trained_keep_their_gradient(device):
-    network = LeNet((1, 8, 8), 10).to(device)
-    network(torch.rand(2, 1, 8, 8, device=device)).sum().backward()
-    assert network.conv1[0].weight.grad is not None
+    for part in ("weight", "bias"):
+        network = LeNet((1, 8, 8), 10).to(device).requires_grad_(False)
+        trained = getattr(network.conv1[0], part).requires_grad_()
+        network(torch.rand(2, 1, 8, 8, device=device)).sum().backward()
+        assert trained.grad is not None
+
+
+@pytest.mark.parametrize(("side", "padding"), [(5, 1), (4, 2)])
+def test_windows_that_begin_at_no_pair_are_refused(device, side, padding):
+    from rddrs_dist.cuda.pooled import Filters
+
+    with pytest.raises(ValueError, match="wanted odd filters and even padding, got"):
+        Filters.of(torch.zeros(2, 1, side, side), torch.zeros(2), padding)

@@ -218,6 +218,13 @@ def test_the_caption_names_settings_that_are_not_the_default():
     assert wanted in caption(frame)
 
 
+def test_the_caption_tells_of_tf32():
+    frame = example()
+    assert "TF32" not in caption(frame)
+    frame.attrs["config"] = {"precision": "tf32"}
+    assert "The network multiplies in TF32." in caption(frame)
+
+
 def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():
     frame = table([abstention(k, capped_proxy_radius=0.0) for k in range(3)], {}).to_pandas()
     frame.attrs.update(dataset="digits", complete=True)

@@ -1,6 +1,7 @@
 """Streams: the same numbers for the same key, whoever asks, and independent ones otherwise."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -78,3 +79,15 @@ def test_streams_and_images_must_match():
 def test_negative_keys_are_refused(seed, index):
     with pytest.raises(ValueError, match="must be non-negative"):
         Streams.of(seed, [index])
+
+
+def test_a_gpu_without_triton_is_told_what_is_missing(monkeypatch):
+    class Images:
+        is_cuda, device, shape = True, torch.device("cuda"), (1, 1, 4, 4)
+
+        def __len__(self) -> int:
+            return 1
+
+    monkeypatch.setitem(sys.modules, "rddrs_dist.cuda.philox", None)
+    with pytest.raises(ValueError, match="triton cannot be imported: install the one"):
+        Streams.of(0, [1]).normal(Stage.FIT, 0, 0, 1, Images())

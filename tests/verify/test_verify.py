@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rddrs_dist import cli
+from rddrs_dist.networks import LeNet, PooledConvolution
 from rddrs_dist.results import read
 from rddrs_dist.stats import clopper_pearson_lower
 from rddrs_dist.verify import Severity, as_text, is_sound, verify
 from rddrs_dist.verify.findings import Finding, Outcome
+from rddrs_dist.verify.verify import _apart
 from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
@@ -198,6 +201,15 @@ SCALES = {
 def test_some_images_stopped_at_an_early_look(original: Made):
     drawn = read(original.folder)["n"]
     assert set(drawn) <= {75, 150, 300} and len(set(drawn)) > 1
+
+
+def test_a_network_is_drawn_from_by_torchs_own_operations():
+    network = LeNet((1, 8, 8), 10).eval()
+    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = network(images)
+    apart = _apart(network)
+    assert not any(isinstance(part, PooledConvolution) for part in apart.modules())
+    assert torch.equal(apart(images), expected)
 
 
 def test_counts_on_rounded_pixels_are_drawn_again(original: Made, tmp_path: Path):

@@ -1,0 +1,82 @@
+"""Which precision is set where, and that it is put back."""
+
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from rddrs_dist import RS, Budget, Context, IsotropicNoise, Streams, certify
+from rddrs_dist.smoothing.precision import multiplying
+from tests.oracles import Linear
+
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+IMAGES = torch.zeros(1, 1, 2, 3)
+
+
+def flags() -> tuple[bool, bool]:
+    """Whether matrices and convolutions may use TF32."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("float32", False), ("tf32", True)])
+def test_flags_are_set_for_a_gpu_and_put_back(precision, inside):
+    before = flags()
+    with multiplying(precision, GPU):
+        assert flags() == (False, inside)
+        with multiplying("tf32", GPU):
+            assert flags() == (False, True)
+        assert flags() == (False, inside)
+    assert flags() == before
+
+
+def test_flags_are_put_back_after_an_error():
+    before = flags()
+    with pytest.raises(ZeroDivisionError), multiplying("float32", GPU):
+        _ = 1 / 0
+    assert flags() == before
+
+
+def test_a_cpu_is_left_alone():
+    before = flags()
+    with multiplying("tf32", CPU):
+        assert flags() == before
+
+
+def test_what_is_no_precision_is_refused():
+    with (
+        pytest.raises(ValueError, match="one of float32, tf32, got 'bf16'"),
+        multiplying("bf16", CPU),  # pyright: ignore[reportArgumentType]
+    ):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has none yet")
+def test_the_newer_flags_are_in_the_way():
+    before = torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    try:
+        with pytest.raises(ValueError, match="flags are set"), multiplying("tf32", GPU):
+            pass
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
+    with multiplying("tf32", GPU):
+        assert flags() == (False, True)
+
+
+def test_fits_use_tf32_and_certificates_what_is_asked_for(monkeypatch):
+    asked: list[str] = []
+
+    @contextmanager
+    def noted(precision, device):
+        asked.append(precision)
+        yield
+
+    monkeypatch.setattr(sys.modules["rddrs_dist.certify"], "multiplying", noted)
+    monkeypatch.setattr("rddrs_dist.methods.base.multiplying", noted)
+    model, streams = Linear(torch.ones(6)), Streams.of(0, [0])
+    RS().fit(model, IMAGES, Context(0.5, streams))
+    noise = IsotropicNoise.constant(0.5, IMAGES)
+    certify(model, IMAGES, noise, Budget(n=50), streams)
+    certify(model, IMAGES, noise, Budget(n=50), streams, precision="tf32")
+    assert asked == ["tf32", "float32", "tf32"]
