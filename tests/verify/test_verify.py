@@ -55,13 +55,15 @@ def test_a_sound_run_passes_every_check(original: Made):
     )
 
 
-def test_the_run_of_these_tests_has_certificates_and_abstentions_of_every_method(original: Made):
+def test_the_run_of_these_tests_has_certificates_and_abstentions(original: Made):
+    """Those of every method, but RDDRS-TR has a region for every image."""
     from rddrs_dist.results import read
 
     frame = read(original.folder)
     for method in RUN.methods:
         answers = frame.loc[frame["method"] == method, "prediction"]
-        assert (answers >= 0).any() and (answers == -1).any()
+        assert (answers >= 0).any()
+        assert (answers == -1).any() or method == "rddrs_tr"
 
 
 def _twice(rows):
