@@ -16,7 +16,6 @@ import torch
 from gpu import network, seconds
 from torch import Tensor, nn
 
-from rddrs_dist.networks import PooledConvolution
 from rddrs_dist.smoothing.precision import Precision, multiplying
 
 IMAGES, REPEATS = 42_800, 10
@@ -45,11 +44,6 @@ def times(stage: nn.Module, images: Tensor) -> tuple[float, float]:
     return nanoseconds(forward, images.device), nanoseconds(backward, images.device)
 
 
-def apart(stage: PooledConvolution) -> nn.Module:
-    """The same three operations, one after the other."""
-    return nn.Sequential(*stage)
-
-
 def main() -> None:
     """Prints one line per stage and precision."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -67,7 +61,7 @@ def main() -> None:
     for name, stage, given in (("stage 1", model.conv1, images), ("stage 2", model.conv2, inner)):
         for precision in get_args(Precision):
             with multiplying(precision, device):
-                (forward, backward), library = times(stage, given), times(apart(stage), given)
+                (forward, backward), library = times(stage, given), times(stage.apart(), given)
             print(
                 f"{name} {precision:8s} {forward:9.1f}{library[0]:9.1f}"
                 f"{backward:9.1f}{library[1]:9.1f}",

@@ -53,11 +53,16 @@ class PooledConvolution(nn.Sequential):
 
         return pooled_convolution(input, self._filters())
 
+    def apart(self) -> nn.Sequential:
+        """The same three operations with the same weights, one after the other everywhere."""
+        return nn.Sequential(*self)
+
     def _fuses(self, images: Tensor) -> bool:
         """Whether there is a kernel for these images; it has no gradient in the weights."""
+        if not images.is_cuda or images.ndim != 4:
+            return False
         parameters = list(self.parameters())
-        kinds = {tensor.dtype for tensor in (images, *parameters)}
-        if not images.is_cuda or images.ndim != 4 or kinds != {torch.float32}:
+        if {tensor.dtype for tensor in (images, *parameters)} != {torch.float32}:
             return False
         if any(one.requires_grad or one.is_inference() for one in parameters):
             return False
@@ -69,7 +74,7 @@ class PooledConvolution(nn.Sequential):
 
         layer = cast(nn.Conv2d, self[0])
         weight, bias = layer.weight, cast(Tensor, layer.bias)
-        if self._fused is None or not self._fused.of(weight, bias):
+        if self._fused is None or not self._fused.is_of(weight, bias):
             filters = Filters.of(weight, bias, int(layer.padding[0]))
             kept = (weight.detach(), bias.detach())
             self._fused = _Fused(kept, (weight._version, bias._version), filters)
@@ -89,7 +94,7 @@ class _Fused(NamedTuple):
     versions: tuple[int, int]
     filters: Filters
 
-    def of(self, weight: Tensor, bias: Tensor) -> bool:
+    def is_of(self, weight: Tensor, bias: Tensor) -> bool:
         """Whether these parameters are what the filters were made of."""
         same = all(
             old.data_ptr() == new.data_ptr() and old.device == new.device

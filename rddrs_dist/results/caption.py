@@ -10,7 +10,7 @@ import pandas as pd
 
 from rddrs_dist.methods import METHODS
 from rddrs_dist.results.curves import ALPHA_CURVE, TAIL, lines, select
-from rddrs_dist.results.logs.marks import marks, sentences
+from rddrs_dist.results.logs.marks import folders, marks, sentences
 from rddrs_dist.results.metrics import silent
 from rddrs_dist.results.tables import TITLES
 
@@ -43,8 +43,7 @@ def caption(frame: pd.DataFrame, cuts: Sequence[str] = (), metrics: Sequence[str
         told.append("Only images that every method has.")
     if not frame.attrs.get("complete", True):
         told.append("Run not complete.")
-    runs = frame.attrs.get("runs", {"": frame.attrs}).values()
-    if any(attrs.get("config", {}).get("precision") == "tf32" for attrs in runs):
+    if any(one.get("config", {}).get("precision") == "tf32" for one in folders(frame)):
         told.append("The network multiplies in TF32.")
     return " ".join(told)
 
@@ -73,10 +72,9 @@ def _not_known(frame: pd.DataFrame) -> list[str]:
 
 def _changed_settings(frame: pd.DataFrame) -> list[str]:
     """Names the hyper-parameters of the methods drawn that are not at their defaults."""
-    runs = frame.attrs.get("runs", {"": frame.attrs}).values()
     drawn = set(frame["method"].tolist())
     changed: dict[str, None] = {}
-    for attrs in runs:
+    for attrs in folders(frame):
         for method, settings in attrs.get("config", {}).get("settings", {}).items():
             if method in drawn & METHODS.keys():
                 usual = json.loads(json.dumps(vars(METHODS[method]())))

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -13,7 +13,7 @@ from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results.schema import canonical_json
 from rddrs_dist.run.shards import Limits
-from rddrs_dist.smoothing.precision import Precision
+from rddrs_dist.smoothing.precision import Precision, checked
 
 # One field per method, named after it: the command line and the identity follow from METHODS.
 Settings = make_dataclass(
@@ -128,10 +128,7 @@ class Run:
                 "--gpus-per-actor and --seed must not be negative and --start-timeout must be "
                 f"positive, got {self.gpus_per_actor}, {self.seed} and {self.start_timeout}"
             )
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"--precision must be one of {known}, got {self.precision!r}")
-        if self.precision == "tf32" and not self.gpus_per_actor:
+        if checked(self.precision, "--precision") == "tf32" and not self.gpus_per_actor:
             raise ValueError(
                 "--precision tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"
             )

@@ -140,10 +140,6 @@ class Worker:
             shard: Images.
             resort: Whether to certify the noise of RS in place of every fit.
         """
-        with multiplying("float32", self.device):  # fits and certificates choose for themselves
-            return self._certify(shard, resort)
-
-    def _certify(self, shard: Shard, resort: bool) -> Done:
         images = torch.from_numpy(shard.images.copy()).to(self.device)
         streams = Streams.of(self.task.seed, shard.indices)
         context = Context(self.task.sigma, streams, reference=self.reference)
@@ -197,17 +193,19 @@ class Worker:
         if self.reference is None:
             return None
         answers = zip(images, certificate.prediction, certificate.radius, strict=True)
-        # One dense covariance at a time: those of a whole shard may not fit into memory.
-        return [
-            others_inside(
-                _covariance(noise[row : row + 1]),
-                image,
-                self.reference,
-                int(label),
-                float(radius),
-            )
-            for row, (image, label, radius) in enumerate(answers)
-        ]
+        # One dense covariance at a time: those of a whole shard may not fit into memory. Fits and
+        # certificates choose their precision; a look at training images counts on this one.
+        with multiplying("float32", self.device):
+            return [
+                others_inside(
+                    _covariance(noise[row : row + 1]),
+                    image,
+                    self.reference,
+                    int(label),
+                    float(radius),
+                )
+                for row, (image, label, radius) in enumerate(answers)
+            ]
 
     @contextmanager
     def _timed(self) -> Iterator[_Timing]:

@@ -9,6 +9,18 @@ import torch
 Precision = Literal["float32", "tf32"]
 
 
+def checked(precision: Any, name: str = "precision") -> Precision:
+    """A precision that there is.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise ValueError(f"{name} must be one of {known}, got {precision!r}")
+    return precision
+
+
 @contextmanager
 def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
     """Convolutions in TF32 or in single precision within a block, matrices in the latter always.
@@ -20,9 +32,7 @@ def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
     Raises:
         ValueError: If there is no such precision, or torch's newer flags for it are set.
     """
-    if precision not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
-        raise ValueError(f"precision must be one of {known}, got {precision!r}")
+    checked(precision)
     if device.type == "cpu":
         yield
         return

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rddrs_dist.data import parse_indices
-from rddrs_dist.smoothing.precision import Precision
+from rddrs_dist.smoothing.precision import Precision, checked
 from rddrs_dist.verify import columns
 from rddrs_dist.verify.findings import Fault, Row, wrong
 
@@ -85,7 +85,7 @@ class Config:
                 alpha=float(plain["alpha"]),
                 looks=int(plain.get("looks", 1)),
                 levels=None if plain.get("levels") is None else int(plain["levels"]),
-                precision=_known(plain.get("precision", "float32")),
+                precision=checked(plain.get("precision", "float32")),
                 seed=int(plain["seed"]),
                 device=str(plain["device"]),
                 weights=str(plain["weights_sha256"]),
@@ -119,13 +119,6 @@ class Config:
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces."""
         return json.dumps(self.plain, sort_keys=True, separators=(",", ":"))
-
-
-def _known(precision: Any) -> Precision:
-    """A precision that there is."""
-    if precision not in get_args(Precision):
-        raise TypeError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
-    return precision
 
 
 @dataclass(frozen=True, eq=False)

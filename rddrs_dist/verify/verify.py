@@ -239,7 +239,7 @@ def _apart(model: nn.Module) -> nn.Module:
     """A network by torch's own operations, and not by the kernels that a run may have had."""
     for name, part in list(model.named_children()):
         if isinstance(part, PooledConvolution):
-            setattr(model, name, nn.Sequential(*part))
+            setattr(model, name, part.apart())
     return model
 
 

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from rddrs_dist.networks import LeNet, PooledConvolution
@@ -90,7 +90,7 @@ def fused(monkeypatch, device) -> LeNet:
 
 def plain(network: LeNet, images: Tensor) -> Tensor:
     """Its answer by torch's own operations."""
-    first, second = nn.Sequential(*network.conv1), nn.Sequential(*network.conv2)
+    first, second = network.conv1.apart(), network.conv2.apart()
     return network.out(second(first(images)).flatten(1))
 
 

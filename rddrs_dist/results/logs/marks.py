@@ -42,6 +42,11 @@ def is_log(attrs: Mapping[Any, Any]) -> bool:
     return IMPORTED in attrs.get("metadata", {})
 
 
+def folders(frame: pd.DataFrame) -> list[Mapping[Any, Any]]:
+    """Returns the `attrs` of each folder in a frame, as `read` or `read_many` returns it."""
+    return list(frame.attrs.get("runs", {"": frame.attrs}).values())
+
+
 def marks(frame: pd.DataFrame) -> dict[str, Mark]:
     """Returns what is known of the logs in a frame, by the names of their lines.
 
@@ -49,7 +54,7 @@ def marks(frame: pd.DataFrame) -> dict[str, Mark]:
         frame: Rows as `read` or `read_many` returns them, with their `attrs`.
     """
     found: dict[str, Mark] = {}
-    for attrs in frame.attrs.get("runs", {"": frame.attrs}).values():
+    for attrs in folders(frame):
         if is_log(attrs):
             method = attrs["config"]["method"]
             mark = Mark(method, json.loads(attrs["metadata"][IMPORTED])["digits"])
