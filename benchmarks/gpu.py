@@ -27,6 +27,7 @@ from rddrs_dist import (
     RS,
     Ancer,
     Budget,
+    Certificate,
     Context,
     Fit,
     IsotropicNoise,
@@ -156,21 +157,22 @@ class Bench:
         with multiplying(self.precision, self.device):
             self.certifying = bare_rates(self.model, images)[0]
 
+    def certified(self, fit: Fit, budget: Budget) -> Certificate:
+        """Of the first images, one per noise of a fit."""
+        own, streams = self.images[: len(fit.noise)], self.context.streams[: len(fit.noise)]
+        return certify(self.model, own, fit.noise, budget, streams, precision=self.precision)
+
     def line(self, method: Method, factor: float = 1) -> str:
         """Times of one method; those of its fit times a factor."""
         model, images, context = self.model, self.images, self.context
         # Once before, with one step: compilers, caches and memory pools do their work then.
         once = replace(cast(Any, method), steps=1) if hasattr(method, "steps") else method
-        once.fit(model, images[:1], context[:1])
+        first = once.fit(model, images[:1], context[:1])
+        self.certified(first, replace(self.budget, n=1000))
         fits: list[Fit] = []
         fitting = seconds(lambda: fits.append(method.fit(model, images, context)), self.device)
-        noise, done = fits[0].noise, work(method, round(fits[0].steps.mean()))
-        certifying = seconds(
-            lambda: certify(
-                model, images, noise, self.budget, context.streams, precision=self.precision
-            ),
-            self.device,
-        )
+        done = work(method, round(fits[0].steps.mean()))
+        certifying = seconds(lambda: self.certified(fits[0], self.budget), self.device)
         bare = done.seconds(*self.fitting) * len(images)
         share = f"{bare / fitting:8.0%} " if bare else f"{'':9s}"
         fitting *= factor

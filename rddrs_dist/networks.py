@@ -120,7 +120,13 @@ class LeNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K)."""
-        return self.out(self.conv2(self.conv1(images)).flatten(1))
+        found = self.conv2(self.conv1(images))
+        if not (found.is_cuda and found.is_contiguous(memory_format=torch.channels_last)):
+            return self.out(found.flatten(1))
+        # As they lie: to turn all activations around takes a GPU a tenth of the network's time.
+        weight = self.out.weight.view(-1, *found.shape[1:])
+        flat, turned = (part.permute(0, 2, 3, 1).flatten(1) for part in (found, weight))
+        return nn.functional.linear(flat, turned, self.out.bias)
 
 
 class LeNetCaffe(nn.Module):

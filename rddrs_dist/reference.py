@@ -118,12 +118,11 @@ def keep_out(scale: Tensor, whitened: Tensor, distance: float) -> tuple[Tensor, 
     # A little beyond, so that rounding to the precision of the scale brings none back.
     wanted = distance * (1 + 1e-3)
     while len(whitened):
-        distances = whitened.norm(dim=1)
-        nearest = int(distances.argmin())
-        if distances[nearest] >= distance * (1 + 5e-4):
+        least, nearest = whitened.norm(dim=1).min(0, keepdim=True)
+        if float(least) >= distance * (1 + 5e-4):  # a GPU is asked once
             break
-        direction = whitened[nearest] / distances[nearest]
-        shrink = float(distances[nearest]) / wanted
+        direction = whitened[nearest][0] / least
+        shrink = float(least) / wanted
         scale = scale - (1 - shrink) * torch.outer(scale @ direction, direction)
         along = whitened @ direction
         whitened = whitened + (1 / shrink - 1) * torch.outer(along, direction)

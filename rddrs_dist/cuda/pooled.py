@@ -12,6 +12,7 @@ All images are held with channels last.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import triton
@@ -73,19 +74,23 @@ def _forward_kernel(
 def _backward_kernel(
     gradient, code, weight, out, count,
     H: tl.constexpr, W: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, PAD: tl.constexpr,
-    REACH: tl.constexpr, C: tl.constexpr, MANY: tl.constexpr, OUT: tl.constexpr,
-    IN: tl.constexpr, K: tl.constexpr, PIXELS: tl.constexpr, PRECISION: tl.constexpr,
+    SIDE: tl.constexpr, REACH: tl.constexpr, C: tl.constexpr, MANY: tl.constexpr,
+    OUT: tl.constexpr, IN: tl.constexpr, K: tl.constexpr, PIXELS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of 2x2 pixels of the input, each from the pooled pixels that saw it."""
-    rows: tl.constexpr = (H + 1) // 2
-    cols: tl.constexpr = (W + 1) // 2
+    """Blocks of SIDE x SIDE pixels of the input, each from the pooled pixels that saw it."""
+    rows: tl.constexpr = (H + SIDE - 1) // SIDE
+    cols: tl.constexpr = (W + SIDE - 1) // SIDE
+    # The last row, and column, of pooled pixels that sees a block is as far from its first one.
+    last: tl.constexpr = (SIDE + PAD) // 2 - 1
     block = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     image, place = block // (rows * cols), block % (rows * cols)
     down, right = place // cols, place % cols
     channel, column = tl.arange(0, OUT), tl.arange(0, IN)
     total = tl.zeros([PIXELS, IN], tl.float32)
     for step in range(REACH * REACH):
-        row, col = down + PAD // 2 - step // REACH, right + PAD // 2 - step % REACH
+        row = down * (SIDE // 2) + last - step // REACH
+        col = right * (SIDE // 2) + last - step % REACH
         seen = (block < count) & (row >= 0) & (row < PH) & (col >= 0) & (col < PW)
         there = seen[:, None] & (channel < MANY)[None, :]
         pooled = (image.to(tl.int64) * (PH * PW) + row * PW + col) * MANY
@@ -97,8 +102,9 @@ def _backward_kernel(
             filters = tl.load(weight + k[:, None] + column[None, :] * K)
             total = tl.dot(chosen, filters, total, input_precision=PRECISION)
     corner, layer = column // C, column % C
-    row, col = (down * 2)[:, None] + (corner // 2)[None, :], (right * 2)[:, None] + corner % 2
-    inside = (block < count)[:, None] & (column < 4 * C)[None, :] & (row < H) & (col < W)
+    row = (down * SIDE)[:, None] + (corner // SIDE)[None, :]
+    col = (right * SIDE)[:, None] + (corner % SIDE)[None, :]
+    inside = (block < count)[:, None] & (column < SIDE * SIDE * C)[None, :] & (row < H) & (col < W)
     target = image.to(tl.int64)[:, None] * (H * W * C) + (row * W + col) * C + layer[None, :]
     tl.store(out + target, total, mask=inside)
 
@@ -113,12 +119,14 @@ class Filters:
     Attributes:
         forward: (4 out, K), K >= (k + 1)^2 C; a row per channel and position in the window, a
             column per element of a patch.
-        backward: (in, ((k + 1) / 2)^2 4 out); a row per corner of a block and channel of the
-            input, a column per pooled neighbour, position and channel.
+        backward: (in, reach^2 4 out); a row per pixel of a block and channel of the input, a
+            column per pooled neighbour, position and channel.
         bias: (O,).
         step: Elements of a patch that are taken at once; divides K.
         channels: C, of the input.
         side: k + 1.
+        block: Rows and columns of the input whose gradient is one row of a product: 4 where that
+            has no more columns than tensor cores take, and otherwise 2.
         padding: Rows and columns of zeros around images; even.
     """
 
@@ -128,6 +136,7 @@ class Filters:
     step: int
     channels: int
     side: int
+    block: int
     padding: int
 
     @classmethod
@@ -150,17 +159,45 @@ class Filters:
         step = _WHOLE if len(rows) <= _WHOLE else _PATCH
         forward = weight.new_zeros(4 * out, triton.cdiv(len(rows), step) * step)
         forward[:, : len(rows)] = rows.mT
-        # (neighbour down, corner down, neighbour right, corner right, C, out, position)
-        apart = moved.view(side // 2, 2, side // 2, 2, channels, out, 4)
-        columns = apart.permute(0, 2, 6, 5, 1, 3, 4).reshape(-1, 4 * channels)
-        backward = weight.new_zeros(_power(4 * channels), len(columns))
-        backward[: 4 * channels] = columns.mT
-        return cls(forward, backward, bias.contiguous(), step, channels, side, padding)
+        block = 4 if 4 * 4 * channels <= _LEAST else 2
+        backward = _turned(moved, block)
+        return cls(forward, backward, bias.contiguous(), step, channels, side, block, padding)
+
+    @property
+    def reach(self) -> int:
+        """Rows of pooled pixels that see a block of the input."""
+        return _reach(self.side, self.block)
 
     @property
     def many(self) -> int:
         """O, channels of the output."""
         return len(self.bias)
+
+
+def _turned(moved: Tensor, block: int) -> Tensor:
+    """The filters for the gradient of blocks of the input; see `Filters.backward`.
+
+    Args:
+        moved: (side, side, C, out, 2, 2), the filters as they lie in a patch of side x side pixels
+            at each position in the window.
+        block: Rows and columns of a block.
+    """
+    side, _, channels, out = moved.shape[:4]
+    reach = _reach(side, block)
+    turned = moved.new_zeros(_power(block**2 * channels), reach, reach, 4, out)
+    taps = moved.flatten(4).permute(0, 1, 2, 4, 3)  # (down, right, C, position, out)
+    for down, right, row, col in product(range(reach), range(reach), range(block), range(block)):
+        # The neighbour's patch begins two pixels further up with each.
+        place = 2 * down + row - block + 2, 2 * right + col - block + 2
+        if min(place) >= 0 and max(place) < side:
+            first = (row * block + col) * channels
+            turned[first : first + channels, down, right] = taps[place]
+    return turned.flatten(1)
+
+
+def _reach(side: int, block: int) -> int:
+    """How many patches of a side, two pixels apart, meet a block in a row."""
+    return (side + block) // 2 - 1
 
 
 def _power(number: int) -> int:
@@ -207,16 +244,19 @@ class _PooledConvolution(torch.autograd.Function):
         filters, (count, _, height, width) = ctx.filters, ctx.shape
         slope = slope.contiguous(memory_format=torch.channels_last)
         out = _channels_last(ctx.shape, torch.float32, slope.device)
-        count *= -(-height // 2) * -(-width // 2)
+        count *= triton.cdiv(height, filters.block) * triton.cdiv(width, filters.block)
         columns, size = filters.backward.shape
         precision = _precision()
         pixels = 256 if (precision, columns) == ("tf32", 64) else 128
+        # More than 64 columns of filters would not fit three times.
+        stages = 2 if columns > 64 else 3
         with torch.cuda.device_of(slope):
             _backward_kernel[(triton.cdiv(count, pixels),)](
                 slope, code, filters.backward, out, count,
                 height, width, *code.shape[2:], filters.padding,
-                filters.side // 2, filters.channels, filters.many, _power(filters.many),
-                columns, size, pixels, precision, num_warps=8,
+                filters.block, filters.reach, filters.channels, filters.many,
+                _power(filters.many), columns, size, pixels, precision,
+                num_warps=8, num_stages=stages,
             )  # fmt: skip
         return out, None
 

@@ -142,8 +142,7 @@ class RDDRSTR(Method):
         return self.samples
 
     def _state(self, dimension: int) -> int:
-        # A dozen float32 matrices in a step, and half as many float64 ones at the end.
-        return 12 * 4 * dimension**2
+        return 12 * 8 * dimension**2  # a dozen float64 matrices at the end, less before
 
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         classes, sigma, target = self._start(model, images, context)

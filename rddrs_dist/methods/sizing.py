@@ -6,13 +6,14 @@ A region is {x + S u : |u| < r}; its radius r is known for certain only after ce
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, linalg, nn
+from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import trailing
 from rddrs_dist.methods.base import Context
+from rddrs_dist.methods.cut import cut_by_eigenvalues, cut_by_products
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.reference import Reference, above_rounding, diameter, keep_out
+from rddrs_dist.reference import Reference, diameter, keep_out
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
@@ -79,22 +80,19 @@ def bounded(
         The scale, (B, d, d), and the largest radius at which its region keeps to the domain and to
         its guard, (B,).
     """
-    wide = scale.double()
-    squares, frame = linalg.eigh(wide.mT @ wide)
-    axes = above_rounding(squares).sqrt()
-    caps = torch.from_numpy(diameter(axes.shape[-1]) / radius).to(axes.device)
-    cut = torch.minimum(axes, caps.unsqueeze(1))
-    kept = (wide @ (frame * (cut / axes).unsqueeze(-2))) @ frame.mT
-    limits = (diameter(axes.shape[-1]) / cut[:, -1]).cpu().numpy()
+    d = scale.shape[-1]
+    caps = torch.from_numpy(diameter(d) / radius).to(scale.device)
+    cut = (cut_by_products if scale.is_cuda else cut_by_eigenvalues)(scale.double(), caps)
+    kept, limits = cut.scale, (diameter(d) / cut.widest).cpu().numpy()
     if reference is None:
         return kept.to(scale.dtype), limits
-    whitenings = wide @ (frame / (axes * cut).unsqueeze(-2))
     for row, label in enumerate(classes.tolist()):
         widest = max(radius[row], min(limits[row], _LARGEST_RADIUS))
-        near, distances = reference.near(images[row], label, whitenings[row], guard * widest)
+        whitening = cut.whitening[row]
+        near, distances = reference.near(images[row], label, whitening, guard * widest)
         # A training image equal to the test image can be kept out by nothing.
         near = near[distances > 0]
-        whitened = near @ whitenings[row] @ frame[row].mT  # (k, d)
+        whitened = near @ whitening @ cut.turn[row].mT  # (k, d)
         kept[row], whitened = keep_out(kept[row], whitened, guard * radius[row])
         limits[row] = min([limits[row], *(whitened.norm(dim=1) / guard).tolist()])
     return kept.to(scale.dtype), limits

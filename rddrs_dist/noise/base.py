@@ -161,7 +161,7 @@ class Noise(ABC):
 
     @cached_property
     def max_axis(self) -> Tensor:
-        """Largest axis, (B,) float64."""
+        """Largest axis, (B,) float64, to within rounding errors."""
         return self.axes[:, -1]
 
     @cached_property
@@ -178,7 +178,7 @@ class Noise(ABC):
         """
         cut = torch.minimum(self.axes_below, limit.unsqueeze(1))
         below = cut.log().mean(-1).exp() * (1 - _MARGIN)
-        return torch.where(self.max_axis <= limit, self.mean_axis, below)
+        return torch.where(self.axes[:, -1] <= limit, self.mean_axis, below)
 
     def axes_above(self, limit: Tensor) -> Tensor:
         """How many axes are longer than a limit (B,) float64, (B,) int64."""

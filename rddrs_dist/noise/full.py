@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, linalg
 
+from rddrs_dist.geometry.norm import least_bound, norm_bounds, rounding
 from rddrs_dist.noise.base import Noise
 
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
@@ -97,6 +98,51 @@ class FullNoise(Noise):
         scale = self.scale.double()
         return axes_by_squares(scale) if scale.is_cuda else axes_by_values(scale)
 
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Bounds of the smallest axis (below) and the largest (below, above), (B,) each.
+
+        From these and the diagonal of a triangular scale follows all that most regions need,
+        where singular values are dear.
+        """
+        if not (self.scale.is_cuda and self._is_lower):
+            return None
+        scale = self.scale.double()
+        smallest = least_bound(scale)
+        return (smallest, *norm_bounds(scale)) if bool((smallest > 0).all()) else None
+
+    @cached_property
+    def logdet(self) -> Tensor:
+        """See Noise.logdet."""
+        if self._ends is None:
+            return super().logdet
+        return self.scale.double().diagonal(dim1=1, dim2=2).abs().log().sum(-1)
+
+    @cached_property
+    def min_axis(self) -> Tensor:
+        """See Noise.min_axis."""
+        return super().min_axis if self._ends is None else self._ends[0]
+
+    @cached_property
+    def max_axis(self) -> Tensor:
+        """See Noise.max_axis."""
+        if self._ends is None:
+            return super().max_axis
+        return torch.maximum(self._ends[1], self.mean_axis)  # equal axes
+
+    def capped_mean_axis(self, limit: Tensor) -> Tensor:
+        """See Noise.capped_mean_axis."""
+        return self.mean_axis if self._within(limit) else super().capped_mean_axis(limit)
+
+    def axes_above(self, limit: Tensor) -> Tensor:
+        """See Noise.axes_above."""
+        none = torch.zeros(len(self), dtype=torch.int64, device=self.scale.device)
+        return none if self._within(limit) else super().axes_above(limit)
+
+    def _within(self, limit: Tensor) -> bool:
+        """Whether all axes of all images are known to be within a limit (B,)."""
+        return self._ends is not None and bool((self._ends[2] <= limit).all())
+
     def _axes(self) -> Tensor:
         """Singular values of S; see Noise.axes."""
         return self._spectrum[0]
@@ -110,38 +156,33 @@ class FullNoise(Noise):
 def axes_by_values(scale: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values of S (B, d, d) float64, ascending, and bounds of their errors.
 
-    A backward stable decomposition moves none further than d eps ||S|| (Weyl).
+    A backward stable decomposition moves none further than (d + 8) eps ||S|| (Weyl).
 
     Returns:
         (B, d) and (B, 1).
     """
     axes = linalg.svdvals(scale).flip(-1)
-    return axes, _share(scale) * axes[:, -1:]
+    return axes, rounding(scale) * axes[:, -1:]
 
 
 def axes_by_squares(scale: Tensor) -> tuple[Tensor, Tensor]:
     """The same from eigenvalues of S^T S, for which a GPU takes an eighth of the time.
 
-    They are off by d eps ||S||_F^2 from the product (Higham 2002, section 3.5), and by no more
-    from a backward stable solver; what that is for their roots depends on these. Where it would
-    be felt in the smallest axis, its image has its singular values computed.
+    They are off by (d + 8) eps ||S||_F^2 from the product (Higham 2002, section 3.5), and by no
+    more from a backward stable solver; what that is for their roots depends on these. Where it
+    would be felt in the smallest axis, its image has its singular values computed.
 
     Returns:
         (B, d) each.
     """
     squares = linalg.eigvalsh(scale.mT @ scale).clamp_min(0)
-    lost = 2 * _share(scale) * squares.sum(1, keepdim=True)
+    lost = 2 * rounding(scale) * squares.sum(1, keepdim=True)
     axes = squares.sqrt()
     errors = axes - (squares - lost).clamp_min(0).sqrt()
     felt = lost[:, 0] > _FELT * squares[:, 0]
     if bool(felt.any()):
         axes[felt], errors[felt] = axes_by_values(scale[felt])
     return axes, errors
-
-
-def _share(scale: Tensor) -> float:
-    """d eps: what sums of d products in float64 may be off by, as a share of their terms."""
-    return scale.shape[-1] * torch.finfo(torch.float64).eps
 
 
 def _triangle(scale: Tensor) -> Tensor:

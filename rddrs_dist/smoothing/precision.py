@@ -22,12 +22,15 @@ def checked(precision: Any, name: str = "precision") -> Precision:
 
 
 @contextmanager
-def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Convolutions in TF32 or in single precision within a block, matrices in the latter always.
+def multiplying(
+    precision: Precision, device: torch.device, matrices: Precision = "float32"
+) -> Iterator[None]:
+    """Convolutions, and matrices, in TF32 or in single precision within a block.
 
     A CPU has one precision, whatever is asked for. TF32 keeps 11 bits of each factor and all of
     their products: with it a network is a slightly different one, several times as fast. Scales
-    are products of matrices, and narrow axes would drown in its rounding errors.
+    are products of matrices, and narrow axes would drown in its rounding errors: it is for sums
+    over samples, and for noise without narrow axes that nothing is certified with.
 
     Raises:
         ValueError: If there is no such precision, or torch's newer flags for it are set.
@@ -36,11 +39,11 @@ def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
     if device.type == "cpu":
         yield
         return
-    matrices: Any = torch.backends.cuda.matmul
-    convolutions: Any = torch.backends.cudnn
+    flags: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    wanted = [one == "tf32" for one in (precision, matrices)]
     try:
-        before = matrices.allow_tf32, convolutions.allow_tf32
-        matrices.allow_tf32, convolutions.allow_tf32 = False, precision == "tf32"
+        before = [flag.allow_tf32 for flag in flags]
+        _allow(flags, wanted)
     except RuntimeError as error:
         raise ValueError(
             "torch's fp32_precision flags are set, and its allow_tf32 flags then cannot be: leave "
@@ -49,4 +52,10 @@ def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        matrices.allow_tf32, convolutions.allow_tf32 = before
+        _allow(flags, before)
+
+
+def _allow(flags: list[Any], values: list[bool]) -> None:
+    """Sets torch's flags."""
+    for flag, value in zip(flags, values, strict=True):
+        flag.allow_tf32 = value

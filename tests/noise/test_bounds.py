@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import linalg
 
+from rddrs_dist.geometry.norm import least_bound, norm_bounds
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
 
 
@@ -36,6 +37,48 @@ def test_a_scale_too_ill_conditioned_for_float64_is_worth_nothing():
     noise = FullNoise(torch.diag(torch.tensor([1e18, 1.0]))[None], (1, 1, 2))
     assert noise.min_axis.item() == 0
     assert noise.mean_axis.item() == 0
+
+
+@pytest.fixture
+def without_axes(monkeypatch):
+    """Sizes of triangular scales as a GPU finds them, from bounds and the diagonal."""
+
+    def ends(noise: FullNoise) -> tuple[torch.Tensor, ...]:
+        scale = noise.scale.double()
+        return least_bound(scale), *norm_bounds(scale)
+
+    monkeypatch.setattr(FullNoise, "_ends", property(ends))
+
+
+def test_sizes_without_axes_are_those_with_them(without_axes, monkeypatch):
+    scale = torch.stack([_graded(condition, 12, seed=4) for condition in (1.0, 1e2)])
+    lower = FullNoise(scale, (1, 3, 4)).lower()
+    axes = linalg.svdvals(lower.scale.double()).flip(-1)
+    above = torch.full((2,), 101.0, dtype=torch.float64)
+    inside = torch.tensor([0.5, 50.0], dtype=torch.float64)
+    for limit in (above, inside):
+        capped = torch.minimum(axes, limit[:, None]).log().mean(1).exp()
+        found = lower.capped_mean_axis(limit)
+        torch.testing.assert_close(found, capped, rtol=1e-9, atol=0)
+        assert (found <= capped).all()
+        assert torch.equal(lower.axes_above(limit), (axes > limit[:, None]).sum(1))
+    for size, exact in (
+        (lower.min_axis, axes[:, 0]),
+        (lower.mean_axis, axes.log().mean(1).exp()),
+        (lower.max_axis, axes[:, -1]),
+    ):
+        torch.testing.assert_close(size, exact, rtol=1e-9, atol=0)
+    assert (lower.min_axis <= lower.mean_axis).all() and (lower.mean_axis <= lower.max_axis).all()
+
+    def dear(noise: FullNoise) -> None:
+        raise AssertionError("singular values were computed")
+
+    monkeypatch.setattr(FullNoise, "_spectrum", property(dear))
+    fresh = FullNoise(lower.scale, (1, 3, 4))
+    assert fresh.axes_above(above).tolist() == [0, 0]
+    assert torch.equal(fresh.capped_mean_axis(above), fresh.mean_axis)
+    with pytest.raises(AssertionError):
+        fresh.axes_above(inside)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0])
