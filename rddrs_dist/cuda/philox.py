@@ -64,5 +64,6 @@ def normal(keys: Tensor, counter: tuple[int, int, int], shape: tuple[int, ...]) 
     out = torch.empty(len(keys), *shape, dtype=torch.float32, device=keys.device)
     grid = (len(keys), triton.cdiv(triton.cdiv(size, 4), _GROUPS))
     with torch.cuda.device_of(keys):
-        _normal_kernel[grid](out, keys, size, *counter, GROUPS=_GROUPS)
+        # Said, as it decides last bits and Triton's default is about to change.
+        _normal_kernel[grid](out, keys, size, *counter, GROUPS=_GROUPS, enable_fp_fusion=True)
     return out

@@ -231,7 +231,8 @@ class _PooledConvolution(torch.autograd.Function):
                 images, filters.forward, filters.bias, found, code, count,
                 *images.shape[2:], height, width, filters.padding,
                 filters.side, filters.channels, filters.many, _power(filters.many), size,
-                pixels, filters.step, keep, _DEAD, precision, num_warps=warps,
+                pixels, filters.step, keep, _DEAD, precision,
+                num_warps=warps, enable_fp_fusion=True,
             )  # fmt: skip
         ctx.filters, ctx.shape = filters, images.shape
         ctx.save_for_backward(code)
@@ -248,15 +249,15 @@ class _PooledConvolution(torch.autograd.Function):
         columns, size = filters.backward.shape
         precision = _precision()
         pixels = 256 if (precision, columns) == ("tf32", 64) else 128
-        # More than 64 columns of filters would not fit three times.
-        stages = 2 if columns > 64 else 3
+        # More than 64 columns of filters have room once only.
+        stages = 1 if columns > 64 else 3
         with torch.cuda.device_of(slope):
             _backward_kernel[(triton.cdiv(count, pixels),)](
                 slope, code, filters.backward, out, count,
                 height, width, *code.shape[2:], filters.padding,
                 filters.block, filters.reach, filters.channels, filters.many,
                 _power(filters.many), columns, size, pixels, precision,
-                num_warps=8, num_stages=stages,
+                num_warps=8, num_stages=stages, enable_fp_fusion=True,
             )  # fmt: skip
         return out, None
 

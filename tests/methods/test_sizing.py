@@ -1,12 +1,14 @@
-"""Sizes of fitted regions: the cap, the limits, and an SVD that fails."""
+"""Sizes of fitted regions: the cap, the limits, the multiple, and an SVD that fails."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
-from torch import linalg
+from torch import Tensor, linalg, nn
 
+from rddrs_dist import Context, IsotropicNoise, Streams
 from rddrs_dist.methods import sizing
 from rddrs_dist.reference import Reference
 from tests.oracles import random_spd
@@ -64,3 +66,46 @@ def test_a_twin_with_another_label_is_passed_over():
     kept, limits = sizing.bounded(SCALE, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
     free, wide = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
     assert torch.equal(kept, free) and limits.tolist() == wide.tolist()
+
+
+class Homogeneous(nn.Module):
+    """Class 0 where |u_0| is a third of |u_1| at least: as often at any size of noise."""
+
+    radius = NormalDist().inv_cdf(2 / math.pi * math.atan(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, second = images.flatten(1)[:, :2].abs().T
+        return torch.stack([3 * first, second], 1)
+
+
+def without_reference(n: int = 2) -> Context:
+    start = IsotropicNoise.constant(0.25, IMAGES[:n])
+    return Context(0.25, Streams.of(0, range(n)), sigma_star=start, reference=None)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.6, 1.7, 3.2, 9.0])
+def test_the_likely_multiple_just_keeps_to_the_limit(factor):
+    model, n = Homogeneous(), 5000
+    scale = torch.eye(D).expand(2, -1, -1)
+    limits = np.full(2, factor * model.radius)
+    found = sizing.likely_multiple(
+        model, IMAGES, scale, limits, torch.zeros(2, dtype=torch.int64), without_reference(), n
+    )
+    # The upper bound of the radius is some per cent above it.
+    expected = min(max(factor, sizing.COARSE[0]), sizing.COARSE[-1])
+    assert found == pytest.approx([expected, expected], rel=0.12)
+    if factor < sizing.COARSE[-1]:
+        assert (found <= max(factor, sizing.COARSE[0])).all()
+
+
+@pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
+def test_a_region_nearly_fills_the_domain_whatever_the_size_of_the_fit(size):
+    model = Homogeneous()
+    scale = size * torch.eye(D).expand(2, -1, -1)
+    classes = torch.zeros(2, dtype=torch.int64)
+    noise = sizing.sized_region(
+        model, IMAGES, scale, classes, without_reference(), radius=0.5, guard=1.0, n=4000
+    )
+    semi_axes = model.radius * noise.max_axis.numpy()
+    largest = min(1.0, 4 * 1.06 * size * model.radius / math.sqrt(D)) * math.sqrt(D)
+    assert (semi_axes <= math.sqrt(D)).all() and (semi_axes > 0.85 * largest).all()
