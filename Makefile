@@ -31,14 +31,15 @@ quickstart: install
 
 # Without NETWORKS (a folder with LeNet5_0.12.pth, LeNet5_0.25.pth and LeNet5_0.5.pth) and DATA (a
 # torchvision root) those that need neither. Runs that are there are kept, or go on; all of them
-# take a day of two cores. The picture of a report wants Chromium; that of scaling is left as it is
-# without CIFAR (a folder of CIFAR-10 as Parquet files).
+# take ten minutes of a GPU and half a day of two cores. The picture of a report wants Chromium;
+# that of scaling is left as it is without CIFAR (a folder of CIFAR-10 as Parquet files).
 DATA ?= data
 CIFAR ?= $(DATA)/cifar10
 HAS_CIFAR = $(wildcard $(CIFAR)/test-*.parquet)
 NETWORKS ?=
 NET = $(foreach sigma,0.12 0.25 0.5,$(NETWORKS)/LeNet5_$(sigma).pth)
-MNIST = --dataset mnist --data-root $(DATA) --checkpoint $(NETWORKS)/LeNet5_0.25.pth --sigma 0.25 --resume
+MNIST = --dataset mnist --data-root $(DATA) --checkpoint $(NETWORKS)/LeNet5_$(1).pth --sigma $(1) --resume
+GPU = --shard-size 100 --actors 1 --gpus-per-actor 1
 
 figures: quickstart
 	$(BIN)/rddrs curves $(QUICK)/certify --out docs/figures/digits
@@ -47,18 +48,18 @@ figures: quickstart
 		--checkpoints $(QUICK)/lenet-0.25.safetensors
 	$(BIN)/python jobs/screenshot.py $(QUICK)/picture.html --out docs/figures/report.png
 ifneq ($(NETWORKS),)
+	$(BIN)/rddrs certify $(call MNIST,0.12) $(GPU) --indices 0:10000:334 --out runs/mnist/gpu-0.12
+	$(BIN)/rddrs certify $(call MNIST,0.25) $(GPU) --indices 0:10000:100 --out runs/mnist/gpu-0.25
+	$(BIN)/rddrs certify $(call MNIST,0.5) $(GPU) --indices 0:10000:334 --out runs/mnist/gpu-0.5
+	$(BIN)/rddrs curves runs/mnist/gpu-0.12 runs/mnist/gpu-0.25 runs/mnist/gpu-0.5 \
+		--out docs/figures/figure2
 	$(BIN)/python jobs/figure2.py --checkpoints $(NET) --sigmas 0.12 0.25 0.5 --out runs/figure2 \
 		--data-root $(DATA) --indices 0:10000:1000 --n 10000 --shard-size 1 --save-scales \
 		--rddrs.gradient-samples 1000
-	mkdir -p docs/figures/figure2 && cp runs/figure2/figure2/* docs/figures/figure2
-	$(BIN)/rddrs certify $(MNIST) --methods rs ddrs ancer rddrs_tr --indices 0:10000:100 \
-		--shard-size 1 --save-scales --out runs/mnist/authors-0.25
-	$(BIN)/rddrs curves runs/mnist/authors-0.25 --out docs/figures/mnist-0.25
-	$(BIN)/rddrs certify $(MNIST) --indices 0:501:100 --shard-size 1 --out runs/mnist/all-0.25
-	$(BIN)/rddrs curves runs/mnist/all-0.25 --out docs/figures/mnist-0.25-rddrs
-	$(BIN)/rddrs certify $(MNIST) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
+	cp runs/figure2/figure2/full-size.txt docs/figures/figure2
+	$(BIN)/rddrs certify $(call MNIST,0.25) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
 		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
-	$(BIN)/rddrs certify $(MNIST) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
+	$(BIN)/rddrs certify $(call MNIST,0.25) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
 		--indices 0:10000:50 --n 10000 --shard-size 2 --save-scales --out runs/mnist/sound-ancer
 	$(BIN)/rddrs soundness runs/mnist/sound-0.25 --data-root $(DATA)
 	$(BIN)/rddrs soundness runs/mnist/sound-ancer --data-root $(DATA)

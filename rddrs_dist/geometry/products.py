@@ -6,14 +6,14 @@ An eigendecomposition is slow on a GPU and waits for the host; these are neither
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.geometry.symmetric import check_square, eye
+from rddrs_dist.geometry.symmetric import check_square, eye, sym
 
 # Coefficients of x, x^3 and x^5: a slope of 3.4 at 0, and [0.7, 1.2] ever after. Jordan et al.
 # 2024, Muon: an optimizer for hidden layers in neural networks.
 _STRETCH = (3.4445, -4.7750, 2.0315)
 # Each stretch brings eigenvalues a third as large to 1 as the one before: as many as what comes of
 # it has use for, which ends as single precision.
-_STRETCHES, _POLISHES = {torch.float32: 8, torch.float64: 14}, 5
+_STRETCHES, _POLISHES = {torch.float32: 8, torch.float64: 12}, 5
 _TINY = 1e-30
 # More than rounding takes from the smallest eigenvalue of a Gram matrix, as a share of its trace.
 _SHIFT = 1e-14
@@ -23,7 +23,7 @@ def sign(matrix: Tensor) -> Tensor:
     """Replaces each eigenvalue by its sign, through odd polynomials that bring it to 1 or -1.
 
     Newton-Schulz steps X <- (3 X - X^3) / 2, after steeper ones. Eigenvalues below 1e-4 of the
-    norm, or 1e-7 in float64, end between -1 and 1. What is built from |A| = A sign(A) does not
+    norm, or 1e-6 in float64, end between -1 and 1. What is built from |A| = A sign(A) does not
     suffer: there they are next to nothing.
 
     Args:
@@ -40,6 +40,29 @@ def sign(matrix: Tensor) -> Tensor:
     for _ in range(_POLISHES):
         found = torch.baddbmm(found, found, found @ found, beta=1.5, alpha=-0.5)
     return found.view(matrix.shape)
+
+
+def raised(matrix: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues below a floor raised to it, and by how much they were.
+
+    max(C, f) = C + N, with N = (|C - f| - (C - f)) / 2. The signs are those of
+    (C - f) (C + f)^-1 = I - 2 f (C + f)^-1, which lies between -1 and 1: however large some
+    eigenvalues are, those near the floor are told apart.
+
+    Args:
+        matrix: C, (B, d, d), symmetric, its eigenvalues not below -f / 2.
+        floor: f, (B, 1, 1), positive.
+
+    Returns:
+        max(C, f) and N, (B, d, d) each.
+    """
+    one = eye(matrix.shape[-1], matrix)
+    root = linalg.cholesky_ex(matrix + floor * one).L
+    inverse = linalg.solve_triangular(root, one.expand_as(root), upper=False)
+    signs = sign(one - 2 * floor * (inverse.mT @ inverse))
+    above = matrix - floor * one
+    negative = sym(above @ signs - above) / 2
+    return matrix + negative, negative
 
 
 def absolute(matrix: Tensor) -> Tensor:

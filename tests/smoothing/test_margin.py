@@ -5,7 +5,8 @@ from torch import nn
 
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.margin import gap_gradient, normal_density, soft_gap, top_two
+from rddrs_dist.smoothing.margin import coarse, gap_gradient, normal_density, soft_gap, top_two
+from rddrs_dist.smoothing.precision import rounded
 from tests.oracles import random_spd, random_symmetric
 
 EVENT = (1, 2, 3)
@@ -78,3 +79,15 @@ def test_clamped_probabilities_stop_the_gradient():
 def test_normal_density():
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(torch.tensor([0.0, 1.5])).exp()
     torch.testing.assert_close(normal_density(torch.tensor([0.0, 1.5])), expected)
+
+
+def test_coarse_noise_is_exact_to_single_precision():
+    """Whatever its widest axis: each product, and none of the sums, is one that TF32 knows."""
+    scale = random_spd(2, 6, seed=1).float()
+    scale[0] *= 1e4
+    noise, z = FullNoise(scale, EVENT), torch.randn(2, 50, *EVENT)
+    short, eps = coarse(noise, z)
+    assert torch.equal(short, rounded(z))
+    wanted = noise.double().colour(short.double())
+    widest = noise.max_axis.view(-1, 1, 1, 1, 1)
+    assert ((eps - wanted).abs() < 2**-20 * widest).all()

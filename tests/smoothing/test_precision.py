@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rddrs_dist import RS, Budget, Context, IsotropicNoise, Streams, certify
-from rddrs_dist.smoothing.precision import multiplying
+from rddrs_dist.smoothing.precision import multiplying, rounded
 from tests.oracles import Linear
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
@@ -80,3 +80,15 @@ def test_fits_use_tf32_and_certificates_what_is_asked_for(monkeypatch):
     certify(model, IMAGES, noise, Budget(n=50), streams)
     certify(model, IMAGES, noise, Budget(n=50), streams, precision="tf32")
     assert asked == ["tf32", "float32", "tf32"]
+
+
+def test_rounded_numbers_have_eleven_bits_and_are_the_nearest_of_these():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(10_000, generator=generator) * torch.logspace(-20, 20, 10_000)
+    found = rounded(numbers)
+    mantissas, exponents = torch.frexp(found.double())
+    assert torch.equal((mantissas * 2**11).round() / 2**11, mantissas)
+    last = torch.exp2(exponents.double() - 11)
+    assert ((found.double() - numbers.double()).abs() <= last / 2).all()
+    assert not torch.equal(found, numbers)
+    assert rounded(torch.tensor([0.0, -0.0, 1.0, -1.5])).tolist() == [0.0, 0.0, 1.0, -1.5]
