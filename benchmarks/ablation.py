@@ -133,6 +133,8 @@ VARIANTS = [
     _changed("no stopping rule", patience=99),
     _changed("target 0.8", target=0.8),
     _changed("target 0.97", target=0.97),
+    _changed("1,000 comparison samples", compare_samples=1000),
+    _changed("16,000 comparison samples", compare_samples=16_000),
     _changed("guard 1", guard=1.0),
     _changed("guard 3", guard=3.0),
     _changed("start at sigma", FromSigma),
