@@ -3,6 +3,9 @@
 A region is {x + S u : |u| < r}; its radius r is known for certain only after certification.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,10 +21,12 @@ from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
+Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+
 # Multiples of the cut scale at which a share of the comparison samples looks at its radius, and
-# multiples of the likely best among which all of them choose. A step of 3 % loses 1 % on average.
+# multiples of the likely best among which all of them choose.
 COARSE = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-FINE = (0.85, 0.94, 0.97, 1.0, 1.03, 1.06)
+FINE = (0.85, 0.94, 0.97, 1.0, 1.03, 1.06, 1.15)
 SHARE = 4
 # Between the former the radius is interpolated in so many steps.
 _STEPS = 128
@@ -60,9 +65,7 @@ def sized_region(
     counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
     expected = np.maximum(radius, _SLACK * _radii(counts, classes, few)[1])
     scale, limits = bounded(scale, images, classes, context.reference, expected, guard)
-    likely = likely_multiple(model, images, scale, limits, classes, context, few)
-    scale = trailing(torch.from_numpy(likely).to(scale), scale) * scale
-    return best_multiple(model, images, scale, limits / likely, classes, context, n)
+    return best_multiple(model, images, scale, limits, classes, context, n)
 
 
 def bounded(
@@ -105,36 +108,6 @@ def bounded(
     return kept.to(scale.dtype), limits
 
 
-def likely_multiple(
-    model: nn.Module,
-    images: Tensor,
-    scale: Tensor,
-    limits: NDArray[np.float64],
-    classes: Tensor,
-    context: Context,
-    n: int,
-) -> NDArray[np.float64]:
-    """The multiple k that SHARE times as many samples will likely find best, (B,).
-
-    Noise that is wide everywhere has nearly the same radius at any multiple, so that the best one
-    just keeps to the limit. Arguments are those of `best_multiple`.
-    """
-    fitted, stage = FullNoise(scale, tuple(images.shape[1:])), Stage.COMPARE
-    counts = class_counts_of_multiples(model, images, fitted, COARSE, n, context.streams, stage)
-    bounds = [_radii(SHARE * found, classes, SHARE * n) for found in counts]
-    places = np.log(COARSE)
-    fine = np.linspace(places[0], places[-1], _STEPS)
-    likely = np.full(len(images), COARSE[0])
-    for row, limit in enumerate(limits):
-        low, high = (
-            np.interp(fine, places, [bound[side][row] for bound in bounds]) for side in (0, 1)
-        )
-        gain = np.where(high * np.exp(fine) <= limit, low * np.exp(fine), 0.0)
-        if gain.max() > 0:
-            likely[row] = np.exp(fine[gain.argmax()])
-    return likely
-
-
 def best_multiple(
     model: nn.Module,
     images: Tensor,
@@ -146,7 +119,8 @@ def best_multiple(
 ) -> FullNoise:
     """The multiple of a scale that supports the largest proxy radius within its limits.
 
-    sigma I, the noise of RS, is there for images that nothing else holds.
+    It is sought in two looks: at multiples far apart, and at those around the likely best. The
+    noise of RS, sigma I, is there for images that nothing else holds.
 
     Args:
         model: Maps (N, *event) to logits (N, K).
@@ -155,29 +129,92 @@ def best_multiple(
         limits: (B,), the largest radius with S, over k with k S.
         classes: (B,), the class whose probability counts.
         context: sigma and streams; the comparison stage is drawn from.
-        n: Samples per image and multiple.
+        n: Samples per image and multiple in the second look; SHARE times those of the first.
     """
-    shape, key = tuple(images.shape[1:]), (Stage.COMPARE, 1)
-    fitted = FullNoise(scale, shape)
-    lower = fitted.lower().scale
+    few, streams, stage = -(-n // SHARE), context.streams, Stage.COMPARE
+    # Samples come from the scale as it was fitted: they turn with the image, as it does.
+    noise = FullNoise(scale, tuple(images.shape[1:]))
+    lower = noise.lower().scale
     start = IsotropicNoise.constant(context.sigma, images)
-    counts = class_counts(model, images, start, n, context.streams, *key)
-    best = context.sigma * eye(fitted.dimension, scale)
-    score = _radii(counts, classes, n)[0] * context.sigma
-    counts = class_counts_of_multiples(model, images, fitted, FINE, n, context.streams, *key)
-    means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
-    for k, found in zip(FINE, counts, strict=True):
-        low, high = _radii(found, classes, n)
-        gain = np.where(high <= limits / k, low * k * means, 0.0)
-        better = torch.from_numpy(gain > score).to(scale.device)
-        best = torch.where(trailing(better, scale), k * lower, best)
-        score = np.maximum(score, gain)
-    return FullNoise(best.expand_as(scale), shape)
+    counts = class_counts(model, images, start, n, streams, stage, 1)
+    choice = _Choice(
+        (context.sigma * eye(noise.dimension, scale)).expand_as(scale),
+        _radii(counts, classes, n)[0] * context.sigma,
+    )
+    counts = class_counts_of_multiples(model, images, noise, COARSE, few, streams, stage)
+    bounds = [_radii(found, classes, few) for found in counts]
+    choice = choice.against(lower, COARSE, bounds, limits)
+    likely = likely_multiple(
+        [_radii(SHARE * found, classes, SHARE * few) for found in counts], limits
+    )
+    factors = trailing(torch.from_numpy(likely).to(scale), scale)
+    noise = FullNoise(factors * scale, noise.event_shape)
+    counts = class_counts_of_multiples(model, images, noise, FINE, n, streams, stage, 1)
+    bounds = [_radii(found, classes, n) for found in counts]
+    choice = choice.against(factors * lower, FINE, bounds, limits / likely)
+    return FullNoise(choice.scale, noise.event_shape)
 
 
-def _radii(
-    counts: Tensor, classes: Tensor, n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+class _Choice(NamedTuple):
+    """The best scales so far.
+
+    Attributes:
+        scale: (B, d, d), lower triangular.
+        score: (B,), lower bounds of their proxy radii.
+    """
+
+    scale: Tensor
+    score: NDArray[np.float64]
+
+    def against(
+        self,
+        lower: Tensor,
+        multiples: Sequence[float],
+        bounds: Sequence[Bounds],
+        limits: NDArray[np.float64],
+    ) -> Self:
+        """The better of these and of those multiples k of a scale that keep to limits / k.
+
+        Args:
+            lower: (B, d, d), lower triangular.
+            multiples: The k, M of them.
+            bounds: M of lower and upper bounds of the radius, (B,) each.
+            limits: (B,), the largest radius with the scale itself.
+        """
+        scale, score = self
+        means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
+        for k, (low, high) in zip(multiples, bounds, strict=True):
+            gain = np.where(high <= limits / k, low * k * means, 0.0)
+            better = torch.from_numpy(gain > score).to(lower.device)
+            scale = torch.where(trailing(better, lower), k * lower, scale)
+            score = np.maximum(score, gain)
+        return self._replace(scale=scale, score=score)
+
+
+def likely_multiple(bounds: Sequence[Bounds], limits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The multiple that is best if the bounds at COARSE multiples are interpolated, (B,).
+
+    Noise that is wide everywhere has nearly the same radius at any multiple, so that the best one
+    just keeps to the limit.
+
+    Args:
+        bounds: Of the radius, for each of COARSE; (B,) each.
+        limits: As above.
+    """
+    places = np.log(COARSE)
+    fine = np.linspace(places[0], places[-1], _STEPS)
+    likely = np.full(len(limits), COARSE[0])
+    for row, limit in enumerate(limits):
+        low, high = (
+            np.interp(fine, places, [bound[side][row] for bound in bounds]) for side in (0, 1)
+        )
+        gain = np.where(high * np.exp(fine) <= limit, low * np.exp(fine), 0.0)
+        if gain.max() > 0:
+            likely[row] = np.exp(fine[gain.argmax()])
+    return likely
+
+
+def _radii(counts: Tensor, classes: Tensor, n: int) -> Bounds:
     """Lower and upper bound of the radius that class counts (B, K) out of n support, (B,)."""
     count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
     low = normal_quantile_lower(clopper_pearson_lower(count, n, _ALPHA))

@@ -83,19 +83,32 @@ def without_reference(n: int = 2) -> Context:
     return Context(0.25, Streams.of(0, range(n)), sigma_star=start, reference=None)
 
 
+def radii(slope: float) -> list[sizing.Bounds]:
+    """Bounds a tenth apart of a radius of 1 at a multiple of 1, in proportion to k^slope."""
+    found = np.array(sizing.COARSE) ** slope
+    return [(np.full(1, value), np.full(1, 1.1 * value)) for value in found]
+
+
 @pytest.mark.parametrize("factor", [0.1, 0.6, 1.7, 3.2, 9.0])
 def test_the_likely_multiple_just_keeps_to_the_limit(factor):
-    model, n = Homogeneous(), 5000
-    scale = torch.eye(D).expand(2, -1, -1)
-    limits = np.full(2, factor * model.radius)
-    found = sizing.likely_multiple(
-        model, IMAGES, scale, limits, torch.zeros(2, dtype=torch.int64), without_reference(), n
-    )
-    # The upper bound of the radius is some per cent above it.
-    expected = min(max(factor, sizing.COARSE[0]), sizing.COARSE[-1])
-    assert found == pytest.approx([expected, expected], rel=0.12)
-    if factor < sizing.COARSE[-1]:
-        assert (found <= max(factor, sizing.COARSE[0])).all()
+    (found,) = sizing.likely_multiple(radii(0), np.full(1, 1.1 * factor))
+    assert found == pytest.approx(np.clip(factor, sizing.COARSE[0], sizing.COARSE[-1]), rel=0.03)
+
+
+def test_where_the_radius_falls_fast_the_likely_multiple_is_the_smallest_allowed():
+    """k r(k) falls with k: what is too large at first is not so further out."""
+    (found,) = sizing.likely_multiple(radii(-2), np.full(1, 1.1 / 2))
+    assert found == pytest.approx(2, rel=0.05)
+
+
+def test_where_the_second_look_allows_nothing_the_first_has_the_word(monkeypatch):
+    model, scale = Homogeneous(), torch.eye(D).expand(2, -1, -1)
+    monkeypatch.setattr(sizing, "FINE", (10.0,))
+    noise = sizing.best_multiple(
+        model, IMAGES, scale, np.full(2, 1.7 * model.radius), torch.zeros(2, dtype=torch.int64),
+        without_reference(), 4000,
+    )  # fmt: skip
+    assert noise.max_axis.tolist() == pytest.approx([1.4, 1.4])
 
 
 @pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
