@@ -100,6 +100,15 @@ def test_axes_are_lower_bounds_near_to_the_truth():
     lower = noise.lower()
     torch.testing.assert_close(lower.covariance(), noise.covariance(), rtol=1e-5, atol=1e-5)
     assert torch.equal(lower.scale.triu(1), torch.zeros_like(lower.scale))
+    exact = linalg.svdvals(lower.scale.double().cpu()).flip(-1)
+    truths = exact[:, 0], exact.log().mean(1).exp(), exact[:, -1]
+    for size, truth in zip((lower.min_axis, lower.mean_axis, lower.max_axis), truths, strict=True):
+        torch.testing.assert_close(size.cpu(), truth, rtol=1e-9, atol=0)
+        assert (size.cpu() <= truth * (1 + 1e-12)).all()
+    assert lower.axes_above(2 * lower.max_axis).tolist() == [0, 0]
+    assert lower.axes_above(lower.max_axis / 2).tolist() == [
+        int((own > own[-1] / 2).sum()) for own in exact
+    ]
 
 
 def test_images_inside_are_those_that_the_cpu_counts(images):
