@@ -8,7 +8,7 @@ from torch import Tensor, linalg
 
 from rddrs_dist.geometry.symmetric import check_square, eye
 
-# The bounds are then apart by a share of log(d) / 2^37, and by rounding errors.
+# The bounds are then apart by a share of log(d) / 2^36, and by rounding errors.
 _SQUARINGS = 34
 # Above this what an inverse leaves of the identity is no longer small.
 _RESIDUAL = 0.5
