@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rddrs_dist import DDRS, RDDRS, RDDRSTR, Ancer, Method
 from rddrs_dist.methods.rddrs_tr import LADDER
-from rddrs_dist.methods.sizing import COARSE, FINE, SHARE
+from rddrs_dist.methods.sizing import COARSE, FINE, first_look
 
 
 class Work(NamedTuple):
@@ -44,8 +44,8 @@ def work(method: Method, steps: int) -> Work:
             return Work(forward, lengths * steps * method.gradient_samples)
         case RDDRSTR():
             # Samples near the boundary go forward once more to be differentiated.
-            few = -(-method.compare_samples // SHARE)
-            sizing = (len(COARSE) + 1) * few + (len(FINE) + 1) * method.compare_samples
+            few, many = first_look(method.compare_samples), method.compare_samples
+            sizing = (len(COARSE) + 1) * few + (len(FINE) + 1) * many
             start = len(LADDER) * method.start_samples
             near = steps * round(method.near * method.samples)
             return Work(start + steps * method.samples + sizing, near)

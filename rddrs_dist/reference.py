@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, linalg
 
+from rddrs_dist.geometry.symmetric import lower_inverse
+
 # Narrowest axes that are looked at first; most images are far out along these already.
 _NARROWEST = 32
 # Images that are looked at together, and on a GPU in the first look.
@@ -88,11 +90,23 @@ def whitening(covariance: Tensor) -> Tensor:
     if covariance.is_cuda:  # where that is dear and looks are cheap
         lower, failed = linalg.cholesky_ex(covariance)
         if not bool(failed.any()):
-            one = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-            inverse = linalg.solve_triangular(lower, one, upper=False).mT
-            return inverse[:, inverse.norm(dim=0).argsort(descending=True)]
+            return whitening_of_factor(lower)[0]
     variances, frame = linalg.eigh(covariance)
     return frame / above_rounding(variances).sqrt().unsqueeze(-2)
+
+
+def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """L^-T with its longest columns first, and what order these had.
+
+    Args:
+        lower: L, (..., d, d) float64, lower triangular with L L^T = S S^T.
+
+    Returns:
+        (..., d, d) and (..., d) int64.
+    """
+    columns = lower_inverse(lower).mT
+    order = columns.norm(dim=-2).argsort(descending=True)
+    return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order
 
 
 def above_rounding(variances: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ A GPU takes as long for the singular values of one matrix as for hundreds of pro
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.geometry.symmetric import check_square, eye
+from rddrs_dist.geometry.symmetric import check_square, eye, lower_inverse
 
 # The bounds are then apart by a share of log(d) / 2^36, and by rounding errors.
 _SQUARINGS = 34
@@ -55,10 +55,8 @@ def least_bound(lower: Tensor) -> Tensor:
     Args:
         lower: L, (..., d, d) float64, lower triangular.
     """
-    one = eye(lower.shape[-1], lower)
-    inverse = linalg.solve_triangular(lower, one.expand_as(lower), upper=False)
-    error = rounding(lower)
-    residual = linalg.matrix_norm(lower @ inverse - one)
+    inverse, error = lower_inverse(lower), rounding(lower)
+    residual = linalg.matrix_norm(lower @ inverse - eye(lower.shape[-1], lower))
     residual = residual * (1 + error) + error * linalg.matrix_norm(lower.abs() @ inverse.abs())
     known = (1 - residual) / norm_bounds(inverse)[1]
     return torch.where(residual < _RESIDUAL, known, 0.0) * (1 - error)

@@ -6,7 +6,7 @@ An eigendecomposition is slow on a GPU and waits for the host; these are neither
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.geometry.symmetric import check_square, eye, sym
+from rddrs_dist.geometry.symmetric import check_square, eye, lower_inverse, sym
 
 # Coefficients of x, x^3 and x^5: a slope of 3.4 at 0, and [0.7, 1.2] ever after. Jordan et al.
 # 2024, Muon: an optimizer for hidden layers in neural networks.
@@ -57,8 +57,7 @@ def raised(matrix: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
         max(C, f) and N, (B, d, d) each.
     """
     one = eye(matrix.shape[-1], matrix)
-    root = linalg.cholesky_ex(matrix + floor * one).L
-    inverse = linalg.solve_triangular(root, one.expand_as(root), upper=False)
+    inverse = lower_inverse(linalg.cholesky_ex(matrix + floor * one).L)
     signs = sign(one - 2 * floor * (inverse.mT @ inverse))
     above = matrix - floor * one
     negative = sym(above @ signs - above) / 2
@@ -122,5 +121,5 @@ def cholesky_basis(columns: Tensor) -> Tensor:
         trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
         lower = linalg.cholesky_ex(gram + (_SHIFT * trace + _TINY) * one).L
         # The inverse of a small factor, and one product, instead of solving for all rows.
-        found = found @ linalg.solve_triangular(lower, one.expand_as(lower), upper=False).mT
+        found = found @ lower_inverse(lower).mT
     return found.to(columns.dtype)

@@ -31,6 +31,12 @@ def eye(size: int, like: Tensor) -> Tensor:
     return torch.eye(size, dtype=like.dtype, device=like.device)
 
 
+def lower_inverse(lower: Tensor) -> Tensor:
+    """The inverse of a lower triangular matrix L (..., d, d), lower triangular too."""
+    one = eye(lower.shape[-1], lower).expand_as(lower)
+    return linalg.solve_triangular(lower, one, upper=False)
+
+
 def from_eigen(eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
     """The symmetric matrix U diag(l) U^T.
 

@@ -9,7 +9,7 @@ from rddrs_dist.geometry import products
 from rddrs_dist.geometry.norm import norm_bounds
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import trailing
-from rddrs_dist.reference import above_rounding
+from rddrs_dist.reference import above_rounding, whitening_of_factor
 
 # The widest axis is then known to 1e-5.
 _SQUARINGS = 18
@@ -55,7 +55,7 @@ def cut_by_products(scale: Tensor, caps: Tensor) -> Cut:
         scale: As above.
         caps: As above.
     """
-    wide, one = norm_bounds(scale, _SQUARINGS)[1], eye(scale.shape[-1], scale).expand_as(scale)
+    wide = norm_bounds(scale, _SQUARINGS)[1]
     over = (wide > caps).nonzero()[:, 0]
     if len(over):
         share = scale[over] / trailing(caps[over], scale)
@@ -64,10 +64,9 @@ def cut_by_products(scale: Tensor, caps: Tensor) -> Cut:
             0, over, linalg.solve_triangular(root, scale[over].mT, upper=False).mT
         )
     lower, failed = linalg.cholesky_ex(scale @ scale.mT)
-    whitening = linalg.solve_triangular(lower, one, upper=False).mT
-    order = whitening.norm(dim=1).argsort(descending=True).unsqueeze(1)  # (B, 1, d)
-    first, turn = (part.gather(2, order.expand_as(part)) for part in (whitening, one))
-    made = Cut(lower, torch.minimum(wide, caps), first, turn)
+    whitening, order = whitening_of_factor(lower)
+    turn = eye(scale.shape[-1], scale)[order].mT  # its columns in that order
+    made = Cut(lower, torch.minimum(wide, caps), whitening, turn)
     flat = failed.nonzero()[:, 0]
     if not len(flat):
         return made

@@ -61,11 +61,16 @@ def sized_region(
         guard: Training images with another label are kept out of the region times this.
         n: Comparison samples per image and size of the last choice.
     """
-    fitted, few = FullNoise(scale, tuple(images.shape[1:])), -(-n // SHARE)
+    fitted, few = FullNoise(scale, tuple(images.shape[1:])), first_look(n)
     counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
     expected = np.maximum(radius, _SLACK * _radii(counts, classes, few)[1])
     scale, limits = bounded(scale, images, classes, context.reference, expected, guard)
     return best_multiple(model, images, scale, limits, classes, context, n)
+
+
+def first_look(n: int) -> int:
+    """Samples per image and multiple of the first look, from those of the second."""
+    return -(-n // SHARE)
 
 
 def bounded(
@@ -131,7 +136,7 @@ def best_multiple(
         context: sigma and streams; the comparison stage is drawn from.
         n: Samples per image and multiple in the second look; SHARE times those of the first.
     """
-    few, streams, stage = -(-n // SHARE), context.streams, Stage.COMPARE
+    few, streams, stage = first_look(n), context.streams, Stage.COMPARE
     # Samples come from the scale as it was fitted: they turn with the image, as it does.
     noise = FullNoise(scale, tuple(images.shape[1:]))
     lower = noise.lower().scale
@@ -203,14 +208,15 @@ def likely_multiple(bounds: Sequence[Bounds], limits: NDArray[np.float64]) -> ND
     """
     places = np.log(COARSE)
     fine = np.linspace(places[0], places[-1], _STEPS)
+    multiples = np.exp(fine)
     likely = np.full(len(limits), COARSE[0])
     for row, limit in enumerate(limits):
         low, high = (
             np.interp(fine, places, [bound[side][row] for bound in bounds]) for side in (0, 1)
         )
-        gain = np.where(high * np.exp(fine) <= limit, low * np.exp(fine), 0.0)
+        gain = np.where(high * multiples <= limit, low * multiples, 0.0)
         if gain.max() > 0:
-            likely[row] = np.exp(fine[gain.argmax()])
+            likely[row] = multiples[gain.argmax()]
     return likely
 
 

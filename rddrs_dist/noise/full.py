@@ -100,20 +100,11 @@ class FullNoise(Noise):
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Bounds of the smallest axis (below) and the largest (below, above), (B,) each.
+        """See `ends`; where singular values are dear.
 
-        From these and the diagonal of a triangular scale follows all that most regions need,
-        where singular values are dear.
+        From these and the diagonal of a triangular scale follows all that most regions need.
         """
-        if not (self.scale.is_cuda and self._is_lower):
-            return None
-        scale = self.scale.double()
-        smallest = least_bound(scale)
-        lost = smallest == 0  # to rounding
-        if bool(lost.any()):
-            axes, errors = axes_by_values(scale[lost])
-            smallest[lost] = (axes - errors)[:, 0].clamp_min(0)
-        return smallest, *norm_bounds(scale)
+        return ends(self.scale.double()) if self.scale.is_cuda and self._is_lower else None
 
     @cached_property
     def logdet(self) -> Tensor:
@@ -155,6 +146,20 @@ class FullNoise(Noise):
     def _axis_error(self) -> Tensor:
         """See `axes_by_values` and `axes_by_squares`."""
         return self._spectrum[1]
+
+
+def ends(lower: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Bounds of the smallest axis (below) and the largest (below, above), (B,) each.
+
+    Args:
+        lower: S, (B, d, d) float64, lower triangular.
+    """
+    smallest = least_bound(lower)
+    lost = smallest == 0  # to rounding
+    if bool(lost.any()):
+        axes, errors = axes_by_values(lower[lost])
+        smallest[lost] = (axes - errors)[:, 0].clamp_min(0)
+    return smallest, *norm_bounds(lower)
 
 
 def axes_by_values(scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ p is the mean softmax over samples; p_1 and p_2 are its two largest entries. Lab
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from rddrs_dist.smoothing.launch import Launches
 from rddrs_dist.smoothing.precision import multiplying, rounded
 from rddrs_dist.smoothing.sample import input_gradient
 from rddrs_dist.smoothing.seeds import Stage, Streams
+
+# From standard normal samples (B, n, *event) those that are used, and the noise made from them.
+Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def top_two(p: Tensor, clamp: float) -> tuple[Tensor, Tensor]:
@@ -85,11 +89,10 @@ def gap_gradient(
         Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), proposition 2.
     """
     total = images.new_zeros(len(images), noise.dimension, noise.dimension)
-    short = images.is_cuda and images.dtype == torch.float32
+    draw = coarse(noise) if images.is_cuda and images.dtype == torch.float32 else plain(noise)
     with multiplying("tf32", images.device, matrices="tf32"):
         for block, size in enumerate(Launches.of(images, n).blocks):
-            z = streams.normal(Stage.FIT, step, block, size, images)
-            z, eps = coarse(noise, z) if short else (z, noise.colour(z))
+            z, eps = draw(streams.normal(Stage.FIT, step, block, size, images))
             samples = (images.unsqueeze(1) + eps).requires_grad_()
             logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
             _, gradient = input_gradient(logits, weights.unsqueeze(1), samples)
@@ -97,18 +100,27 @@ def gap_gradient(
     return (total + total.mT) / (2 * n)
 
 
-def coarse(noise: FullNoise, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Standard normal samples with the 11 bits of TF32, and the noise S z made from them.
+def plain(noise: FullNoise) -> Draw:
+    """z and S z."""
+    return lambda z: (z, noise.colour(z))
+
+
+def coarse(noise: FullNoise) -> Draw:
+    """z rounded to the 11 bits of TF32, and S z made from that.
 
     Two products in TF32 give it to within 2^-22 of its widest axis, as single precision does: of
-    the samples they lose nothing, and S is the sum of two such matrices.
+    the samples they lose nothing, and S is the sum of two such matrices, taken apart here once.
 
     Args:
         noise: S of each image, a float32 scale.
-        z: (B, n, *event) float32.
     """
-    z, high = rounded(z), rounded(noise.scale)
+    high = rounded(noise.scale)
     first, second = (
         FullNoise.unchecked(part, noise.event_shape) for part in (high, noise.scale - high)
     )
-    return z, first.colour(z) + second.colour(z)
+
+    def draw(z: Tensor) -> tuple[Tensor, Tensor]:
+        z = rounded(z)
+        return z, first.colour(z) + second.colour(z)
+
+    return draw

@@ -38,12 +38,11 @@ def multiplying(
     Raises:
         ValueError: If there is no such precision, or torch's newer flags for it are set.
     """
-    checked(precision)
+    wanted = [checked(precision) == "tf32", checked(matrices, "matrices") == "tf32"]
     if device.type == "cpu":
         yield
         return
     flags: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
-    wanted = [one == "tf32" for one in (precision, matrices)]
     try:
         before = [flag.allow_tf32 for flag in flags]
         _allow(flags, wanted)

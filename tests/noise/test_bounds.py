@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import linalg
 
-from rddrs_dist.geometry.norm import least_bound, norm_bounds
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
+from rddrs_dist.noise.full import ends
 
 
 def _graded(condition: float, dimension: int, seed: int) -> torch.Tensor:
@@ -42,12 +42,7 @@ def test_a_scale_too_ill_conditioned_for_float64_is_worth_nothing():
 @pytest.fixture
 def without_axes(monkeypatch):
     """Sizes of triangular scales as a GPU finds them, from bounds and the diagonal."""
-
-    def ends(noise: FullNoise) -> tuple[torch.Tensor, ...]:
-        scale = noise.scale.double()
-        return least_bound(scale), *norm_bounds(scale)
-
-    monkeypatch.setattr(FullNoise, "_ends", property(ends))
+    monkeypatch.setattr(FullNoise, "_ends", property(lambda noise: ends(noise.scale.double())))
 
 
 def test_sizes_without_axes_are_those_with_them(without_axes, monkeypatch):

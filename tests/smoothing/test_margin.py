@@ -85,8 +85,8 @@ def test_coarse_noise_is_exact_to_single_precision():
     """Whatever its widest axis: each product, and none of the sums, is one that TF32 knows."""
     scale = random_spd(2, 6, seed=1).float()
     scale[0] *= 1e4
-    noise, z = FullNoise(scale, EVENT), torch.randn(2, 50, *EVENT)
-    short, eps = coarse(noise, z)
+    noise, z = FullNoise(scale, EVENT), STREAMS.normal(Stage.FIT, 0, 0, 50, IMAGES.float())
+    short, eps = coarse(noise)(z)
     assert torch.equal(short, rounded(z))
     wanted = noise.double().colour(short.double())
     widest = noise.max_axis.view(-1, 1, 1, 1, 1)
