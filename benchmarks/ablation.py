@@ -154,7 +154,8 @@ def line(mnist: Mnist, variant: Variant) -> str:
         start = time.perf_counter()
         fit = method.fit(mnist.model, image, context)
         seconds = time.perf_counter() - start
-        own = certify(mnist.model, image, fit.noise, Budget(n=10_000), context.streams)
+        budget = Budget(n=10_000)
+        own = certify(mnist.model, image, fit.noise, budget, context.streams, limit=fit.limit)
         prediction, radius = int(own.prediction[0]), float(own.radius[0])
         inside = others_inside(
             fit.noise.covariance()[0], image[0], mnist.reference, prediction, radius

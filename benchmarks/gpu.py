@@ -160,7 +160,9 @@ class Bench:
     def certified(self, fit: Fit, budget: Budget) -> Certificate:
         """Of the first images, one per noise of a fit."""
         own, streams = self.images[: len(fit.noise)], self.context.streams[: len(fit.noise)]
-        return certify(self.model, own, fit.noise, budget, streams, precision=self.precision)
+        return certify(
+            self.model, own, fit.noise, budget, streams, precision=self.precision, limit=fit.limit
+        )
 
     def line(self, method: Method, factor: float = 1) -> str:
         """Times of one method; those of its fit times a factor."""

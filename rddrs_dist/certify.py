@@ -88,15 +88,17 @@ class Budget:
         p_lower = clopper_pearson_lower(count, n, self.level)
         return p_lower, normal_quantile_lower(p_lower)
 
-    def goes_on(self, count: Integers, n: int) -> NDArray[np.bool_]:
+    def goes_on(self, count: Integers, n: int, limit: Floats) -> NDArray[np.bool_]:
         """Which images are worth more than the n samples that they have had, (B,).
+
+        None whose region reaches its limit already.
 
         Whatever the rule, the union bound over all looks makes the certificate valid.
         """
         if n >= self.n:
             return np.zeros(len(count), dtype=bool)
-        _, now = self.radius(count, n)
-        _, expected = self.radius(count * self.n // n, self.n)
+        now = np.minimum(self.radius(count, n)[1], limit)
+        expected = np.minimum(self.radius(count * self.n // n, self.n)[1], limit)
         hopeful = clopper_pearson_lower(n - count, n, self.level) < 0.5
         return hopeful & ((now < (1 - self.tolerance) * expected) | (expected == 0))
 
@@ -114,7 +116,8 @@ class Certificate:
         n: (B,), samples that estimate; fewer than the budget's where an image stopped at a look.
         budget: n0, n and alpha.
         p_lower: (B,), lower confidence bound on the probability of the selected class.
-        radius: (B,), Phi^-1(p_lower), dimensionless: in units of the noise.
+        radius: (B,), Phi^-1(p_lower), or the limit where that is less; dimensionless: in units of
+            the noise.
         min_axis: (B,), smallest axis of the noise, in pixel units.
         mean_axis: (B,), geometric mean of the axes.
         max_axis: (B,), largest axis.
@@ -182,6 +185,7 @@ def certify(
     streams: Streams,
     levels: int | None = None,
     precision: Precision = "float32",
+    limit: Floats | None = None,
 ) -> Certificate:
     """Certifies each image under its noise.
 
@@ -199,19 +203,29 @@ def certify(
             multiples of 1 / levels; see `Quantised`.
         precision: Of the network's convolutions on a GPU; the certificate is one of the network
             that multiplies so.
+        limit: (B,), positive: no region is to have a larger radius; by default any is welcome.
+            Chosen by what chose the noise (see `Fit`), not by the samples of the certificate.
 
     Raises:
-        ValueError: If the network's output is not finite or not of shape (N, K).
+        ValueError: If the network's output is not finite or not of shape (N, K), or a limit is not
+            positive.
     """
     check_logits(model, images)
+    limit = np.full(len(images), math.inf) if limit is None else limit
+    if limit.shape != (len(images),) or not (limit > 0).all():
+        raise ValueError(
+            f"limit must be {len(images)} positive numbers, one per image, got {limit}: pass that "
+            "of the fit"
+        )
     base, centres, drawn = model, images, noise
     if levels is not None:
         base = Quantised(model, levels, images, noise)
         centres, drawn = images.double(), noise.double()
     with multiplying(precision, images.device):
         selected = class_counts(base, centres, drawn, budget.n0, streams, Stage.SELECT).argmax(1)
-        count, n = _estimated(base, centres, drawn, budget, streams, selected)
-    p_lower, radius = budget.radius(count, n)
+        count, n = _estimated(base, centres, drawn, budget, streams, selected, limit)
+    p_lower, certified = budget.radius(count, n)
+    radius = np.minimum(certified, limit)
     with np.errstate(divide="ignore"):
         widest = torch.from_numpy(diameter(noise.dimension) / radius).to(images.device)
     return Certificate(
@@ -237,6 +251,7 @@ def _estimated(
     budget: Budget,
     streams: Streams,
     selected: Tensor,
+    limit: Floats,
 ) -> tuple[Integers, Integers]:
     """Samples of the selected class and samples in all, (B,) each; see `Budget.looks`.
 
@@ -252,7 +267,8 @@ def _estimated(
         ).gather(1, selected[active][:, None])
         count[active] += counts[:, 0].cpu().numpy()
         n[active] = size
-        active = [active[k] for k in np.flatnonzero(budget.goes_on(count[active], size))]
+        worth = budget.goes_on(count[active], size, limit[active])
+        active = [active[k] for k in np.flatnonzero(worth)]
         if not active:
             break
     return count, n

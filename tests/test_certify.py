@@ -195,8 +195,35 @@ def test_an_image_stops_where_more_samples_would_not_help():
 def test_a_class_that_is_surely_not_the_most_frequent_is_given_up():
     n = 100
     counts = np.array([20, 50, 60, 90])
-    assert LOOKS.goes_on(counts, n).tolist() == [False, True, True, True]
-    assert not LOOKS.goes_on(np.array([50, 6400]), 6400).any()
+    free = np.full(4, np.inf)
+    assert LOOKS.goes_on(counts, n, free).tolist() == [False, True, True, True]
+    assert not LOOKS.goes_on(np.array([50, 6400]), 6400, free[:2]).any()
+    held = np.array([0.1, 0.1, 0.1, 0.1])  # 90 of 100 are for more than that
+    assert LOOKS.goes_on(counts, n, held).tolist() == [False, True, True, False]
+
+
+def test_a_region_ends_at_its_limit():
+    distances, limits = [0.0, 0.5, 1.0, 2.0], np.array([0.2, 0.2, 5.0, np.inf])
+    points = torch.tensor(distances).view(-1, 1, 1, 1) / 2
+    noise = IsotropicNoise.constant(0.5, points)
+    model, streams = Linear(torch.ones(1)), Streams.of(0, range(4))
+    free = certify(model, points, noise, Budget(n=2000), streams)
+    held = certify(model, points, noise, Budget(n=2000), streams, limit=limits)
+    assert free.radius[0] == 0 and free.radius[1] > 0.2
+    assert held.radius.tolist() == [0, 0.2, *free.radius[2:]]
+    assert (held.proxy_radius <= held.radius * 0.5).all() and held.log_volume[1] < 0
+    for name in ("prediction", "count", "n", "p_lower"):
+        assert getattr(held, name).tolist() == getattr(free, name).tolist()
+    certain = certify(model, points, noise, LOOKS, streams, limit=limits).n
+    assert certain[1] == LOOKS.sizes[0]  # more samples would add nothing
+
+
+@pytest.mark.parametrize("limit", [[1.0, 1.0, 0.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], [1.0]])
+def test_a_limit_is_one_positive_number_per_image(limit):
+    images = IMAGES[:3]
+    noise = IsotropicNoise.constant(0.5, images)
+    with pytest.raises(ValueError, match="limit must be 3 positive numbers, one per image, got"):
+        certify(MODEL, images, noise, Budget(n=100), STREAMS[:3], limit=np.array(limit))
 
 
 def test_bounds_are_those_of_the_count_and_the_samples_that_were_drawn():

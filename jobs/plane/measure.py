@@ -105,7 +105,9 @@ def regions(problem: Problem, options: Options, angle: float, streams: Streams) 
         fit = method.fit(turned.network, turned.test, context)
         if isinstance(fit.noise, IsotropicNoise):
             context = replace(context, sigma_star=fit.noise)
-        sampled = certify(turned.network, turned.test, fit.noise, options.budget, streams)
+        sampled = certify(
+            turned.network, turned.test, fit.noise, options.budget, streams, limit=fit.limit
+        )
         answer = int(sampled.prediction[0])
         decision = decided(turned.prediction if answer == ABSTAIN else answer)
         found.append(_region(turned, decision, method.name, angle, fit, sampled))

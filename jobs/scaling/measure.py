@@ -129,7 +129,9 @@ class Bench:
         axes, noise = self._phase("axes", lambda: _with_axes(fit.noise))
         samples = (self.trial.n + budget.n0) / (budget.n + budget.n0)
         sampling, certificate = self._phase(
-            "sample", lambda: certify(model, images, noise, budget, context.streams), samples
+            "sample",
+            lambda: certify(model, images, noise, budget, context.streams, limit=fit.limit),
+            samples,
         )
         looking, _ = self._phase(
             "look", lambda: self.worker._others_inside(images, noise, certificate)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
 from rddrs_dist.classifier.memory import Entry, Memory
 from rddrs_dist.classifier.room import made_room
-from rddrs_dist.methods import DDRS, Context, Method
+from rddrs_dist.methods import DDRS, Context, Fit, Method
 from rddrs_dist.noise import Noise
 from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Streams
@@ -134,12 +134,14 @@ class SmoothedClassifier:
 
     def _answer(self, image: Tensor, query: int) -> Prediction:
         """Certifies an image that no region has."""
-        noise, context = self._fit(image, query)
-        certificate = certify(self.model, image, noise, self.budget, context.streams)
+        fit, context = self._fit(image, query)
+        certificate = certify(
+            self.model, image, fit.noise, self.budget, context.streams, limit=fit.limit
+        )
         label, radius = int(certificate.prediction[0]), float(certificate.radius[0])
         entry = None
         if label != ABSTAIN:
-            centre, own = image.detach().cpu().clone(), _on_cpu(noise)
+            centre, own = image.detach().cpu().clone(), _on_cpu(fit.noise)
             entry = made_room(Entry.of(centre, label, radius, own, query), self.memory)
         if entry is None:
             return Prediction(label, CERTIFICATE, query, None, 0.0, certificate)
@@ -147,13 +149,13 @@ class SmoothedClassifier:
         number = len(self.memory) - 1
         return Prediction(label, CERTIFICATE, query, number, entry.certain, certificate)
 
-    def _fit(self, image: Tensor, query: int) -> tuple[Noise, Context]:
-        """The noise of an image, and the context with its streams."""
+    def _fit(self, image: Tensor, query: int) -> tuple[Fit, Context]:
+        """The fit of an image, and the context with its streams."""
         context = self._context(query)
         if self.method.from_sigma_star:
             first = self.start.fit(self.model, image, context)
             context = replace(context, sigma_star=first.noise)
-        return self.method.fit(self.model, image, context).noise, context
+        return self.method.fit(self.model, image, context), context
 
     def save(self, folder: str | Path) -> None:
         """Writes the classifier without its network, whole or not at all.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,7 +117,7 @@ class _Ascent(NamedTuple):
         """What a caller may know of it."""
         status = [_STATUSES[code] for code in self.status.tolist()]
         taken, objective = self.taken.cpu().numpy(), self.objective.cpu().numpy()
-        return Fit(noise(self.state), status, taken, objective)
+        return Fit(noise(self.state), status, taken, objective, np.full(len(status), np.inf))
 
 
 def trailing(values: Tensor, other: Tensor) -> Tensor:

@@ -86,12 +86,15 @@ class Fit:
         status: B of them, how each image's fit ended.
         steps: (B,) int64, steps taken; of the candidate that was chosen where there are several.
         objective: (B,) float64, the method's own objective at the last step; NaN if it has none.
+        limit: (B,) float64, the largest radius that a region of this noise is to have, however
+            large a one the network supports; inf where there is none.
     """
 
     noise: Noise
     status: Sequence[Status]
     steps: NDArray[np.int64]
     objective: NDArray[np.float64] = field(repr=False)
+    limit: NDArray[np.float64] = field(repr=False)
 
 
 class Method(ABC):
@@ -143,6 +146,7 @@ def concatenate(fits: Sequence[Fit]) -> Fit:
         [status for fit in fits for status in fit.status],
         np.concatenate([fit.steps for fit in fits]),
         np.concatenate([fit.objective for fit in fits]),
+        np.concatenate([fit.limit for fit in fits]),
     )
 
 
@@ -180,4 +184,4 @@ def _score(
 
 def _row(fit: Fit, row: slice) -> Fit:
     """The fit of a part of the images."""
-    return Fit(fit.noise[row], fit.status[row], fit.steps[row], fit.objective[row])
+    return Fit(fit.noise[row], fit.status[row], fit.steps[row], fit.objective[row], fit.limit[row])

@@ -169,7 +169,7 @@ class RDDRSTR(Method):
             model, images, fit.noise.scale, classes, context,
             radius=self.radius / _INSIDE, guard=self.guard, n=self.compare_samples,
         )  # fmt: skip
-        return Fit(sized, fit.status, fit.steps, fit.objective)
+        return Fit(sized.noise, fit.status, fit.steps, fit.objective, sized.limit)
 
     def _start(
         self, model: nn.Module, images: Tensor, context: Context

@@ -27,4 +27,5 @@ class RS(Method):
         noise = IsotropicNoise.constant(context.sigma, images)
         count = len(images)
         steps, objective = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
-        return Fit(noise, [Status.CLOSED_FORM] * count, steps, objective)
+        limit = np.full(count, np.inf)
+        return Fit(noise, [Status.CLOSED_FORM] * count, steps, objective, limit)

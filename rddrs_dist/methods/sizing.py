@@ -1,6 +1,8 @@
 """The size of a fitted region: inside the pixel domain, clear of other labels, as large as it can.
 
-A region is {x + S u : |u| < r}; its radius r is known for certain only after certification.
+A region is {x + S u : |u| < r}. What it must not leave and what it must not reach give a limit for
+its radius; the size is chosen so that certification will surely reach it, and the certified radius
+is cut there. How S and r share a size is nothing to the region: it is that of k S and r / k.
 """
 
 from collections.abc import Sequence
@@ -21,20 +23,38 @@ from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
-Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
 
 # Multiples of the cut scale at which a share of the comparison samples looks at its radius, and
 # multiples of the likely best among which all of them choose.
-COARSE = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-FINE = (0.85, 0.94, 0.97, 1.0, 1.03, 1.06, 1.15)
+COARSE = (0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 8.0, 16.0, 32.0)
+FINE = (0.85, 1.0, 1.1, 1.25)
 SHARE = 4
 # Between the former the radius is interpolated in so many steps.
-_STEPS = 128
+_STEPS = 256
+# Beyond so many times the fitted region no training images are looked for, and no region goes.
+_FURTHEST = 10.0
 # No radius above this is certified with fewer than 200,000 samples at alpha = 0.001.
 _LARGEST_RADIUS = 4.0
 _ALPHA = 0.001
 # Cutting axes raises the radius a little.
 _SLACK = 1.02
+# Scales are rounded to single precision, which moves distances in units of narrow axes by less.
+_ROUNDING = 1e-4
+# Proxy radii that are no further apart are the same.
+_SAME = 1e-6
+
+
+class Sized(NamedTuple):
+    """Noises of B images and how far their regions may reach.
+
+    Attributes:
+        noise: k S, lower triangular.
+        limit: (B,), the largest radius at which a region keeps to the domain and to its guard.
+    """
+
+    noise: FullNoise
+    limit: Floats
 
 
 def sized_region(
@@ -47,7 +67,7 @@ def sized_region(
     radius: float,
     guard: float,
     n: int,
-) -> FullNoise:
+) -> Sized:
     """A fitted scale with its axes cut at the domain, clear of other labels, of the best size.
 
     Args:
@@ -56,14 +76,14 @@ def sized_region(
         scale: S as fitted, (B, d, d).
         classes: (B,), the class that each region is for.
         context: sigma, streams and reference; the comparison stage is drawn from.
-        radius: Smallest radius at which semi-axes stay within the diameter of [0, 1]^d; more where
-            the noise has more.
+        radius: Radius at which semi-axes are cut at the diameter of [0, 1]^d; more where the noise
+            has more, since the smaller the cap, the rounder the region.
         guard: Training images with another label are kept out of the region times this.
         n: Comparison samples per image and size of the last choice.
     """
     fitted, few = FullNoise(scale, tuple(images.shape[1:])), first_look(n)
     counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
-    expected = np.maximum(radius, _SLACK * _radii(counts, classes, few)[1])
+    expected = np.maximum(radius, _SLACK * _radius_above(counts, classes, few))
     scale, limits = bounded(scale, images, classes, context.reference, expected, guard)
     return best_multiple(model, images, scale, limits, classes, context, n)
 
@@ -78,9 +98,9 @@ def bounded(
     images: Tensor,
     classes: Tensor,
     reference: Reference | None,
-    radius: NDArray[np.float64],
+    radius: Floats,
     guard: float,
-) -> tuple[Tensor, NDArray[np.float64]]:
+) -> tuple[Tensor, Floats]:
     """Cuts the axes at the domain and keeps training images out of the guarded region.
 
     Args:
@@ -88,7 +108,7 @@ def bounded(
         images: (B, *event).
         classes: (B,), the class that each region is for.
         reference: Training images; None where there are none.
-        radius: (B,), at which semi-axes stay within the diameter of [0, 1]^d.
+        radius: (B,), at which semi-axes are cut at the diameter of [0, 1]^d.
         guard: Images with another label are kept out of the region times this.
 
     Returns:
@@ -102,14 +122,13 @@ def bounded(
     if reference is None:
         return kept.to(scale.dtype), limits
     for row, label in enumerate(classes.tolist()):
-        widest = max(radius[row], min(limits[row], _LARGEST_RADIUS))
-        whitening = cut.whitening[row]
-        near, distances = reference.near(images[row], label, whitening, guard * widest)
+        reach, whitening = min(limits[row], _FURTHEST * radius[row]), cut.whitening[row]
+        near, distances = reference.near(images[row], label, whitening, guard * reach)
         # A training image equal to the test image can be kept out by nothing.
         near = near[distances > 0]
         whitened = near @ whitening @ cut.turn[row].mT  # (k, d)
         kept[row], whitened = keep_out(kept[row], whitened, guard * radius[row])
-        limits[row] = min([limits[row], *(whitened.norm(dim=1) / guard).tolist()])
+        limits[row] = min([reach, *(whitened.norm(dim=1) / guard).tolist()])
     return kept.to(scale.dtype), limits
 
 
@@ -117,15 +136,17 @@ def best_multiple(
     model: nn.Module,
     images: Tensor,
     scale: Tensor,
-    limits: NDArray[np.float64],
+    limits: Floats,
     classes: Tensor,
     context: Context,
     n: int,
-) -> FullNoise:
-    """The multiple of a scale that supports the largest proxy radius within its limits.
+) -> Sized:
+    """The multiple k of a scale that supports the largest proxy radius within its limit.
 
-    It is sought in two looks: at multiples far apart, and at those around the likely best. The
-    noise of RS, sigma I, is there for images that nothing else holds.
+    It is sought in two looks: at multiples far apart, and at those around the likely best. Noise
+    that is wide everywhere has nearly the same radius at any multiple, so that from some k on the
+    limit is reached; of these, which have the same region, the smallest is taken, whose smoothed
+    network sees most. The noise of RS, sigma I, is there for images that nothing else holds.
 
     Args:
         model: Maps (N, *event) to logits (N, K).
@@ -144,20 +165,21 @@ def best_multiple(
     counts = class_counts(model, images, start, n, streams, stage, 1)
     choice = _Choice(
         (context.sigma * eye(noise.dimension, scale)).expand_as(scale),
-        _radii(counts, classes, n)[0] * context.sigma,
+        np.full(len(images), np.inf),
+        _radius_below(counts, classes, n) * context.sigma,
     )
     counts = class_counts_of_multiples(model, images, noise, COARSE, few, streams, stage)
-    bounds = [_radii(found, classes, few) for found in counts]
-    choice = choice.against(lower, COARSE, bounds, limits)
+    coarse = [_radius_below(found, classes, few) for found in counts]
     likely = likely_multiple(
-        [_radii(SHARE * found, classes, SHARE * few) for found in counts], limits
+        [_radius_below(SHARE * found, classes, SHARE * few) for found in counts], limits
     )
     factors = trailing(torch.from_numpy(likely).to(scale), scale)
     noise = FullNoise(factors * scale, noise.event_shape)
     counts = class_counts_of_multiples(model, images, noise, FINE, n, streams, stage, 1)
-    bounds = [_radii(found, classes, n) for found in counts]
-    choice = choice.against(factors * lower, FINE, bounds, limits / likely)
-    return FullNoise(choice.scale, noise.event_shape)
+    fine = [_radius_below(found, classes, n) for found in counts]
+    choice = choice.against(factors * lower, FINE, fine, limits / likely)
+    choice = choice.against(lower, COARSE, coarse, limits)
+    return Sized(FullNoise(choice.scale, noise.event_shape), choice.limit * (1 - _ROUNDING))
 
 
 class _Choice(NamedTuple):
@@ -165,64 +187,65 @@ class _Choice(NamedTuple):
 
     Attributes:
         scale: (B, d, d), lower triangular.
+        limit: (B,), the largest radius with it.
         score: (B,), lower bounds of their proxy radii.
     """
 
     scale: Tensor
-    score: NDArray[np.float64]
+    limit: Floats
+    score: Floats
 
     def against(
-        self,
-        lower: Tensor,
-        multiples: Sequence[float],
-        bounds: Sequence[Bounds],
-        limits: NDArray[np.float64],
+        self, lower: Tensor, multiples: Sequence[float], radii: Sequence[Floats], limits: Floats
     ) -> Self:
-        """The better of these and of those multiples k of a scale that keep to limits / k.
+        """The better of these and of the multiples k of a scale; the earlier one of equals.
 
         Args:
             lower: (B, d, d), lower triangular.
-            multiples: The k, M of them.
-            bounds: M of lower and upper bounds of the radius, (B,) each.
+            multiples: The k, M of them, ascending.
+            radii: M of lower bounds of the radius, (B,).
             limits: (B,), the largest radius with the scale itself.
         """
-        scale, score = self
+        scale, limit, score = self
         means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
-        for k, (low, high) in zip(multiples, bounds, strict=True):
-            gain = np.where(high <= limits / k, low * k * means, 0.0)
-            better = torch.from_numpy(gain > score).to(lower.device)
-            scale = torch.where(trailing(better, lower), k * lower, scale)
-            score = np.maximum(score, gain)
-        return self._replace(scale=scale, score=score)
+        for k, low in zip(multiples, radii, strict=True):
+            gain = np.minimum(low * k, limits) * means
+            better = gain > score * (1 + _SAME)
+            chosen = trailing(torch.from_numpy(better).to(lower.device), lower)
+            scale = torch.where(chosen, k * lower, scale)
+            limit = np.where(better, limits / k, limit)
+            score = np.where(better, gain, score)
+        return self._replace(scale=scale, limit=limit, score=score)
 
 
-def likely_multiple(bounds: Sequence[Bounds], limits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The multiple that is best if the bounds at COARSE multiples are interpolated, (B,).
-
-    Noise that is wide everywhere has nearly the same radius at any multiple, so that the best one
-    just keeps to the limit.
+def likely_multiple(radii: Sequence[Floats], limits: Floats) -> Floats:
+    """The multiple that is best if radii at COARSE multiples are interpolated, (B,).
 
     Args:
-        bounds: Of the radius, for each of COARSE; (B,) each.
-        limits: As above.
+        radii: Lower bounds of the radius, for each of COARSE; (B,) each.
+        limits: (B,), over k the largest radius at a multiple of k.
     """
     places = np.log(COARSE)
     fine = np.linspace(places[0], places[-1], _STEPS)
     multiples = np.exp(fine)
-    likely = np.full(len(limits), COARSE[0])
-    for row, limit in enumerate(limits):
-        low, high = (
-            np.interp(fine, places, [bound[side][row] for bound in bounds]) for side in (0, 1)
-        )
-        gain = np.where(high * multiples <= limit, low * multiples, 0.0)
-        if gain.max() > 0:
-            likely[row] = multiples[gain.argmax()]
-    return likely
+    gains = [
+        np.minimum(np.interp(fine, places, own) * multiples, limit)
+        for own, limit in zip(np.stack(radii, 1), limits, strict=True)
+    ]
+    return multiples[np.stack(gains).argmax(1)]
 
 
-def _radii(counts: Tensor, classes: Tensor, n: int) -> Bounds:
-    """Lower and upper bound of the radius that class counts (B, K) out of n support, (B,)."""
-    count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
-    low = normal_quantile_lower(clopper_pearson_lower(count, n, _ALPHA))
-    high = normal_quantile_lower(1 - clopper_pearson_lower(n - count, n, _ALPHA))
-    return low, np.minimum(high, _LARGEST_RADIUS)
+def _radius_below(counts: Tensor, classes: Tensor, n: int) -> Floats:
+    """Lower bound of the radius that class counts (B, K) out of n support, (B,)."""
+    return normal_quantile_lower(clopper_pearson_lower(_of_class(counts, classes), n, _ALPHA))
+
+
+def _radius_above(counts: Tensor, classes: Tensor, n: int) -> Floats:
+    """Upper bound of it, (B,)."""
+    others = clopper_pearson_lower(n - _of_class(counts, classes), n, _ALPHA)
+    return np.minimum(normal_quantile_lower(1 - others), _LARGEST_RADIUS)
+
+
+def _of_class(counts: Tensor, classes: Tensor) -> NDArray[np.int64]:
+    """Counts of one class each, (B,)."""
+    return counts.gather(1, classes[:, None])[:, 0].cpu().numpy()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
@@ -28,6 +28,7 @@ _COLUMNS = (
     ("alpha", pa.float64()),
     ("p_lower", pa.float64()),
     ("radius", pa.float64()),
+    ("radius_limit", pa.float64()),
     ("l2_radius", pa.float64()),
     ("proxy_radius", pa.float64()),
     ("capped_proxy_radius", pa.float64()),
@@ -53,10 +54,11 @@ ADDED = {
     2: frozenset({"capped_proxy_radius", "axes_beyond_domain", "others_inside"}),
     3: frozenset({"error"}),
     4: frozenset({"scale_sha256"}),
+    5: frozenset({"radius_limit"}),
 }
 # Where nothing could be computed for an image there is an error and no scale_sha256; others_inside
 # is null where the data set has no training images, contains_ddrs_ball where ddrs was not
-# certified.
+# certified, radius_limit where a region may have any radius.
 NULLABLE = frozenset({"contains_ddrs_ball"}).union(*ADDED.values())
 NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
 SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])

@@ -161,6 +161,7 @@ class Worker:
                     context.streams,
                     self.task.levels,
                     self.task.precision,
+                    fit.limit,
                 )
             if method.name == DDRS.name:
                 ball = certificate.l2_radius
@@ -253,6 +254,7 @@ class Worker:
                 "n0": certificate.budget.n0,
                 "alpha": certificate.budget.alpha,
                 **{name: float(values[i]) for name, values in columns.items()},
+                "radius_limit": float(fit.limit[i]) if fit.limit[i] < np.inf else None,
                 "axes_beyond_domain": int(certificate.axes_beyond_domain[i]),
                 "others_inside": None if inside is None else inside[i],
                 "contains_ddrs_ball": None
@@ -296,6 +298,7 @@ def given_up(task: Task, shard: Shard, error: str) -> Done:
             "alpha": task.budget.alpha,
             **dict.fromkeys(zeros, 0.0),
             "log_volume": float("-inf"),
+            "radius_limit": None,
             "axes_beyond_domain": 0,
             "others_inside": 0,
             "contains_ddrs_ball": None,

@@ -33,7 +33,7 @@ _AT_MOST = {"radius": 40.0, "min_axis": 1e60, "mean_axis": 1e60, "max_axis": 1e6
 def judge_values(row: Row) -> Iterator[Fault]:
     """Numbers are finite and in their ranges, words are known."""
     for name in columns.FINITE:
-        if not math.isfinite(row[name]):
+        if row[name] is not None and not math.isfinite(row[name]):
             yield wrong(f"a finite {name}", row[name])
     for name in _NOT_NEGATIVE:
         if row[name] < 0:
@@ -76,10 +76,16 @@ def _bound_faults(row: Row, level: Fraction) -> Iterator[Fault]:
 
 
 def judge_radius(row: Row) -> Iterator[Fault]:
-    """Phi(radius) <= p_lower, and no radius where p_lower is at most one half."""
-    radius, p = row["radius"], row["p_lower"]
+    """Phi(radius) <= p_lower, no radius where that is at most one half, none above its limit."""
+    radius, p, limit = row["radius"], row["p_lower"], row["radius_limit"]
+    if limit is not None and not limit > 0:
+        yield wrong("a radius_limit above 0, or null", repr(limit))
+    if limit is not None and radius > limit:
+        yield wrong(f"radius of at most radius_limit, {limit!r}", repr(radius))
     if radius > 0 and normal_cdf(radius) > Decimal(p):
         yield wrong(f"radius of at most Phi^-1({p!r})", repr(radius))
+    elif radius == limit:
+        return
     # Near one half the producer's margin is absolute.
     elif p > 0.5 + ROUNDING and normal_cdf(radius * (1 + LOOSE) + ROUNDING) <= Decimal(p):
         yield odd(f"radius Phi^-1({p!r})", repr(radius))

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-VERSION = "4"
+VERSION = "5"
 PREFIX = "rddrs_dist."
 IMPORTED = "imported"  # in the metadata of a log of another project
 
@@ -34,6 +34,7 @@ _REQUIRED = {
     "shard": "int64",
 }
 _NULLABLE = {
+    "radius_limit": "double",
     "capped_proxy_radius": "double",
     "axes_beyond_domain": "int64",
     "others_inside": "int64",

@@ -25,8 +25,9 @@ def check_config(folder: Folder) -> Outcome:
         faults += [wrong(f"run_id {wanted}, the hash of the configuration", found)] * (
             wanted != found
         )
-    if not folder.faults and (found := folder.recorded.get("schema_version")) != 4:
-        faults.append(wrong(f"schema version {columns.VERSION}", found))
+    version = folder.recorded.get("schema_version")
+    if not folder.faults and version != int(columns.VERSION):
+        faults.append(wrong(f"schema version {columns.VERSION}", version))
     return Outcome("config", "1 file", tuple(located("config", CONFIG, faults)))
 
 

@@ -78,11 +78,12 @@ def with_sizes(rows: Sequence[Row], sound: Mapping[tuple[str, int], Row], looks:
 
 
 def _simultaneous(row: Row, shares: int) -> float:
-    """The proxy radius at a share of alpha; an abstention stays one."""
+    """The proxy radius at a share of alpha; an abstention stays one, a limit one too."""
     if not row["radius"] > 0:
         return 0.0
     p_lower = beta.ppf(row["alpha"] / shares, row["count"], row["n"] - row["count"] + 1)
-    return max(float(norm.ppf(p_lower)), 0.0) * row["mean_axis"]
+    limit = math.inf if row["radius_limit"] is None else row["radius_limit"]
+    return min(max(float(norm.ppf(p_lower)), 0.0), limit) * row["mean_axis"]
 
 
 def check_table(path: Path, rows: Sequence[Row], config: Config) -> Outcome:

@@ -46,7 +46,9 @@ class Wild(Method):
         d = images[0].numel()
         z = context.streams.normal(Stage.FIT, 0, 0, d + 1, images)
         noise = noise_of(self.kind, z, tuple(images.shape[1:]), self.size)
-        return Fit(noise, [Status.CLOSED_FORM], np.ones(1, np.int64), np.zeros(1))
+        return Fit(
+            noise, [Status.CLOSED_FORM], np.ones(1, np.int64), np.zeros(1), np.full(1, np.inf)
+        )
 
 
 class Islands(nn.Module):

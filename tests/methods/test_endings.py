@@ -85,12 +85,14 @@ def test_a_step_that_overflows_ends_with_the_last_finite_scale():
 def test_the_better_candidate_is_kept_for_each_image():
     def fit(sigmas: list[float], steps: int) -> Fit:
         noise = DiagonalNoise(torch.tensor(sigmas).view(2, 1, 1, 1).expand(2, *EVENT), EVENT)
-        return Fit(noise, [Status.MAX_STEPS] * 2, np.full(2, steps), np.zeros(2))
+        return Fit(
+            noise, [Status.MAX_STEPS] * 2, np.full(2, steps), np.zeros(2), np.full(2, 9.0 - steps)
+        )
 
     wide, narrow = fit([50.0, 0.5], 1), fit([0.3, 0.001], 2)
     best = best_of(MODEL, IMAGES, [wide, narrow], CONTEXT, 2000)
     assert best.noise.scale[:, 0, 0, 0].tolist() == pytest.approx([0.3, 0.5])
-    assert best.steps.tolist() == [2, 1]
+    assert best.steps.tolist() == [2, 1] and best.limit.tolist() == [7.0, 8.0]
 
 
 def test_ancer_never_falls_below_sigma_star():

@@ -6,6 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, linalg, nn
 
 from rddrs_dist import Context, IsotropicNoise, Streams
@@ -83,42 +84,76 @@ def without_reference(n: int = 2) -> Context:
     return Context(0.25, Streams.of(0, range(n)), sigma_star=start, reference=None)
 
 
-def radii(slope: float) -> list[sizing.Bounds]:
-    """Bounds a tenth apart of a radius of 1 at a multiple of 1, in proportion to k^slope."""
-    found = np.array(sizing.COARSE) ** slope
-    return [(np.full(1, value), np.full(1, 1.1 * value)) for value in found]
+def radii(slope: float) -> list[NDArray[np.float64]]:
+    """Radii of 1 at a multiple of 1, in proportion to k^slope."""
+    return [np.full(1, value) for value in np.array(sizing.COARSE) ** slope]
 
 
-@pytest.mark.parametrize("factor", [0.1, 0.6, 1.7, 3.2, 9.0])
-def test_the_likely_multiple_just_keeps_to_the_limit(factor):
-    (found,) = sizing.likely_multiple(radii(0), np.full(1, 1.1 * factor))
+@pytest.mark.parametrize("factor", [0.1, 0.6, 1.7, 3.2, 25.0, 90.0])
+def test_the_likely_multiple_is_the_smallest_that_reaches_the_limit(factor):
+    (found,) = sizing.likely_multiple(radii(0), np.full(1, factor))
     assert found == pytest.approx(np.clip(factor, sizing.COARSE[0], sizing.COARSE[-1]), rel=0.03)
 
 
-def test_where_the_radius_falls_fast_the_likely_multiple_is_the_smallest_allowed():
-    """k r(k) falls with k: what is too large at first is not so further out."""
-    (found,) = sizing.likely_multiple(radii(-2), np.full(1, 1.1 / 2))
-    assert found == pytest.approx(2, rel=0.05)
+def test_where_the_radius_falls_fast_the_likely_multiple_is_the_smallest():
+    assert sizing.likely_multiple(radii(-2), np.full(1, 3.0)) == pytest.approx(sizing.COARSE[0])
 
 
-def test_where_the_second_look_allows_nothing_the_first_has_the_word(monkeypatch):
-    model, scale = Homogeneous(), torch.eye(D).expand(2, -1, -1)
-    monkeypatch.setattr(sizing, "FINE", (10.0,))
-    noise = sizing.best_multiple(
-        model, IMAGES, scale, np.full(2, 1.7 * model.radius), torch.zeros(2, dtype=torch.int64),
-        without_reference(), 4000,
-    )  # fmt: skip
-    assert noise.max_axis.tolist() == pytest.approx([1.4, 1.4])
+def test_in_a_valley_the_likely_multiple_is_at_its_higher_side():
+    """k r(k) rises to 1 at 1, falls, and rises again to 1.5 at the end."""
+    heights = np.interp(np.log(sizing.COARSE), np.log([0.5, 1, 4, 32]), [0.5, 1, 0.2, 1.5])
+    found = [np.full(2, height / k) for height, k in zip(heights, sizing.COARSE, strict=True)]
+    likely = sizing.likely_multiple(found, np.array([0.9, 2.0]))
+    assert 0.8 < likely[0] < 1 and likely[1] == pytest.approx(32)
+
+
+def sized(model: nn.Module, limits: float) -> sizing.Sized:
+    """Two images, a scale of I, and class 0."""
+    scale, classes = torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
+    context = without_reference()
+    return sizing.best_multiple(model, IMAGES, scale, np.full(2, limits), classes, context, 4000)
+
+
+def test_where_the_second_look_is_worse_the_first_has_the_word(monkeypatch):
+    monkeypatch.setattr(sizing, "FINE", (0.1,))
+    found = sized(Homogeneous(), 1.2 * Homogeneous.radius)
+    assert found.noise.max_axis.tolist() == pytest.approx([2.0, 2.0])
+    assert found.limit * 2 == pytest.approx(1.2 * Homogeneous.radius, rel=2e-4)
+
+
+@pytest.mark.parametrize("limit", [0.7, 3.0, 20.0])
+def test_the_multiple_is_the_smallest_with_which_the_limit_is_surely_reached(limit):
+    model = Homogeneous()
+    found = sized(model, limit)
+    room = model.radius / found.limit
+    assert ((room > 1) & (room < 1.25)).all()
+    # k S and the limit over k: the region is that of S with its limit, and never more.
+    reach = found.noise.max_axis.numpy() * found.limit
+    assert (reach < limit).all() and reach == pytest.approx(limit, rel=2e-4)
+
+
+def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
+    class Narrow(nn.Module):
+        """Class 0 where all pixels are within one."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.stack([torch.ones(len(images)), images.flatten(1).abs().amax(1)], 1)
+
+    scale, classes = 50 * torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
+    context = without_reference()
+    found = sizing.best_multiple(Narrow(), IMAGES, scale, np.ones(2), classes, context, 4000)
+    assert found.noise.max_axis.tolist() == pytest.approx([0.25, 0.25])
+    assert found.limit.tolist() == [math.inf] * 2
 
 
 @pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
-def test_a_region_nearly_fills_the_domain_whatever_the_size_of_the_fit(size):
+def test_a_region_fills_the_domain_whatever_the_size_of_the_fit(size):
     model = Homogeneous()
     scale = size * torch.eye(D).expand(2, -1, -1)
     classes = torch.zeros(2, dtype=torch.int64)
-    noise = sizing.sized_region(
+    found = sizing.sized_region(
         model, IMAGES, scale, classes, without_reference(), radius=0.5, guard=1.0, n=4000
     )
-    semi_axes = model.radius * noise.max_axis.numpy()
-    largest = min(1.0, 4 * 1.06 * size * model.radius / math.sqrt(D)) * math.sqrt(D)
-    assert (semi_axes <= math.sqrt(D)).all() and (semi_axes > 0.85 * largest).all()
+    assert (found.limit < model.radius).all()
+    semi_axes = found.limit * found.noise.max_axis.numpy()
+    assert (semi_axes <= math.sqrt(D)).all() and semi_axes == pytest.approx(math.sqrt(D), rel=2e-4)

@@ -21,6 +21,7 @@ def row(index: int | np.integer = 0, method: str = "rs", **changes: Any) -> dict
         "alpha": 0.001,
         "p_lower": 0.96,
         "radius": 2.0,
+        "radius_limit": None,
         "l2_radius": 1.0,
         "proxy_radius": 1.0,
         "capped_proxy_radius": 1.0,

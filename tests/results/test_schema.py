@@ -23,6 +23,7 @@ WANTED = [
     "alpha",
     "p_lower",
     "radius",
+    "radius_limit",
     "l2_radius",
     "proxy_radius",
     "capped_proxy_radius",
@@ -48,6 +49,7 @@ WANTED = [
 def test_columns_have_the_promised_names_order_and_nullability():
     assert SCHEMA.names == WANTED
     assert [field.name for field in SCHEMA if field.nullable] == [
+        "radius_limit",
         "capped_proxy_radius",
         "axes_beyond_domain",
         "others_inside",

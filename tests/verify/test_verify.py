@@ -155,6 +155,16 @@ ROWS = {
         change("rs", True, radius=lambda row: np.ceil(row["radius"] * 1000) / 1000),
     ),
     "radius up by 3e-12": ("radius", change("ddrs", True, radius=scaled("radius", 1 + 3e-12))),
+    "radius above its limit": (
+        "radius",
+        change("rddrs_tr", True, radius_limit=scaled("radius", 1 - 1e-15)),
+    ),
+    "limit of zero": ("radius", change("rs", False, radius_limit=0.0)),
+    "infinite limit": ("values", change("rs", True, radius_limit=float("inf"))),
+    "limit that the count does not support": (
+        "radius",
+        change("rddrs_tr", True, radius=scaled("radius", 1.5), radius_limit=scaled("radius", 1.5)),
+    ),
     "l2_radius up": ("sizes", change("ancer", True, l2_radius=scaled("l2_radius", 1 + 1e-15))),
     "proxy_radius up by 1e-9": (
         "sizes",
