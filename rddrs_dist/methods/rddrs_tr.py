@@ -113,7 +113,7 @@ class RDDRSTR(Method):
     steps: int = 40
     patience: int = 5
     start_samples: int = 200
-    compare_samples: int = 4000
+    compare_samples: int = 2000
     guard: float = 1.5
 
     def __post_init__(self) -> None:

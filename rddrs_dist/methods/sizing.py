@@ -34,11 +34,10 @@ SHARE = 4
 _STEPS = 256
 # Beyond so many times the fitted region no training images are looked for, and no region goes.
 _FURTHEST = 10.0
-# No radius above this is certified with fewer than 200,000 samples at alpha = 0.001.
-_LARGEST_RADIUS = 4.0
 _ALPHA = 0.001
-# Cutting axes raises the radius a little.
-_SLACK = 1.02
+# Axes are cut at the domain as if the radius were so many times as large as it is for sure: the
+# region is the rounder and larger, and what that costs of the radius a larger multiple makes up.
+_ROUNDER = 1.55
 # Scales are rounded to single precision, which moves distances in units of narrow axes by less.
 _ROUNDING = 1e-4
 # Proxy radii that are no further apart are the same.
@@ -76,15 +75,14 @@ def sized_region(
         scale: S as fitted, (B, d, d).
         classes: (B,), the class that each region is for.
         context: sigma, streams and reference; the comparison stage is drawn from.
-        radius: Radius at which semi-axes are cut at the diameter of [0, 1]^d; more where the noise
-            has more, since the smaller the cap, the rounder the region.
+        radius: Smallest radius at which semi-axes are cut at the diameter of [0, 1]^d.
         guard: Training images with another label are kept out of the region times this.
         n: Comparison samples per image and size of the last choice.
     """
     fitted, few = FullNoise(scale, tuple(images.shape[1:])), first_look(n)
     counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
-    expected = np.maximum(radius, _SLACK * _radius_above(counts, classes, few))
-    scale, limits = bounded(scale, images, classes, context.reference, expected, guard)
+    supposed = np.maximum(radius, _ROUNDER * _radius_below(counts, classes, few))
+    scale, limits = bounded(scale, images, classes, context.reference, supposed, guard)
     return best_multiple(model, images, scale, limits, classes, context, n)
 
 
@@ -237,15 +235,5 @@ def likely_multiple(radii: Sequence[Floats], limits: Floats) -> Floats:
 
 def _radius_below(counts: Tensor, classes: Tensor, n: int) -> Floats:
     """Lower bound of the radius that class counts (B, K) out of n support, (B,)."""
-    return normal_quantile_lower(clopper_pearson_lower(_of_class(counts, classes), n, _ALPHA))
-
-
-def _radius_above(counts: Tensor, classes: Tensor, n: int) -> Floats:
-    """Upper bound of it, (B,)."""
-    others = clopper_pearson_lower(n - _of_class(counts, classes), n, _ALPHA)
-    return np.minimum(normal_quantile_lower(1 - others), _LARGEST_RADIUS)
-
-
-def _of_class(counts: Tensor, classes: Tensor) -> NDArray[np.int64]:
-    """Counts of one class each, (B,)."""
-    return counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
+    count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
+    return normal_quantile_lower(clopper_pearson_lower(count, n, _ALPHA))

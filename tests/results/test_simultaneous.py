@@ -20,14 +20,23 @@ def test_every_row_has_what_its_count_gives_at_its_share_of_alpha(original):
     for row in found.to_dict("records"):
         level = row["alpha"] / RUN.looks / images
         radius = normal_quantile_lower(clopper_pearson_lower(row["count"], row["n"], level))
-        wanted = float(radius) if row["prediction"] >= 0 else 0.0
+        wanted = np.fmin(radius, row["radius_limit"]) if row["prediction"] >= 0 else 0.0
         assert row["simultaneous_radius"] == pytest.approx(wanted, rel=1e-12, abs=0)
         for size, axis in (("l2", "min_axis"), ("proxy", "mean_axis")):
             exact = row["simultaneous_radius"] * row[axis]
             assert 0 <= exact - row[f"simultaneous_{size}_radius"] <= 1e-12
             assert row[f"simultaneous_{size}_radius"] <= row[f"{size}_radius"]
     certified = found.loc[found["prediction"] >= 0]
-    assert (certified["simultaneous_radius"] < certified["radius"]).all()
+    held = certified["radius"] == certified["radius_limit"]
+    assert (certified["simultaneous_radius"] < certified["radius"])[~held].all()
+
+
+def test_a_limit_stays_one(original):
+    frame = read_many([original.folder])
+    free = simultaneous.add(frame.assign(radius_limit=np.nan))["simultaneous_radius"]
+    assert (free > 0.5).any()
+    held = simultaneous.add(frame.assign(radius_limit=0.5))["simultaneous_radius"]
+    assert held.tolist() == free.clip(upper=0.5).tolist()
 
 
 def test_it_is_drawn_on_request_alone(original, capsys, tmp_path):
