@@ -29,7 +29,10 @@ class Work(NamedTuple):
 
 
 def work(method: Method, steps: int) -> Work:
-    """The work of a fit of so many steps; that of the DDRS start is not in it."""
+    """The work of a fit of so many steps; that of the DDRS start is not in it.
+
+    RDDRS-TR is taken to look for one size of its region; it looks again where that falls short.
+    """
     match method:
         case DDRS():
             candidates = steps // method.candidate_every

@@ -261,9 +261,9 @@ def _estimated(
     active = list(range(len(images)))
     for look, size in enumerate(budget.sizes):
         fresh = size - (budget.sizes[look - 1] if look else 0)
-        own = (noise, streams) if len(active) == len(images) else _some(noise, streams, active)
+        own = noise if len(active) == len(images) else noise[active]
         counts = class_counts(
-            model, images[active], own[0], fresh, own[1], Stage.ESTIMATE, look
+            model, images[active], own, fresh, streams[active], Stage.ESTIMATE, look
         ).gather(1, selected[active][:, None])
         count[active] += counts[:, 0].cpu().numpy()
         n[active] = size
@@ -272,9 +272,3 @@ def _estimated(
         if not active:
             break
     return count, n
-
-
-def _some(noise: Noise, streams: Streams, active: list[int]) -> tuple[Noise, Streams]:
-    """Noise and streams of some of the images."""
-    kept = noise.concatenate([noise[k : k + 1] for k in active])
-    return kept, Streams.of(streams.seed, [streams.indices[k] for k in active])

@@ -53,7 +53,7 @@ class Context:
         if not 0 < self.sigma < float("inf"):
             raise ValueError(f"sigma must be positive and finite, got {self.sigma}")
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice | Sequence[int]) -> Self:
         """The context of a part of the images."""
         start = None if self.sigma_star is None else self.sigma_star[rows]
         return replace(self, streams=self.streams[rows], sigma_star=start)

@@ -169,7 +169,8 @@ class RDDRSTR(Method):
             model, images, fit.noise.scale, classes, context,
             radius=self.radius / _INSIDE, guard=self.guard, n=self.compare_samples,
         )  # fmt: skip
-        return Fit(sized.noise, fit.status, fit.steps, fit.objective, sized.limit)
+        noise = FullNoise(sized.scale, fit.noise.event_shape)
+        return Fit(noise, fit.status, fit.steps, fit.objective, sized.limit)
 
     def _start(
         self, model: nn.Module, images: Tensor, context: Context

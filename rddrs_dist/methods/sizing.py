@@ -6,7 +6,7 @@ is cut there. How S and r share a size is nothing to the region: it is that of k
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 # Multiples of the cut scale at which a share of the comparison samples looks at its radius, and
 # multiples of the likely best among which all of them choose.
@@ -36,7 +37,8 @@ _STEPS = 256
 _FURTHEST = 10.0
 _ALPHA = 0.001
 # Axes are cut at the domain as if the radius were so many times as large as it is for sure: the
-# region is the rounder and larger, and what that costs of the radius a larger multiple makes up.
+# region is the rounder and larger, and what that costs of the radius a larger multiple makes up
+# where the network has nearly the same radius at any.
 _ROUNDER = 1.55
 # Scales are rounded to single precision, which moves distances in units of narrow axes by less.
 _ROUNDING = 1e-4
@@ -44,16 +46,39 @@ _ROUNDING = 1e-4
 _SAME = 1e-6
 
 
-class Sized(NamedTuple):
-    """Noises of B images and how far their regions may reach.
+@dataclass(frozen=True, eq=False)
+class Sized:
+    """Scales of B images, and how far their regions may reach.
 
     Attributes:
-        noise: k S, lower triangular.
+        scale: S, (B, d, d), lower triangular.
         limit: (B,), the largest radius at which a region keeps to the domain and to its guard.
+        radius: (B,), the radius that comparison samples support, the limit at most.
+        proxy: (B,), the proxy radius with it.
     """
 
-    noise: FullNoise
+    scale: Tensor
     limit: Floats
+    radius: Floats
+    proxy: Floats
+
+    @classmethod
+    def of(cls, lower: Tensor, multiple: float, radius: Floats, limits: Floats) -> "Sized":
+        """A multiple of a scale with these limits, and with the radius that it supports."""
+        means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
+        limit = limits / multiple
+        held = np.minimum(radius, limit)
+        return cls(multiple * lower, limit, held, held * multiple * means)
+
+    def improved(self, rows: Rows, other: "Sized") -> "Sized":
+        """With those of another, one for each of some rows, that have a larger proxy radius."""
+        better = np.flatnonzero(other.proxy > self.proxy[rows] * (1 + _SAME))
+        scale = self.scale.clone()
+        scale[torch.from_numpy(rows[better])] = other.scale[torch.from_numpy(better)]
+        limit, radius, proxy = self.limit.copy(), self.radius.copy(), self.proxy.copy()
+        for own, new in ((limit, other.limit), (radius, other.radius), (proxy, other.proxy)):
+            own[rows[better]] = new[better]
+        return Sized(scale, limit, radius, proxy)
 
 
 def sized_region(
@@ -81,9 +106,18 @@ def sized_region(
     """
     fitted, few = FullNoise(scale, tuple(images.shape[1:])), first_look(n)
     counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
-    supposed = np.maximum(radius, _ROUNDER * _radius_below(counts, classes, few))
-    scale, limits = bounded(scale, images, classes, context.reference, supposed, guard)
-    return best_multiple(model, images, scale, limits, classes, context, n)
+    known = _radius_below(counts, classes, few)
+
+    def sized(rows: Rows, supposed: Floats) -> Sized:
+        own, label, part = images[rows], classes[rows], context[rows.tolist()]
+        at = np.maximum(radius, supposed)
+        cut, limits = bounded(scale[rows], own, label, part.reference, at, guard)
+        return best_multiple(model, own, cut, limits, label, part, n)
+
+    found = sized(np.arange(len(images)), _ROUNDER * known)
+    # Where a rounder region is none that the network holds, one that is as round as it surely is.
+    short = np.flatnonzero((found.radius < found.limit) & (_ROUNDER * known > radius))
+    return found.improved(short, sized(short, known[short])) if len(short) else found
 
 
 def first_look(n: int) -> int:
@@ -157,63 +191,28 @@ def best_multiple(
     """
     few, streams, stage = first_look(n), context.streams, Stage.COMPARE
     # Samples come from the scale as it was fitted: they turn with the image, as it does.
-    noise = FullNoise(scale, tuple(images.shape[1:]))
-    lower = noise.lower().scale
+    noise, everyone = FullNoise(scale, tuple(images.shape[1:])), np.arange(len(images))
+    lower, limits = noise.lower().scale, limits * (1 - _ROUNDING)
     start = IsotropicNoise.constant(context.sigma, images)
     counts = class_counts(model, images, start, n, streams, stage, 1)
-    choice = _Choice(
-        (context.sigma * eye(noise.dimension, scale)).expand_as(scale),
-        np.full(len(images), np.inf),
-        _radius_below(counts, classes, n) * context.sigma,
+    one = eye(noise.dimension, scale).expand_as(scale)
+    found = Sized.of(
+        one, context.sigma, _radius_below(counts, classes, n), np.full(len(images), np.inf)
     )
     counts = class_counts_of_multiples(model, images, noise, COARSE, few, streams, stage)
-    coarse = [_radius_below(found, classes, few) for found in counts]
+    coarse = [_radius_below(own, classes, few) for own in counts]
     likely = likely_multiple(
-        [_radius_below(SHARE * found, classes, SHARE * few) for found in counts], limits
+        [_radius_below(SHARE * own, classes, SHARE * few) for own in counts], limits
     )
     factors = trailing(torch.from_numpy(likely).to(scale), scale)
     noise = FullNoise(factors * scale, noise.event_shape)
     counts = class_counts_of_multiples(model, images, noise, FINE, n, streams, stage, 1)
-    fine = [_radius_below(found, classes, n) for found in counts]
-    choice = choice.against(factors * lower, FINE, fine, limits / likely)
-    choice = choice.against(lower, COARSE, coarse, limits)
-    return Sized(FullNoise(choice.scale, noise.event_shape), choice.limit * (1 - _ROUNDING))
-
-
-class _Choice(NamedTuple):
-    """The best scales so far.
-
-    Attributes:
-        scale: (B, d, d), lower triangular.
-        limit: (B,), the largest radius with it.
-        score: (B,), lower bounds of their proxy radii.
-    """
-
-    scale: Tensor
-    limit: Floats
-    score: Floats
-
-    def against(
-        self, lower: Tensor, multiples: Sequence[float], radii: Sequence[Floats], limits: Floats
-    ) -> Self:
-        """The better of these and of the multiples k of a scale; the earlier one of equals.
-
-        Args:
-            lower: (B, d, d), lower triangular.
-            multiples: The k, M of them, ascending.
-            radii: M of lower bounds of the radius, (B,).
-            limits: (B,), the largest radius with the scale itself.
-        """
-        scale, limit, score = self
-        means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
-        for k, low in zip(multiples, radii, strict=True):
-            gain = np.minimum(low * k, limits) * means
-            better = gain > score * (1 + _SAME)
-            chosen = trailing(torch.from_numpy(better).to(lower.device), lower)
-            scale = torch.where(chosen, k * lower, scale)
-            limit = np.where(better, limits / k, limit)
-            score = np.where(better, gain, score)
-        return self._replace(scale=scale, limit=limit, score=score)
+    for k, own in zip(FINE, counts, strict=True):
+        radius = _radius_below(own, classes, n)
+        found = found.improved(everyone, Sized.of(factors * lower, k, radius, limits / likely))
+    for k, radius in zip(COARSE, coarse, strict=True):
+        found = found.improved(everyone, Sized.of(lower, k, radius, limits))
+    return found
 
 
 def likely_multiple(radii: Sequence[Floats], limits: Floats) -> Floats:

@@ -118,9 +118,9 @@ class Noise(ABC):
     def __len__(self) -> int:
         return self.scale.shape[0]
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice | Sequence[int]) -> Self:
         """The noise of a part of the images; of all of them, itself with all it has computed."""
-        if rows.indices(len(self)) == (0, len(self), 1):
+        if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
             return self
         return replace(self, scale=self.scale[rows])
 

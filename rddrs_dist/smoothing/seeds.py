@@ -59,9 +59,10 @@ class Streams:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice | Sequence[int]) -> Self:
         """Streams of a part of the images."""
-        return replace(self, indices=self.indices[rows])
+        own = self.indices[rows] if isinstance(rows, slice) else [self.indices[k] for k in rows]
+        return replace(self, indices=tuple(own))
 
     def normal(self, stage: Stage, step: int, block: int, n: int, images: Tensor) -> Tensor:
         """Standard normal samples, the same for the same key and n.

@@ -36,7 +36,7 @@ OPTIMUM = (math.sqrt(D) ** (D - 1) * DISTANCE) ** (1 / D)
 
 def test_it_climbs_to_the_known_optimum():
     fit = METHOD.fit(MODEL, IMAGES, CONTEXT)
-    found = certify(MODEL, IMAGES, fit.noise, Budget(n=20_000), CONTEXT.streams)
+    found = certify(MODEL, IMAGES, fit.noise, Budget(n=20_000), CONTEXT.streams, limit=fit.limit)
     assert (found.proxy_radius <= OPTIMUM).all()
     # A tenth is kept as a margin, the rest is the confidence bound.
     assert (found.proxy_radius > 0.75 * OPTIMUM).all()
@@ -54,7 +54,7 @@ def test_every_few_steps_are_a_gain():
 
 def test_no_axis_leaves_the_domain():
     fit = METHOD.fit(MODEL, IMAGES, CONTEXT)
-    found = certify(MODEL, IMAGES, fit.noise, Budget(n=200_000), CONTEXT.streams)
+    found = certify(MODEL, IMAGES, fit.noise, Budget(n=200_000), CONTEXT.streams, limit=fit.limit)
     assert found.axes_beyond_domain.tolist() == [0, 0]
     np.testing.assert_array_equal(found.capped_proxy_radius, found.proxy_radius)
 
@@ -72,7 +72,9 @@ def test_other_labels_are_kept_out():
     counts = []
     for context in (CONTEXT, replace(CONTEXT, reference=reference)):
         fit = METHOD.fit(MODEL, IMAGES, context)
-        found = certify(MODEL, IMAGES, fit.noise, Budget(n=20_000), context.streams)
+        found = certify(
+            MODEL, IMAGES, fit.noise, Budget(n=20_000), context.streams, limit=fit.limit
+        )
         counts.append(
             others_inside(
                 fit.noise.covariance()[0], IMAGES[0], reference, 0, float(found.radius[0])
@@ -173,7 +175,7 @@ def test_where_no_class_has_the_majority_the_widest_is_climbed_for():
         ABSTAIN
     ]
     fit = METHOD.fit(model, images, context)
-    found = certify(model, images, fit.noise, Budget(n=20_000), context.streams)
+    found = certify(model, images, fit.noise, Budget(n=20_000), context.streams, limit=fit.limit)
     assert found.prediction == [0]
     assert found.proxy_radius > 1  # the slab lets seven of eight axes grow to the domain
 

@@ -12,7 +12,7 @@ from torch import Tensor, linalg, nn
 from rddrs_dist import Context, IsotropicNoise, Streams
 from rddrs_dist.methods import sizing
 from rddrs_dist.reference import Reference
-from tests.oracles import random_spd
+from tests.oracles import Linear, random_spd
 
 EVENT, D = (1, 2, 3), 6
 IMAGES = torch.zeros(2, *EVENT)
@@ -117,7 +117,7 @@ def sized(model: nn.Module, limits: float) -> sizing.Sized:
 def test_where_the_second_look_is_worse_the_first_has_the_word(monkeypatch):
     monkeypatch.setattr(sizing, "FINE", (0.1,))
     found = sized(Homogeneous(), 1.2 * Homogeneous.radius)
-    assert found.noise.max_axis.tolist() == pytest.approx([2.0, 2.0])
+    assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([2.0, 2.0])
     assert found.limit * 2 == pytest.approx(1.2 * Homogeneous.radius, rel=2e-4)
 
 
@@ -128,7 +128,7 @@ def test_the_multiple_is_the_smallest_with_which_the_limit_is_surely_reached(lim
     room = model.radius / found.limit
     assert ((room > 1) & (room < 1.25)).all()
     # k S and the limit over k: the region is that of S with its limit, and never more.
-    reach = found.noise.max_axis.numpy() * found.limit
+    reach = linalg.matrix_norm(found.scale.double(), 2).numpy() * found.limit
     assert (reach < limit).all() and reach == pytest.approx(limit, rel=2e-4)
 
 
@@ -142,8 +142,22 @@ def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
     scale, classes = 50 * torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
     context = without_reference()
     found = sizing.best_multiple(Narrow(), IMAGES, scale, np.ones(2), classes, context, 4000)
-    assert found.noise.max_axis.tolist() == pytest.approx([0.25, 0.25])
+    assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([0.25, 0.25])
     assert found.limit.tolist() == [math.inf] * 2
+
+
+def test_where_a_rounder_region_does_not_hold_the_sure_one_is_taken():
+    """Before a plane k r(k) is the same at all k: a rounder region only has shorter axes."""
+    model, distance = Linear(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])), 0.5
+    images = IMAGES + torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -distance]).view(EVENT)
+    scale = torch.diag(torch.tensor([5.0] * 5 + [distance / 1.8])).expand(2, -1, -1)
+    classes = torch.zeros(2, dtype=torch.int64)
+    found = sizing.sized_region(
+        model, images, scale, classes, without_reference(), radius=1.0, guard=1.0, n=4000
+    )
+    semi_axes = linalg.svdvals(found.scale.double()).numpy() * found.radius[:, None]
+    assert (semi_axes[:, :5] > 0.85 * math.sqrt(D)).all()
+    assert (semi_axes[:, 5] > 0.85 * distance).all() and (semi_axes[:, 5] < distance).all()
 
 
 @pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
@@ -155,5 +169,5 @@ def test_a_region_fills_the_domain_whatever_the_size_of_the_fit(size):
         model, IMAGES, scale, classes, without_reference(), radius=0.5, guard=1.0, n=4000
     )
     assert (found.limit < model.radius).all()
-    semi_axes = found.limit * found.noise.max_axis.numpy()
+    semi_axes = found.limit * linalg.matrix_norm(found.scale.double(), 2).numpy()
     assert (semi_axes <= math.sqrt(D)).all() and semi_axes == pytest.approx(math.sqrt(D), rel=2e-4)
