@@ -93,8 +93,11 @@ class Streams:
                 ) from error
 
             return normal(_keys(self, images.device), key, shape).to(images.dtype)
-        draws = [_draw((self.seed, index, *key), shape) for index in self.indices]
-        return torch.stack(draws).to(images.dtype)
+        size = math.prod(shape)
+        drawn = torch.empty(len(self), 2, -(-size // 2))
+        for own, index in zip(drawn, self.indices, strict=True):
+            _draw((self.seed, index, *key), own)
+        return drawn.flatten(1)[:, :size].view(len(self), *shape).to(images.dtype)
 
 
 @lru_cache(maxsize=64)
@@ -107,16 +110,17 @@ def _keys(streams: Streams, device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(keys, np.uint64).view(np.int64)).to(device)
 
 
-def _draw(key: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """One image's samples."""
+def _draw(key: tuple[int, ...], into: Tensor) -> None:
+    """Fills (2, m) float32 with one image's samples."""
     sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
-    half = -(-math.prod(shape) // 2)
-    words = torch.from_numpy(np.random.SFC64(sequence).random_raw(half).view(np.int32))
-    drawn = torch.cat(box_muller(words[:half], words[half:]))
-    return drawn[: math.prod(shape)].view(shape)
+    generator = np.random.Generator(np.random.SFC64(sequence))
+    # All of 64 bits: the raw output, which the method of that name takes longer to give.
+    raw = generator.integers(0, 2**64 - 1, into.shape[1], np.uint64, endpoint=True)
+    words = torch.from_numpy(raw.view(np.int32))
+    box_muller(*words.view(2, -1), into)
 
 
-def box_muller(lengths: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+def box_muller(lengths: Tensor, angles: Tensor, into: Tensor) -> Tensor:
     """Pairs of standard normal numbers from pairs of uniform 32-bit integers.
 
     Whole arrays at a time, in less than half the time of numpy's sampler. The length is made in
@@ -126,9 +130,10 @@ def box_muller(lengths: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         lengths: (m,) int32, any.
         angles: (m,) int32, any.
+        into: (2, m) float32.
 
     Returns:
-        Two of (m,) float32, independent.
+        `into`, with two independent rows.
 
     References:
         Box and Muller 1958, A note on the generation of random normal deviates.
@@ -136,4 +141,6 @@ def box_muller(lengths: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
     uniform = lengths.double().add_(2.0**31 + 0.5).mul_(2.0**-32)
     length = uniform.log_().mul_(-2).float().sqrt_()
     angle = angles.float().mul_(math.pi / 2**31)
-    return length * angle.cos(), length * angle.sin()
+    torch.mul(length, angle.cos(), out=into[0])
+    torch.mul(length, angle.sin(), out=into[1])
+    return into
