@@ -116,8 +116,8 @@ def _draw(key: tuple[int, ...], into: Tensor) -> None:
     generator = np.random.Generator(np.random.SFC64(sequence))
     # All of 64 bits: the raw output, which the method of that name takes longer to give.
     raw = generator.integers(0, 2**64 - 1, into.shape[1], np.uint64, endpoint=True)
-    words = torch.from_numpy(raw.view(np.int32))
-    box_muller(*words.view(2, -1), into)
+    words = torch.from_numpy(raw.view(np.int32)).view(2, -1)
+    box_muller(words[0], words[1], into)
 
 
 def box_muller(lengths: Tensor, angles: Tensor, into: Tensor) -> Tensor:

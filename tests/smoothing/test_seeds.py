@@ -55,6 +55,15 @@ def test_box_muller_is_exact_to_the_ends_of_its_integers():
     assert radius.max().item() == pytest.approx(6.763706)
 
 
+def test_samples_are_made_of_the_raw_output_of_sfc64():
+    """Which no version of numpy changes."""
+    sequence = np.random.SeedSequence(7, spawn_key=(5, int(Stage.SELECT), 3, 1))
+    raw = np.random.SFC64(sequence).random_raw(80).view(np.int32)
+    lengths, angles = torch.from_numpy(raw).view(2, 80)
+    wanted = box_muller(lengths, angles, torch.empty(2, 80)).view(1, 10, 1, 4, 4)
+    assert torch.equal(Streams.of(7, [5]).normal(Stage.SELECT, 3, 1, 10, IMAGES[:1]), wanted)
+
+
 def test_both_numbers_of_a_pair_are_independent():
     words = np.random.default_rng(0).integers(-(2**31), 2**31, (2, 100_000), dtype=np.int32)
     first, second = box_muller(*torch.from_numpy(words), torch.empty(2, words.shape[1]))
