@@ -9,7 +9,7 @@ inside, samples and seconds per image.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
@@ -19,8 +19,9 @@ from counts import work
 from mnist import Mnist, Source
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import DDRS, RDDRSTR, Budget, Context, FullNoise, Streams, certify
+from rddrs_dist import DDRS, RDDRSTR, Budget, Context, Fit, FullNoise, Streams, certify
 from rddrs_dist.geometry.symmetric import apply
+from rddrs_dist.methods import sizing
 from rddrs_dist.reference import others_inside
 from rddrs_dist.smoothing import curvature
 from rddrs_dist.smoothing.curvature import Curvature
@@ -94,6 +95,22 @@ class CutAtTheEnd(RDDRSTR):
         return 1e3 * super()._cap(scale)
 
 
+class Rounder(RDDRSTR):
+    """Cuts axes as if the radius were 1.8 times as large as it surely is."""
+
+    factor: ClassVar[float] = 1.8
+
+    def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
+        with mock.patch.object(sizing, "_ROUNDER", self.factor):
+            return super()._fit(model, images, context)
+
+
+class LessRound(Rounder):
+    """Cuts them as if it were the one that is sure."""
+
+    factor = 1.0
+
+
 @dataclass(frozen=True)
 class Variant:
     """One row of the table.
@@ -135,6 +152,8 @@ VARIANTS = [
     _changed("target 0.97", target=0.97),
     _changed("500 comparison samples", compare_samples=500),
     _changed("8,000 comparison samples", compare_samples=8000),
+    _changed("axes cut for 1.8 times the radius", Rounder),
+    _changed("axes cut for the sure radius", LessRound),
     _changed("guard 1", guard=1.0),
     _changed("guard 3", guard=3.0),
     _changed("start at sigma", FromSigma),

@@ -61,11 +61,13 @@ def main(options: Options) -> None:
     for method in in_order(set(frame["method"])):
         rows = frame.loc[frame["method"] == method].iloc[: options.images]
         sizes, drawn = {every: [], early: []}, []
-        for index, label in zip(rows["index"], rows["label"], strict=True):
+        limits = rows["radius_limit"].astype(float).fillna(np.inf)
+        for index, label, limit in zip(rows["index"], rows["label"], limits, strict=True):
             image = torch.from_numpy(images.images[index][None])
             noise = scales.noise(method, [index], images.event_shape)
             for budget in sizes:
-                found = certify(model, image, noise, budget, Streams.of(0, [index]))
+                streams = Streams.of(0, [index])
+                found = certify(model, image, noise, budget, streams, limit=np.array([limit]))
                 right = found.prediction[0] == label
                 sizes[budget].append(found.proxy_radius[0] if right else 0.0)
                 if budget is early:
