@@ -65,7 +65,7 @@ class Sized:
     @classmethod
     def of(cls, lower: Tensor, multiple: float, radius: Floats, limits: Floats) -> "Sized":
         """A multiple of a scale with these limits, and with the radius that it supports."""
-        means = lower.double().diagonal(dim1=1, dim2=2).log().mean(1).exp().cpu().numpy()
+        means = lower.diagonal(dim1=1, dim2=2).double().log().mean(1).exp().cpu().numpy()
         limit = limits / multiple
         held = np.minimum(radius, limit)
         return cls(multiple * lower, limit, held, held * multiple * means)
@@ -73,6 +73,8 @@ class Sized:
     def improved(self, rows: Rows, other: "Sized") -> "Sized":
         """With those of another, one for each of some rows, that have a larger proxy radius."""
         better = np.flatnonzero(other.proxy > self.proxy[rows] * (1 + _SAME))
+        if not len(better):
+            return self
         scale = self.scale.clone()
         scale[torch.from_numpy(rows[better])] = other.scale[torch.from_numpy(better)]
         limit, radius, proxy = self.limit.copy(), self.radius.copy(), self.proxy.copy()
