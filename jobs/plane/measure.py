@@ -49,8 +49,8 @@ class Region:
         p_lower: Lower confidence bound on the probability of the class.
         p_exact: The probability itself, in closed form; of the network's own class where the
             certificate abstains.
-        radius: Phi^-1(p_lower).
-        exact_radius: Phi^-1(p_exact).
+        radius: Phi^-1(p_lower), or the limit of the fit where that is less.
+        exact_radius: The same of p_exact.
         min_axis: Smaller axis of the noise.
         max_axis: Larger axis of the noise.
         orientation: Direction of the larger axis in degrees, in [0, 180); NaN for a circle.
@@ -122,11 +122,12 @@ def _region(
     fit: Fit,
     sampled: Certificate,
 ) -> Region:
-    """A certified region beside the exact one of the same noise."""
+    """A certified region beside the exact one of the same noise and limit."""
     scale = fit.noise.matrix()[0].numpy()
     grid = problem.test[0].double().numpy() + disc(float(sampled.radius[0])) @ scale.T
     share = decision.probability(grid, scale)
-    p, radius = float(share[0]), exact_radius(float(share[0]))  # the centre comes first
+    p = float(share[0])  # the centre comes first
+    radius = min(exact_radius(p), float(fit.limit[0]))
     share = share[: len(share) if sampled.radius[0] > 0 else 0]
     return Region(
         angle=angle,
