@@ -61,7 +61,8 @@ def test_rddrs_does_not_care_about_the_axes_but_ancer_does():
             model = Rotated(MODEL, Q) if turned else MODEL
             images = rotate(IMAGES, Q) if turned else IMAGES
             fit = method.fit(model, images, _context(Streams))
-            certificate = certify(model, images, fit.noise, BUDGET, _context(Streams).streams)
+            streams = _context(Streams).streams
+            certificate = certify(model, images, fit.noise, BUDGET, streams, limit=fit.limit)
             sizes[method.name, turned] = certificate.proxy_radius[0]
     assert sizes["rddrs", True] == pytest.approx(sizes["rddrs", False], rel=0.1)
     assert sizes["rddrs_tr", True] == pytest.approx(sizes["rddrs_tr", False], rel=0.1)

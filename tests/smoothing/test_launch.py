@@ -78,7 +78,9 @@ def test_fits_and_certificates_do_not_depend_on_memory(limited):
     method, found = RDDRSTR(steps=4, samples=40, compare_samples=100, start_samples=40), []
     for memory in (None, Memory(1.0, 1.0)):  # one image at a time
         limited(memory)
-        noise = method.fit(model, images, context).noise
-        found.append((noise.scale, certify(model, images, noise, Budget(n=500), context.streams)))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    assert found[0][1].count.tolist() == found[1][1].count.tolist()
+        fit = method.fit(model, images, context)
+        found.append((fit, certify(model, images, fit.noise, Budget(n=500), context.streams)))
+    (first, one), (second, other) = found
+    torch.testing.assert_close(first.noise.scale, second.noise.scale)
+    assert first.limit == pytest.approx(second.limit)
+    assert one.count.tolist() == other.count.tolist()
