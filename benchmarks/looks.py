@@ -61,7 +61,7 @@ def main(options: Options) -> None:
     for method in in_order(set(frame["method"])):
         rows = frame.loc[frame["method"] == method].iloc[: options.images]
         sizes, drawn = {every: [], early: []}, []
-        limits = rows["radius_limit"].astype(float).fillna(np.inf)
+        limits = rows["radius_limit"].fillna(np.inf)
         for index, label, limit in zip(rows["index"], rows["label"], limits, strict=True):
             image = torch.from_numpy(images.images[index][None])
             noise = scales.noise(method, [index], images.event_shape)

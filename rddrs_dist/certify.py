@@ -261,9 +261,8 @@ def _estimated(
     active = list(range(len(images)))
     for look, size in enumerate(budget.sizes):
         fresh = size - (budget.sizes[look - 1] if look else 0)
-        own = noise if len(active) == len(images) else noise[active]
         counts = class_counts(
-            model, images[active], own, fresh, streams[active], Stage.ESTIMATE, look
+            model, images[active], noise[active], fresh, streams[active], Stage.ESTIMATE, look
         ).gather(1, selected[active][:, None])
         count[active] += counts[:, 0].cpu().numpy()
         n[active] = size

@@ -23,8 +23,8 @@ from rddrs_dist.stats import normal_quantile_lower
 
 # Isotropic scales tried as a start, in units of sigma; the steps of the ascent are numbered on.
 LADDER = tuple(1.5**k for k in range(-4, 9))
-# Axes and guard are held this much inside their limits, since the radius that certification will
-# find is known only to the accuracy of comparison samples.
+# The ascent holds semi-axes to this share of the domain's diameter at the target radius, and the
+# size is sought from there.
 _INSIDE = 0.9
 _TINY = 1e-30
 # Share of the cap below which the cap is not felt: it would take 3 % off the growth of an axis.

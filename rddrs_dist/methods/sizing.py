@@ -63,12 +63,27 @@ class Sized:
     proxy: Floats
 
     @classmethod
-    def of(cls, lower: Tensor, multiple: float, radius: Floats, limits: Floats) -> "Sized":
-        """A multiple of a scale with these limits, and with the radius that it supports."""
+    def best(
+        cls, lower: Tensor, multiples: Sequence[float], radii: Sequence[Floats], limits: Floats
+    ) -> "Sized":
+        """Of multiples of a scale those of the largest proxy radius, the first among equals.
+
+        Args:
+            lower: (B, d, d), lower triangular.
+            multiples: The k, M of them.
+            radii: M of radii that k times the scale supports, (B,).
+            limits: (B,), over k the largest radius at a multiple of k.
+        """
         means = lower.diagonal(dim1=1, dim2=2).double().log().mean(1).exp().cpu().numpy()
-        limit = limits / multiple
-        held = np.minimum(radius, limit)
-        return cls(multiple * lower, limit, held, held * multiple * means)
+        best, radius, proxy = (np.zeros(len(lower)) for _ in range(3))
+        for k, own in zip(multiples, radii, strict=True):
+            held = np.minimum(own, limits / k)
+            better = (held * k * means > proxy * (1 + _SAME)) | (best == 0)
+            best = np.where(better, k, best)
+            radius = np.where(better, held, radius)
+            proxy = np.where(better, held * k * means, proxy)
+        factors = trailing(torch.from_numpy(best).to(lower), lower)
+        return cls(factors * lower, limits / best, radius, proxy)
 
     def improved(self, rows: Rows, other: "Sized") -> "Sized":
         """With those of another, one for each of some rows, that have a larger proxy radius."""
@@ -106,9 +121,19 @@ def sized_region(
         guard: Training images with another label are kept out of the region times this.
         n: Comparison samples per image and size of the last choice.
     """
-    fitted, few = FullNoise(scale, tuple(images.shape[1:])), first_look(n)
-    counts = class_counts(model, images, fitted, few, context.streams, Stage.COMPARE)
+    fitted, few, streams = (
+        FullNoise(scale, tuple(images.shape[1:])),
+        first_look(n),
+        context.streams,
+    )
+    counts = class_counts(model, images, fitted, few, streams, Stage.COMPARE)
     known = _radius_below(counts, classes, few)
+    # The noise of RS, sigma I, is there for images that nothing else holds.
+    start, everyone = IsotropicNoise.constant(context.sigma, images), np.arange(len(images))
+    counts = class_counts(model, images, start, n, streams, Stage.COMPARE, 1)
+    one = eye(fitted.dimension, scale).expand_as(scale)
+    free = np.full(len(images), np.inf)
+    rs = Sized.best(one, (context.sigma,), [_radius_below(counts, classes, n)], free)
 
     def sized(rows: Rows, supposed: Floats) -> Sized:
         own, label, part = images[rows], classes[rows], context[rows.tolist()]
@@ -116,7 +141,7 @@ def sized_region(
         cut, limits = bounded(scale[rows], own, label, part.reference, at, guard)
         return best_multiple(model, own, cut, limits, label, part, n)
 
-    found = sized(np.arange(len(images)), _ROUNDER * known)
+    found = rs.improved(everyone, sized(everyone, _ROUNDER * known))
     # Where a rounder region is none that the network holds, one that is as round as it surely is.
     short = np.flatnonzero((found.radius < found.limit) & (_ROUNDER * known > radius))
     return found.improved(short, sized(short, known[short])) if len(short) else found
@@ -180,7 +205,7 @@ def best_multiple(
     It is sought in two looks: at multiples far apart, and at those around the likely best. Noise
     that is wide everywhere has nearly the same radius at any multiple, so that from some k on the
     limit is reached; of these, which have the same region, the smallest is taken, whose smoothed
-    network sees most. The noise of RS, sigma I, is there for images that nothing else holds.
+    network sees most.
 
     Args:
         model: Maps (N, *event) to logits (N, K).
@@ -188,19 +213,13 @@ def best_multiple(
         scale: S, (B, d, d).
         limits: (B,), the largest radius with S, over k with k S.
         classes: (B,), the class whose probability counts.
-        context: sigma and streams; the comparison stage is drawn from.
+        context: Streams, whose comparison stage is drawn from.
         n: Samples per image and multiple in the second look; SHARE times those of the first.
     """
     few, streams, stage = first_look(n), context.streams, Stage.COMPARE
     # Samples come from the scale as it was fitted: they turn with the image, as it does.
-    noise, everyone = FullNoise(scale, tuple(images.shape[1:])), np.arange(len(images))
+    noise = FullNoise(scale, tuple(images.shape[1:]))
     lower, limits = noise.lower().scale, limits * (1 - _ROUNDING)
-    start = IsotropicNoise.constant(context.sigma, images)
-    counts = class_counts(model, images, start, n, streams, stage, 1)
-    one = eye(noise.dimension, scale).expand_as(scale)
-    found = Sized.of(
-        one, context.sigma, _radius_below(counts, classes, n), np.full(len(images), np.inf)
-    )
     counts = class_counts_of_multiples(model, images, noise, COARSE, few, streams, stage)
     coarse = [_radius_below(own, classes, few) for own in counts]
     likely = likely_multiple(
@@ -209,12 +228,9 @@ def best_multiple(
     factors = trailing(torch.from_numpy(likely).to(scale), scale)
     noise = FullNoise(factors * scale, noise.event_shape)
     counts = class_counts_of_multiples(model, images, noise, FINE, n, streams, stage, 1)
-    for k, own in zip(FINE, counts, strict=True):
-        radius = _radius_below(own, classes, n)
-        found = found.improved(everyone, Sized.of(factors * lower, k, radius, limits / likely))
-    for k, radius in zip(COARSE, coarse, strict=True):
-        found = found.improved(everyone, Sized.of(lower, k, radius, limits))
-    return found
+    fine = [_radius_below(own, classes, n) for own in counts]
+    found = Sized.best(factors * lower, FINE, fine, limits / likely)
+    return found.improved(np.arange(len(images)), Sized.best(lower, COARSE, coarse, limits))
 
 
 def likely_multiple(radii: Sequence[Floats], limits: Floats) -> Floats:

@@ -120,7 +120,8 @@ class Noise(ABC):
 
     def __getitem__(self, rows: slice | Sequence[int]) -> Self:
         """The noise of a part of the images; of all of them, itself with all it has computed."""
-        if isinstance(rows, slice) and rows.indices(len(self)) == (0, len(self), 1):
+        everyone = range(len(self))
+        if list(everyone[rows] if isinstance(rows, slice) else rows) == list(everyone):
             return self
         return replace(self, scale=self.scale[rows])
 

@@ -36,7 +36,7 @@ def _sizes(rows: pd.DataFrame, shares: int) -> np.ndarray:
     count, n = (rows[name].to_numpy(np.int64) for name in ("count", "n"))
     (alpha,) = set(rows["alpha"])
     radius = normal_quantile_lower(clopper_pearson_lower(count, n, alpha / shares))
-    radius = np.fmin(radius, rows["radius_limit"].to_numpy(np.float64, na_value=np.nan))
+    radius = np.fmin(radius, rows["radius_limit"].to_numpy())
     # What was an abstention stays one.
     radius = np.where(rows["radius"].to_numpy() > 0, radius, 0.0)
     products = [radius * rows[axis].to_numpy() for axis in _AXES.values()]

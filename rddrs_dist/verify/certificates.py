@@ -84,11 +84,14 @@ def judge_radius(row: Row) -> Iterator[Fault]:
         yield wrong(f"radius of at most radius_limit, {limit!r}", repr(radius))
     if radius > 0 and normal_cdf(radius) > Decimal(p):
         yield wrong(f"radius of at most Phi^-1({p!r})", repr(radius))
-    elif radius == limit:
-        return
     # Near one half the producer's margin is absolute.
-    elif p > 0.5 + ROUNDING and normal_cdf(radius * (1 + LOOSE) + ROUNDING) <= Decimal(p):
+    elif p > 0.5 + ROUNDING and _is_loose(radius, p) and radius != limit:
         yield odd(f"radius Phi^-1({p!r})", repr(radius))
+
+
+def _is_loose(radius: float, p: float) -> bool:
+    """Whether p allows a radius that is visibly larger."""
+    return normal_cdf(radius * (1 + LOOSE) + ROUNDING) <= Decimal(p)
 
 
 def judge_sizes(row: Row) -> Iterator[Fault]:

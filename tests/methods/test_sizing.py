@@ -141,7 +141,9 @@ def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
 
     scale, classes = 50 * torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
     context = without_reference()
-    found = sizing.best_multiple(Narrow(), IMAGES, scale, np.ones(2), classes, context, 4000)
+    found = sizing.sized_region(
+        Narrow(), IMAGES, scale, classes, context, radius=0.05, guard=1.0, n=4000
+    )
     assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([0.25, 0.25])
     assert found.limit.tolist() == [math.inf] * 2
 
