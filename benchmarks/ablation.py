@@ -22,7 +22,7 @@ from torch import Tensor, linalg, nn
 from rddrs_dist import DDRS, RDDRSTR, Budget, Context, Fit, FullNoise, Streams, certify
 from rddrs_dist.geometry.symmetric import apply
 from rddrs_dist.methods import sizing
-from rddrs_dist.reference import others_inside
+from rddrs_dist.neighbours import others_inside
 from rddrs_dist.smoothing import curvature
 from rddrs_dist.smoothing.curvature import Curvature
 

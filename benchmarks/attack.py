@@ -19,11 +19,11 @@ import torch
 import tyro
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import FullNoise, Noise, Streams, data, models
+from rddrs_dist import FullNoise, Noise, Streams, checkpoints, data
+from rddrs_dist.analysis.curves import in_order
 from rddrs_dist.results import read
-from rddrs_dist.results.curves import in_order
+from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.scales import Scales
-from rddrs_dist.results.schema import ABSTAIN
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, input_gradient
 from rddrs_dist.stats import clopper_pearson_lower
@@ -219,7 +219,7 @@ def main(options: Attack) -> None:
     images, training = (
         data.load(frame.attrs["dataset"], split, options.data_root) for split in ("test", "train")
     )
-    model = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    model = checkpoints.load(options.checkpoint).model.to(memory_format=torch.channels_last)
     print("| method | regions | points | smallest share: axes | neighbours | descent | changes |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for method in options.methods or in_order(set(frame["method"])):

@@ -18,7 +18,7 @@ import tyro
 from faults import FAULTS, Bed, Case
 
 from rddrs_dist.results import read
-from rddrs_dist.results.schema import KEY, TIMINGS
+from rddrs_dist.results.columns import KEY, TIMINGS
 
 
 @dataclass(frozen=True)

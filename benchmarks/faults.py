@@ -20,10 +20,10 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from rddrs_dist import cli
-from rddrs_dist.results import parts
+from rddrs_dist.results import files as parts
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.shards import Shard
 
 # Workers cannot import this module, so what they get from it goes by value.

@@ -32,12 +32,12 @@ from rddrs_dist import (
     Fit,
     IsotropicNoise,
     Method,
-    Reference,
+    Neighbours,
     Streams,
     certify,
 )
 from rddrs_dist.networks import LeNet
-from rddrs_dist.smoothing.launch import Launches, Memory, limit_memory
+from rddrs_dist.smoothing.batching import Batches, Memory, limit_memory
 from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.sample import input_gradient
 
@@ -96,7 +96,7 @@ def matrix_rate(device: torch.device) -> float:
 
 def bare_rates(model: nn.Module, images: Tensor) -> tuple[float, float]:
     """Samples per second of the network alone: forward, and forward with input gradient."""
-    launches = Launches.of(images, 1 << 20)
+    launches = Batches.of(images, 1 << 20)
     rows = launches.blocks[0] * min(launches.images, len(images))
     batch = images[:1] + torch.randn(rows, *images.shape[1:], device=images.device)
     cotangent = torch.eye(10, device=images.device)[0]
@@ -140,13 +140,13 @@ class Bench:
         self.device = torch.device(flags.device)
         self.model = network(flags.checkpoint, self.device)
         images = mnist(flags.data_root, "test")[0][: flags.images].to(self.device)
-        reference = Reference(*(part.to(self.device) for part in mnist(flags.data_root, "train")))
+        reference = Neighbours(*(part.to(self.device) for part in mnist(flags.data_root, "train")))
         self.images, self.budget = images, Budget(n=flags.n)
         self.context = Context(
             SIGMA,
             Streams.of(0, range(len(images))),
             sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
-            reference=reference,
+            neighbours=reference,
         )
         if flags.memory is not None or self.device.type == "cuda":
             free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 import tyro
 
-from rddrs_dist import Budget, Streams, certify, data, models
+from rddrs_dist import Budget, Streams, certify, checkpoints, data
+from rddrs_dist.analysis.curves import in_order
+from rddrs_dist.analysis.tables import floor_to
 from rddrs_dist.results import read
-from rddrs_dist.results.curves import in_order
 from rddrs_dist.results.scales import Scales
-from rddrs_dist.results.tables import floor_to
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     frame, scales = read(options.dir), Scales(options.dir)
     images = data.load(frame.attrs["dataset"], "test", options.data_root)
-    model = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    model = checkpoints.load(options.checkpoint).model.to(memory_format=torch.channels_last)
     if options.looks < 2:
         raise SystemExit(f"--looks must be at least 2, got {options.looks}")
     every = Budget(n=options.n)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist import Context, Reference, Streams, data, models
+from rddrs_dist import Context, Neighbours, Streams, checkpoints, data
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Mnist:
     model: nn.Module = field(repr=False)
     images: Tensor = field(repr=False)
     labels: tuple[int, ...]
-    reference: Reference = field(repr=False)
+    reference: Neighbours = field(repr=False)
 
     @classmethod
     def load(cls, source: Source) -> "Mnist":
         """Reads everything and sets the number of threads."""
         torch.set_num_threads(source.threads)
-        model = models.load(source.checkpoint).model.to(memory_format=torch.channels_last)
+        model = checkpoints.load(source.checkpoint).model.to(memory_format=torch.channels_last)
         test = data.load("mnist", "test", source.data_root)
         train = data.load("mnist", "train", source.data_root)
         chosen = list(source.indices)
-        reference = Reference(torch.from_numpy(train.images), torch.from_numpy(train.labels))
+        reference = Neighbours(torch.from_numpy(train.images), torch.from_numpy(train.labels))
         labels = tuple(test.labels[chosen].tolist())
         return cls(source, model, torch.from_numpy(test.images[chosen]), labels, reference)
 
     def context(self, row: int) -> Context:
         """The context of one image."""
         streams = Streams.of(0, [self.source.indices[row]])
-        return Context(self.source.sigma, streams, reference=self.reference)
+        return Context(self.source.sigma, streams, neighbours=self.neighbours)

@@ -18,9 +18,9 @@ import torch
 import tyro
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import RDDRS, Context, IsotropicNoise, Streams, data, models
+from rddrs_dist import RDDRS, Context, IsotropicNoise, Streams, checkpoints, data
 from rddrs_dist.geometry import metrics
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _differentiated(function: Callable[[Tensor], Tensor], scale: Tensor) -> tupl
 
 def bare(model: nn.Module, image: Tensor, samples: int) -> None:
     """Forward and input gradient of as many samples, in the launches that fits use."""
-    for size in Launches.of(image, samples).blocks:
+    for size in Batches.of(image, samples).blocks:
         batch = image.expand(size, *image.shape[1:]).clone().requires_grad_()
         torch.autograd.grad(model(batch).softmax(-1)[:, 0].sum(), batch)
 
@@ -114,8 +114,8 @@ def seconds(call: Callable[..., object], *arguments: object) -> float:
 def main(options: Options) -> None:
     """Measures all in turn and prints medians and ratios."""
     torch.set_num_threads(options.threads)
-    published = models.load(options.checkpoint).model
-    fast = models.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    published = checkpoints.load(options.checkpoint).model
+    fast = checkpoints.load(options.checkpoint).model.to(memory_format=torch.channels_last)
     images = data.load("mnist", "test", options.data_root).images
     image = torch.from_numpy(images[options.index : options.index + 1])
     start = IsotropicNoise.constant(options.sigma_star, image)

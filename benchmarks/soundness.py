@@ -16,10 +16,7 @@ import tyro
 from torch import linalg
 
 from rddrs_dist import data
-from rddrs_dist.results import read
-from rddrs_dist.results.scales import Scales
-from rddrs_dist.results.schema import ABSTAIN
-from rddrs_dist.soundness import (
+from rddrs_dist.disjoint import (
     Bounds,
     Conflicts,
     Regions,
@@ -28,6 +25,9 @@ from rddrs_dist.soundness import (
     narrowed,
     touch,
 )
+from rddrs_dist.results import read
+from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.results.scales import Scales
 
 _TEST_SET = 10_000
 # Regions that are narrowed to see how long that takes.

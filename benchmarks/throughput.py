@@ -21,7 +21,7 @@ from rddrs_step import seconds
 from torch import Tensor
 
 from rddrs_dist import RDDRS, RDDRSTR, RS, Budget, IsotropicNoise, certify
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.sample import input_gradient
 
 BUDGET = Budget()
@@ -59,7 +59,7 @@ def measure(mnist: Mnist, row: int) -> dict[str, Beside]:
     model, image, context = mnist.model, mnist.images[row : row + 1], mnist.context(row)
     method, found = RDDRSTR(), {}
     fit = method.fit(model, image, context)
-    z = torch.randn(1, Launches.of(image, BUDGET.n).blocks[0], *image.shape[1:])
+    z = torch.randn(1, Batches.of(image, BUDGET.n).blocks[0], *image.shape[1:])
     noisy = (image + fit.noise.colour(z)[0]).contiguous()
     alone = network(mnist, noisy, work(method, int(fit.steps[0])))
     found["fit rddrs_tr"] = beside(lambda: method.fit(model, image, context), alone)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from rddrs_dist import cli, models
+from rddrs_dist import cli
+from rddrs_dist.analysis.curves import lines, select
+from rddrs_dist.analysis.tables import aligned
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
 from rddrs_dist.results import read
-from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.tables import aligned
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 
 FULL_IMAGES, FULL_N = 10_000, 100_000
 _HOURS = ("fit_hours", "certify_hours")
@@ -65,7 +65,7 @@ def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> l
             f"--sigmas must be one number per checkpoint, or none where the files say theirs, got "
             f"{len(sigmas)} for {len(checkpoints)}"
         )
-    own = [*sigmas] or [models.load(path).sigma or 0.0 for path in checkpoints]
+    own = [*sigmas] or [checkpoints.load(path).sigma or 0.0 for path in checkpoints]
     if not all(own) or len(set(own)) < len(own):
         raise ValueError(
             "each checkpoint must have a sigma of its own, got "

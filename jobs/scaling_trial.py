@@ -31,7 +31,7 @@ from scaling.tables import (
 )
 
 from rddrs_dist import cli
-from rddrs_dist.results.parts import replace_json
+from rddrs_dist.results.files import replace_json
 from rddrs_dist.run.costs import TERMS, Rates, seconds
 from rddrs_dist.run.scheduler import NoActorError
 

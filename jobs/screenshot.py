@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from rddrs_dist import cli
-from rddrs_dist.results import parts
+from rddrs_dist.results import files as parts
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SECONDS = 120

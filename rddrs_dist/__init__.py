@@ -5,7 +5,7 @@ image, `certify` proves the region in which the network smoothed with it keeps i
 """
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
-from rddrs_dist.classifier import Prediction, SmoothedClassifier
+from rddrs_dist.disjoint.classifier import Prediction, SmoothedClassifier
 from rddrs_dist.methods import (
     DDRS,
     METHODS,
@@ -18,8 +18,8 @@ from rddrs_dist.methods import (
     Method,
     Status,
 )
+from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
-from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Streams
 from rddrs_dist.version import __version__
 
@@ -41,7 +41,7 @@ __all__ = [
     "Method",
     "Noise",
     "Prediction",
-    "Reference",
+    "Neighbours",
     "SmoothedClassifier",
     "Status",
     "Streams",

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor, nn
 
+from rddrs_dist.neighbours import diameter
 from rddrs_dist.networks import check_logits
 from rddrs_dist.noise import Noise
-from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.quantised import Quantised

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional, subcommand
 
-from rddrs_dist import data, models
-from rddrs_dist.results.logs.exporting import Export
-from rddrs_dist.results.logs.importing import Import
-from rddrs_dist.results.sound import SOUND
-from rddrs_dist.run.config import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
+from rddrs_dist import checkpoints, data
+from rddrs_dist.analysis.logs.exporting import Export
+from rddrs_dist.analysis.logs.importing import Import
+from rddrs_dist.results.disjoint import SOUND
+from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
 from rddrs_dist.train import accuracy, train_new
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def train(training: Training) -> int:
         device=training.device,
         report=lambda line: print(line, flush=True),
     )
-    models.save(
+    checkpoints.save(
         training.out,
         model,
         architecture=architecture,
@@ -181,7 +181,8 @@ def certify(run: Run) -> int:
 
 def _rows(options: Curves | Report) -> "pd.DataFrame":
     """The rows of all folders that are to be shown."""
-    from rddrs_dist.results import read_many, simultaneous
+    from rddrs_dist.analysis import simultaneous
+    from rddrs_dist.results import read_many
 
     frame = read_many(options.dirs, common=options.common)
     return simultaneous.add(frame) if options.simultaneous else frame
@@ -189,8 +190,8 @@ def _rows(options: Curves | Report) -> "pd.DataFrame":
 
 def curves(options: Curves) -> int:
     """Draws the figures, writes the tables and prints them."""
-    from rddrs_dist.results import plots, tables
-    from rddrs_dist.results.logs.marks import marks, sentences
+    from rddrs_dist.analysis import plots, tables
+    from rddrs_dist.analysis.logs.marks import marks, sentences
 
     frame = _rows(options)
     written = plots.write(frame, options.out)
@@ -221,8 +222,8 @@ def report(options: Report) -> int:
 
 def export(options: Export) -> int:
     """Writes the rows of a run as logs."""
+    from rddrs_dist.analysis.logs.exporting import export as write
     from rddrs_dist.results import read
-    from rddrs_dist.results.logs.exporting import export as write
 
     frame = read(options.dir)
     written = write(frame, options.out, kind=options.format, radius=options.radius)
@@ -232,8 +233,8 @@ def export(options: Export) -> int:
 
 def import_log(options: Import) -> int:
     """Makes a folder of results of a log."""
-    from rddrs_dist.results.logs.importing import import_log as read
-    from rddrs_dist.results.logs.marks import sentences
+    from rddrs_dist.analysis.logs.importing import import_log as read
+    from rddrs_dist.analysis.logs.marks import sentences
 
     images, mark = read(options)
     print(f"imported {images:,} images. {sentences([mark])[0]}")
@@ -246,8 +247,8 @@ def import_log(options: Import) -> int:
 
 def soundness(options: Soundness) -> int:
     """Does the soundness pass and prints what it did to each method."""
-    from rddrs_dist.run.sound import as_text
-    from rddrs_dist.run.sound import soundness as shrink
+    from rddrs_dist.run.disjoint import as_text
+    from rddrs_dist.run.disjoint import soundness as shrink
 
     print(as_text(shrink(options)), end="")
     print(f"wrote {options.dir / SOUND}; `rddrs curves {options.dir}` draws sound radii too")
@@ -256,7 +257,7 @@ def soundness(options: Soundness) -> int:
 
 def status(options: Status) -> int:
     """Prints where a run stands."""
-    from rddrs_dist.results.status import status as text
+    from rddrs_dist.analysis.status import status as text
 
     print(text(options.dir, time.time()), end="")
     return COMPLETE

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.data import ImageSet
-from rddrs_dist.models import build
+from rddrs_dist.checkpoints import build
+from rddrs_dist.data.sets import ImageSet
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def train_new(
     """Return a network initialised from the seed and trained by `train`, which see.
 
     Args:
-        architecture: One of `rddrs_dist.models.ARCHITECTURES`.
+        architecture: One of `rddrs_dist.checkpoints.ARCHITECTURES`.
         train_set: Images to train on; they give the event shape and the number of classes.
         sigma: Standard deviation of the noise, in pixels.
         epochs: Passes over the images.

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from rddrs_dist import data, models
+from rddrs_dist import checkpoints, data
+from rddrs_dist.analysis import tables
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
-from rddrs_dist.results import parts, read, tables
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import read
 from rddrs_dist.results.store import Store
 from rddrs_dist.run import cluster
-from rddrs_dist.run.config import Run, Settings, Soundness, run_id
+from rddrs_dist.run.disjoint import soundness
+from rddrs_dist.run.options import Run, Settings, Soundness, run_id
 from rddrs_dist.run.shards import split
-from rddrs_dist.run.sound import soundness
 from rddrs_dist.run.worker import Task, Worker
 from rddrs_dist.train import train_new
 
@@ -79,7 +81,7 @@ def _train(path: Path) -> None:
     shape, classes = images.event_shape, images.classes
     model = train_new("lenet", images, sigma=0.5, epochs=2, seed=0, report=lambda line: None)
     kind = {"architecture": "lenet", "event_shape": shape, "classes": classes, "sigma": 0.5}
-    models.save(path, model, **kind)
+    checkpoints.save(path, model, **kind)
 
 
 def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
@@ -87,7 +89,7 @@ def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
     images, training = data.load("digits", "test"), data.load("digits", "train")
     indices = data.parse_indices(run.indices or "", len(images))
     content = checkpoint.read_bytes()
-    hashes = (images.sha256, training.sha256, models.load(content).sha256)
+    hashes = (images.sha256, training.sha256, checkpoints.load(content).sha256)
     config = run.identity(0.5, len(images), *hashes)
     metadata = {key: config[key] for key in ("code_version", "weights_sha256", "data_sha256")}
     task = Task(

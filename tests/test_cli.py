@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rddrs_dist import cli, data, models
-from rddrs_dist.run.config import PRESETS, Run
+from rddrs_dist import checkpoints, cli, data
+from rddrs_dist.run.options import PRESETS, Run
 
 DIGITS = ["--dataset", "digits", "--indices", "0:2", "--n", "100", "--methods", "rs"]
 
@@ -15,8 +15,8 @@ def _write(path: Path, shape=(1, 8, 8), spoil=None) -> Path:
     """A checkpoint of an untrained LeNet, or a spoilt one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = models.build("lenet", shape, 10)
-    models.save(path, model, architecture="lenet", event_shape=shape, classes=10, sigma=0.25)
+        model = checkpoints.build("lenet", shape, 10)
+    checkpoints.save(path, model, architecture="lenet", event_shape=shape, classes=10, sigma=0.25)
     if spoil is not None:
         path.write_bytes(spoil(path.read_bytes()))
     return path
@@ -151,7 +151,7 @@ def test_training_writes_a_checkpoint_that_certify_takes(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "ETA" in printed
     assert "under noise of 0.5" in printed
-    loaded = models.load(out)
+    loaded = checkpoints.load(out)
     assert (loaded.architecture, loaded.sigma) == ("lenet", 0.5)
     assert loaded.event_shape == data.load("digits").event_shape
 

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from rddrs_dist import DDRS, RDDRS, Ancer, Streams, cli
-from rddrs_dist.run.config import Settings
+from rddrs_dist.run.options import Settings
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
 CENTRE = np.array([0.3, 0.6])

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from rddrs_dist import cli
-from rddrs_dist.results.schema import table
-from rddrs_dist.run.config import RDDRS, Run, Settings
+from rddrs_dist.results.columns import table
+from rddrs_dist.run.options import RDDRS, Run, Settings
 from tests.results.rows import row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from rddrs_dist.results.schema import SCHEMA
-from rddrs_dist.run.config import PRESETS
+from rddrs_dist.results.columns import SCHEMA
+from rddrs_dist.run.options import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rddrs_dist import cli
-from rddrs_dist.results.styles import style
+from rddrs_dist.analysis.styles import style
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from rddrs_dist.results import plots
-from rddrs_dist.results.styles import label, style
+from rddrs_dist.analysis import plots
+from rddrs_dist.analysis.styles import label, style
 
 from .options import METHODS, RIGHT_ANGLE, Options
 from .problem import Problem

@@ -98,7 +98,7 @@ def regions(problem: Problem, options: Options, angle: float, streams: Streams) 
         streams: Samples of the test point.
     """
     turned = problem.turned(angle)
-    context = Context(problem.sigma, streams, reference=turned.reference)
+    context = Context(problem.sigma, streams, neighbours=turned.reference)
     decided = cache(partial(DecisionRegion.of, turned.network))
     found = []
     for method in options.methods:

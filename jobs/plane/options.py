@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from rddrs_dist import Budget
 from rddrs_dist.methods import Method
-from rddrs_dist.run.config import Settings
+from rddrs_dist.run.options import Settings
 
 METHODS = ("ddrs", "ancer", "rddrs", "rddrs_tr")
 RIGHT_ANGLE = 90.0

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rddrs_dist import Reference
+from rddrs_dist import Neighbours
 
 CENTRE = 0.5
 TEST = (0.45, 0.51)
@@ -101,9 +101,9 @@ class Problem:
         return int(self.network(self.test).argmax())
 
     @property
-    def reference(self) -> Reference:
+    def reference(self) -> Neighbours:
         """The labelled points, which RDDRS-TR keeps out of regions of other classes."""
-        return Reference(self.points, self.labels)
+        return Neighbours(self.points, self.labels)
 
     def turned(self, degrees: float) -> Self:
         """Data, network and test point turned together about the centre of the square."""

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rddrs_dist.results.styles import label
-from rddrs_dist.results.tables import aligned, floor_to
+from rddrs_dist.analysis.styles import label
+from rddrs_dist.analysis.tables import aligned, floor_to
 
 AREAS = ("certified_area", "exact_area")
 

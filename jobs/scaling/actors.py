@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import ray
 
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.scaling import Watched, resident, steady_rate
 from rddrs_dist.run.scheduler import Attempt, NoActorError, Scheduler
 from rddrs_dist.run.shards import Limits, Shard

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from rddrs_dist.results import plots
-from rddrs_dist.results.styles import label, style
+from rddrs_dist.analysis import plots
+from rddrs_dist.analysis.styles import label, style
 
 # Terms of the cost model from left to right; what it does not explain comes last.
 _TERMS = {

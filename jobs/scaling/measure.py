@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rddrs_dist import Budget, Context, Streams, certify
-from rddrs_dist.data import ImageSet
+from rddrs_dist.data.sets import ImageSet
 from rddrs_dist.methods import Method
 from rddrs_dist.noise import IsotropicNoise, Noise
 from rddrs_dist.run.costs import Cost, Rates
@@ -114,7 +114,7 @@ class Bench:
             self.trial.sigma,
             Streams.of(0, self.indices),
             sigma_star=IsotropicNoise.constant(2 * self.trial.sigma, self.images),
-            reference=self.worker.reference,
+            neighbours=self.worker.reference,
         )
 
     def found(self, method: Method) -> Found:

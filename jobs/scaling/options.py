@@ -9,8 +9,8 @@ import torch
 from tyro.conf import arg
 
 from rddrs_dist.methods import METHODS
-from rddrs_dist.run.config import Run, Settings
 from rddrs_dist.run.counting import shortened
+from rddrs_dist.run.options import Run, Settings
 
 DATASETS = ("digits", "mnist", "cifar10")
 

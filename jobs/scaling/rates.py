@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rddrs_dist.run.costs import Rates
 from rddrs_dist.run.worker import Worker
 from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import input_gradient
 
@@ -65,7 +65,7 @@ def rates(worker: Worker, images: Tensor, watch: Stopwatch) -> Rates:
         images: (B, *event).
         watch: Measures.
     """
-    d, rows = images[0].numel(), Launches.of(images, 1 << 20).blocks[0]
+    d, rows = images[0].numel(), Batches.of(images, 1 << 20).blocks[0]
     image, streams = images[:1], Streams.of(0, [0])
     noisy = (image + torch.randn(rows, *images.shape[1:], device=images.device)).contiguous()
 

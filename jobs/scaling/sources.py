@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from rddrs_dist import data, models
+from rddrs_dist import checkpoints, data
 from rddrs_dist.run.worker import Training
 from rddrs_dist.train import accuracy, train_new
 
@@ -32,7 +32,7 @@ class Source:
         """Reads a data set and its network, which is trained where there is none."""
         training, test = (_images(trial, name, split) for split in ("train", "test"))
         content = _checkpoint(trial, name, training, test)
-        shape = models.load(content, f"checkpoint for {name}").event_shape
+        shape = checkpoints.load(content, f"checkpoint for {name}").event_shape
         if shape != test.event_shape:
             raise ValueError(
                 f"the checkpoint for {name} takes images of shape {shape}, {name} has "
@@ -54,7 +54,7 @@ def _checkpoint(trial: Trial, name: str, training: data.ImageSet, test: data.Ima
     path = getattr(trial.checkpoints, name) or own
     if not path.exists():
         _train(trial, path, training, test)
-    return models.read(path)
+    return checkpoints.read(path)
 
 
 def _train(trial: Trial, path: object, training: data.ImageSet, test: data.ImageSet) -> None:
@@ -65,7 +65,7 @@ def _train(trial: Trial, path: object, training: data.ImageSet, test: data.Image
     model = train_new(
         architecture, some, sigma=trial.sigma, epochs=trial.epochs, report=lambda line: None
     )
-    models.save(
+    checkpoints.save(
         str(path),
         model,
         architecture=architecture,

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Noise
-from rddrs_dist.reference import Reference
 from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
@@ -47,7 +47,7 @@ class Context:
     streams: Streams
     deadline: float = float("inf")
     sigma_star: IsotropicNoise | None = None
-    reference: Reference | None = None
+    reference: Neighbours | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -131,7 +131,7 @@ class Method(ABC):
         Raises:
             ValueError: If the context lacks what the method starts from.
         """
-        launches = Launches.of(images, self._samples(), self._state(images[0].numel()))
+        launches = Batches.of(images, self._samples(), self._state(images[0].numel()))
         groups = launches.groups(len(images))
         with multiplying("tf32", images.device):  # what fits find is graded by certificates
             fits = [self._fit(model, images[rows], context[rows]) for rows in groups]

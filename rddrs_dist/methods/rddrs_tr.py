@@ -13,8 +13,8 @@ from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, positive
 from rddrs_dist.methods.sizing import sized_region
+from rddrs_dist.neighbours import diameter
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.reference import diameter
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import Curvature, Tempering, curvature, slopes
 from rddrs_dist.smoothing.margin import normal_density

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import trailing
+from rddrs_dist.methods.axis_cap import cut_by_eigenvalues, cut_by_products
 from rddrs_dist.methods.base import Context
-from rddrs_dist.methods.cut import cut_by_eigenvalues, cut_by_products
+from rddrs_dist.neighbours import Neighbours, diameter, keep_out
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.reference import Reference, diameter, keep_out
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
@@ -138,7 +138,7 @@ def sized_region(
     def sized(rows: Rows, supposed: Floats) -> Sized:
         own, label, part = images[rows], classes[rows], context[rows.tolist()]
         at = np.maximum(radius, supposed)
-        cut, limits = bounded(scale[rows], own, label, part.reference, at, guard)
+        cut, limits = bounded(scale[rows], own, label, part.neighbours, at, guard)
         return best_multiple(model, own, cut, limits, label, part, n)
 
     found = rs.improved(everyone, sized(everyone, _ROUNDER * known))
@@ -156,7 +156,7 @@ def bounded(
     scale: Tensor,
     images: Tensor,
     classes: Tensor,
-    reference: Reference | None,
+    reference: Neighbours | None,
     radius: Floats,
     guard: float,
 ) -> tuple[Tensor, Floats]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rddrs_dist.analysis.logs.marks import is_log
+from rddrs_dist.analysis.styles import label
 from rddrs_dist.report.facts import Cell, Table
-from rddrs_dist.results.logs.marks import is_log
-from rddrs_dist.results.styles import label
 from rddrs_dist.run.events import SCHEMA, read_events
 
 _AGAIN = 20  # images that are listed

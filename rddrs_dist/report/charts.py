@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from rddrs_dist.results.curves import Curve, axis_end, curves, in_order, lines, select
-from rddrs_dist.results.logs.marks import printed
-from rddrs_dist.results.metrics import available, certified, silent
-from rddrs_dist.results.styles import Look, looks
-from rddrs_dist.results.tables import floor_to
+from rddrs_dist.analysis.curves import Curve, axis_end, curves, in_order, lines, select
+from rddrs_dist.analysis.logs.marks import printed
+from rddrs_dist.analysis.sizes import available, certified, silent
+from rddrs_dist.analysis.styles import Look, looks
+from rddrs_dist.analysis.tables import floor_to
 
 AXES = {
     "proxy": "proxy radius",

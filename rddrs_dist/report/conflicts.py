@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from rddrs_dist.analysis import tables
+from rddrs_dist.analysis.sizes import METRICS, average_certified_radius
+from rddrs_dist.analysis.styles import label
 from rddrs_dist.report.facts import Cell, Table
-from rddrs_dist.results import sound, tables
-from rddrs_dist.results.metrics import METRICS, average_certified_radius
-from rddrs_dist.results.styles import label
+from rddrs_dist.results import disjoint as sound
 
 _NEAREST = 10  # pairs that are listed
 

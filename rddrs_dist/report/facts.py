@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rddrs_dist.analysis import tables
+from rddrs_dist.analysis.curves import lines, select
+from rddrs_dist.analysis.logs.marks import marks, printed
+from rddrs_dist.analysis.sizes import available
+from rddrs_dist.analysis.status import progress
+from rddrs_dist.analysis.styles import label
 from rddrs_dist.report.charts import is_log_line
-from rddrs_dist.results import tables
-from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.logs.marks import marks, printed
-from rddrs_dist.results.metrics import available
-from rddrs_dist.results.schema import ABSTAIN
-from rddrs_dist.results.status import progress
-from rddrs_dist.results.styles import label
+from rddrs_dist.results.columns import ABSTAIN
 
 _NUMBER = re.compile(r"[-\d.,:e+]+|–|inf|nan")
 _RADII_NOTE = (

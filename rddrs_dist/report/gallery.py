@@ -10,16 +10,16 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist import data, models
+from rddrs_dist import data
+from rddrs_dist.analysis.curves import in_order
+from rddrs_dist.analysis.logs.marks import is_log
+from rddrs_dist.analysis.styles import label
+from rddrs_dist.analysis.tables import floor_to
 from rddrs_dist.noise import Noise
 from rddrs_dist.report import pictures, spectrum
 from rddrs_dist.report.walk import SAMPLES, Axes, axes
-from rddrs_dist.results.curves import in_order
-from rddrs_dist.results.logs.marks import is_log
+from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.scales import Scales
-from rddrs_dist.results.schema import ABSTAIN
-from rddrs_dist.results.styles import label
-from rddrs_dist.results.tables import floor_to
 from rddrs_dist.smoothing import Stage, Streams
 
 
@@ -101,7 +101,7 @@ def gallery(
         ValueError: If images were chosen and cannot be shown, or a checkpoint is unusable.
         FileNotFoundError: If images were chosen and the data are absent, or a checkpoint is.
     """
-    loaded = [models.load(path) for path in checkpoints]
+    loaded = [checkpoints.load(path) for path in checkpoints]
     networks = {one.sha256: one.model.to(memory_format=torch.channels_last) for one in loaded}
     entries: list[Entry] = []
     remarks: list[str] = []

@@ -11,13 +11,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from rddrs_dist.analysis.captions import caption
+from rddrs_dist.analysis.sizes import METRICS, available
+from rddrs_dist.analysis.tables import TITLES
 from rddrs_dist.report import attempts, charts, facts
 from rddrs_dist.report.conflicts import conflicts
 from rddrs_dist.report.gallery import Entry
-from rddrs_dist.results import parts
-from rddrs_dist.results.caption import caption
-from rddrs_dist.results.metrics import METRICS, available
-from rddrs_dist.results.tables import TITLES
+from rddrs_dist.results import files as parts
 
 _FILES = ("page.html", "page.css", "hover.js", "page.js")
 

@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
+from rddrs_dist.analysis.curves import METHOD_ORDER
+from rddrs_dist.analysis.styles import label, looks
+from rddrs_dist.analysis.tables import floor_to
 from rddrs_dist.report.charts import dashes, frame_of
 from rddrs_dist.report.walk import MULTIPLES, Axes, reach
-from rddrs_dist.results.curves import METHOD_ORDER
-from rddrs_dist.results.schema import ABSTAIN
-from rddrs_dist.results.styles import label, looks
-from rddrs_dist.results.tables import floor_to
+from rddrs_dist.results.columns import ABSTAIN
 
 _WALKED = 16  # axes of each region, evenly by the logarithm of their rank
 _APART = 0.02  # decades of rank between the markers of two methods

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from rddrs_dist.results import parts, sound
-from rddrs_dist.results.curves import lines, select
-from rddrs_dist.results.logs.marks import is_log
-from rddrs_dist.results.schema import KEY, LOG_SCHEMA, TIMINGS, read_metadata
+from rddrs_dist.analysis.curves import lines, select
+from rddrs_dist.analysis.logs.marks import is_log
+from rddrs_dist.results import disjoint as sound
+from rddrs_dist.results import files as parts
+from rddrs_dist.results.columns import KEY, LOG_SCHEMA, TIMINGS, read_metadata
 
 
 def read(directory: str | Path, *, sound_columns: bool = True) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from rddrs_dist.noise import Noise
 from rddrs_dist.noise.packed import Packed, unpack
-from rddrs_dist.results import parts
+from rddrs_dist.results import files as parts
 
 # Files of certified scales, and of those that a soundness pass has narrowed.
 CERTIFIED, NARROWED = "_scales", "_sound-scales"

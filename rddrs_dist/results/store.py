@@ -12,9 +12,10 @@ import filelock
 import pyarrow as pa
 
 from rddrs_dist.noise.packed import Packed
-from rddrs_dist.results import parts, scales
-from rddrs_dist.results.claim import claim
-from rddrs_dist.results.schema import SCHEMA_VERSION, canonical_json, read_metadata, table
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import scales
+from rddrs_dist.results.columns import SCHEMA_VERSION, canonical_json, read_metadata, table
+from rddrs_dist.results.lock import claim
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import ray
 from ray import exceptions
 
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.scheduler import Event, NoActorError
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.run.worker import Done, Task, Training, Worker

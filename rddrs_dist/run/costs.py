@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import torch
 
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 
 # Matrices of d x d single-precision numbers that are held beside the scale: 10 were seen at the
 # peak of a fit; a certificate has a float64 copy and that of the decomposition.
@@ -28,8 +28,8 @@ class Cost:
     Attributes:
         forward: Samples that go forward alone through the network.
         both: Samples that go forward and backward.
-        forward_calls: Launches of the former.
-        both_calls: Launches of the latter.
+        forward_calls: Batches of the former.
+        both_calls: Batches of the latter.
         elements: Numbers of all these samples, whose noise is drawn and added.
         products: Operations of float32 matrix products that are not d x d x d.
         products64: The same in float64.
@@ -190,7 +190,7 @@ def memory(
     d = math.prod(shape)
     # Only its sizes are read; anything but a CPU counts as a GPU.
     image = torch.empty(1, *shape, device="cpu" if device == "cpu" else "meta")
-    fit, certificate = Launches.of(image, samples), Launches.of(image, n)
+    fit, certificate = Batches.of(image, samples), Batches.of(image, n)
     together = min(fit.images, images)
     rows = max(together * fit.blocks[0], min(certificate.images, images) * certificate.blocks[0])
     matrix = 4.0 * d * d

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from rddrs_dist import data, models
-from rddrs_dist.results import parts, read
-from rddrs_dist.results.status import SUMMARY, summary
+from rddrs_dist import checkpoints, data
+from rddrs_dist.analysis.status import SUMMARY, summary
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import read
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.cluster import RayExecutor, connected, resources
-from rddrs_dist.run.config import Run, run_id
 from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.heartbeat import Heartbeat
 from rddrs_dist.run.metrics import Metrics
+from rddrs_dist.run.options import Run, run_id
 from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.scheduler import Attempt, NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
@@ -71,9 +72,9 @@ def read_inputs(run: Run) -> Inputs:
         raise ValueError(f"{missing} is required")
     images = data.load(run.dataset, "test", run.data_root, run.download)
     indices = data.parse_indices(run.indices or f"0:{len(images)}", len(images))
-    content = models.read(run.checkpoint)
+    content = checkpoints.read(run.checkpoint)
     # From the bytes that workers will get, so that what is checked and hashed is what is used.
-    checkpoint = models.load(content, f"checkpoint {run.checkpoint}")
+    checkpoint = checkpoints.load(content, f"checkpoint {run.checkpoint}")
     _check_fit(run, images, checkpoint)
     sigma = run.sigma if run.sigma is not None else checkpoint.sigma
     if not sigma:
@@ -100,7 +101,7 @@ def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
     return training
 
 
-def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -> None:
+def _check_fit(run: Run, images: data.ImageSet, checkpoint: checkpoints.Checkpoint) -> None:
     """Refuses a network that was not made for these images."""
     wants = (checkpoint.event_shape, checkpoint.classes)
     if wants != (images.event_shape, images.classes):
@@ -109,7 +110,7 @@ def _check_fit(run: Run, images: data.ImageSet, checkpoint: models.Checkpoint) -
             f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
             "use a network trained on this data set"
         )
-    models.check_logits(checkpoint.model, torch.from_numpy(images.images[:_TRIED_IMAGES]))
+    checkpoints.check_logits(checkpoint.model, torch.from_numpy(images.images[:_TRIED_IMAGES]))
 
 
 def certify(run: Run) -> dict[int, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rddrs_dist.results import parts
+from rddrs_dist.results import files as parts
 from rddrs_dist.run.scheduler import Attempt
 
 PREFIX = "_events-"

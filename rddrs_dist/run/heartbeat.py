@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from rddrs_dist.results.status import write_progress
+from rddrs_dist.analysis.status import write_progress
 from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.scheduler import Scheduler
 

@@ -18,11 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rddrs_dist import data
-from rddrs_dist.noise.packed import Packed
-from rddrs_dist.results import planes, scales
-from rddrs_dist.results.scales import Scales
-from rddrs_dist.run.config import Soundness
-from rddrs_dist.soundness import (
+from rddrs_dist.disjoint import (
     Block,
     Bounds,
     Conflicts,
@@ -33,6 +29,11 @@ from rddrs_dist.soundness import (
     narrow,
     together,
 )
+from rddrs_dist.noise.packed import Packed
+from rddrs_dist.results import hyperplanes as planes
+from rddrs_dist.results import scales
+from rddrs_dist.results.scales import Scales
+from rddrs_dist.run.options import Soundness
 
 # Bytes that a block of pairs may take, for each number of a vector and of a dense scale.
 _BLOCK_BYTES = 1 << 30

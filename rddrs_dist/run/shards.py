@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rddrs_dist.data import ImageSet
+from rddrs_dist.data.sets import ImageSet
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, Floats, certify
+from rddrs_dist.checkpoints import load
 from rddrs_dist.methods import DDRS, RS, Context, Fit, Method, Status
-from rddrs_dist.models import load
+from rddrs_dist.neighbours import Neighbours, others_inside
 from rddrs_dist.noise import FullNoise, Noise
 from rddrs_dist.noise.packed import Packed, pack
-from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
-from rddrs_dist.smoothing.launch import Memory, limit_memory
+from rddrs_dist.smoothing.batching import Memory, limit_memory
 from rddrs_dist.smoothing.precision import Precision, multiplying
 
 Row = dict[str, Any]
@@ -114,7 +114,7 @@ class Worker:
         image = torch.zeros(1, *loaded.event_shape, device=self.device)
         total = self._memory()
         limit_memory(None if total is None else Memory.of(self.model, image, total))
-        self.reference = None if training is None else self._reference(*training)
+        self.neighbours = None if training is None else self._reference(*training)
 
     def _memory(self) -> float | None:
         """Bytes that launches may take; None where they are small anyway."""
@@ -125,13 +125,13 @@ class Worker:
         free, total = torch.cuda.mem_get_info(self.device)
         return 0.8 * min(free, total * min(1.0, self.task.gpus or 1.0))
 
-    def _reference(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Reference:
+    def _reference(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Neighbours:
         """The training set on the device; on a CPU it shares the memory it came in."""
         with warnings.catch_warnings():
             # Ray hands out read-only arrays; nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             tensors = [torch.from_numpy(part).to(self.device) for part in (images, labels)]
-        return Reference(*tensors)
+        return Neighbours(*tensors)
 
     def certify(self, shard: Shard, resort: bool = False) -> Done:
         """Rows and scales of a shard.
@@ -142,7 +142,7 @@ class Worker:
         """
         images = torch.from_numpy(shard.images.copy()).to(self.device)
         streams = Streams.of(self.task.seed, shard.indices)
-        context = Context(self.task.sigma, streams, reference=self.reference)
+        context = Context(self.task.sigma, streams, neighbours=self.neighbours)
         done = Done([], {})
         ball = None
         for method in self.task.methods:
@@ -191,7 +191,7 @@ class Worker:
         self, images: Tensor, noise: Noise, certificate: Certificate
     ) -> list[int] | None:
         """Training images with another label inside each region; None where there are none."""
-        if self.reference is None:
+        if self.neighbours is None:
             return None
         answers = zip(images, certificate.prediction, certificate.radius, strict=True)
         # One dense covariance at a time: those of a whole shard may not fit into memory. Fits and
@@ -201,7 +201,7 @@ class Worker:
                 others_inside(
                     _covariance(noise[row : row + 1]),
                     image,
-                    self.reference,
+                    self.neighbours,
                     int(label),
                     float(radius),
                 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rddrs_dist.geometry.products import orthonormal
 from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.sample import input_gradient, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
@@ -93,7 +93,7 @@ def slopes(
     """
     draws, noises, answers = [], [], []
     with torch.no_grad():
-        for block, size in enumerate(Launches.of(images, n).blocks):
+        for block, size in enumerate(Batches.of(images, n).blocks):
             z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
             answers.append(_logits(model, images, eps))
             noises.append(eps)
@@ -108,7 +108,7 @@ def slopes(
     rows = margin.abs().topk(count, 1, largest=False).indices
     rows = rows.view(*rows.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
     gradients = []
-    for part in eps.gather(1, rows).split(Launches.of(images, count).blocks[0], 1):
+    for part in eps.gather(1, rows).split(Batches.of(images, count).blocks[0], 1):
         leaf = part.requires_grad_()
         softened = _logits(model, images, leaf) / temperature
         gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))

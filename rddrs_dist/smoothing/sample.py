@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.noise import Noise
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 # Below this a gradient of the softmax is zero; times any weight it is far from subnormal.
@@ -24,7 +24,7 @@ def _accumulate(
     score: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Sums of score(logits) over the n samples of a (stage, step), (M, B, K)."""
-    launches = Launches.of(images, n)
+    launches = Batches.of(images, n)
     sums = []
     for rows in launches.groups(len(images)):
         own, centres = noise[rows], images[rows].unsqueeze(1)

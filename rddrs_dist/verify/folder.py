@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rddrs_dist.data import parse_indices
+from rddrs_dist.data.sets import parse_indices
 from rddrs_dist.smoothing.precision import Precision, checked
 from rddrs_dist.verify import columns
 from rddrs_dist.verify.findings import Fault, Row, wrong

@@ -19,7 +19,7 @@ from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
 from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.launch import Launches
+from rddrs_dist.smoothing.batching import Batches
 from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.verify.certificates import ABSTAIN
 from rddrs_dist.verify.findings import Fault, Outcome, Row, Severity, over_rows, wrong
@@ -83,7 +83,7 @@ class Redrawing:
         streams, scale = Streams.of(seed, [row["index"]]), self.stored[row]
         parts = []
         for step, n in enumerate(sizes):
-            for block, size in enumerate(Launches.of(image, n).blocks):
+            for block, size in enumerate(Batches.of(image, n).blocks):
                 z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
                 parts.append(self._looked_at(image, scale, z))
         return Drawn(*(torch.stack(group).sum(0) for group in zip(*parts, strict=True)))

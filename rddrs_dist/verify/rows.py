@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from rddrs_dist.data import ImageSet
+from rddrs_dist.data.sets import ImageSet
 from rddrs_dist.verify.findings import (
     Fault,
     Finding,

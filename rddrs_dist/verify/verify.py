@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rddrs_dist import data, models
+from rddrs_dist import checkpoints, data
 from rddrs_dist.networks import PooledConvolution
 from rddrs_dist.verify import certificates, regions, resampling, rows
 from rddrs_dist.verify.apart import check_regions
@@ -45,7 +45,7 @@ class _Case:
     rows: Sequence[Row]
     stored: Stored
     images: data.ImageSet | str
-    checkpoint: models.Checkpoint | str
+    checkpoint: checkpoints.Checkpoint | str
     data_root: Path | None
 
     @property
@@ -138,11 +138,11 @@ def _images(
     return (images if images.sha256 == config.data else "the data set is another"), outcome
 
 
-def _network(path: Path | None, config: Config) -> tuple[models.Checkpoint | str, Outcome]:
+def _network(path: Path | None, config: Config) -> tuple[checkpoints.Checkpoint | str, Outcome]:
     """The network of the run, and the check that it is the one."""
     if path is None:
         return "no --checkpoint given", Outcome("checkpoint", skipped="no --checkpoint given")
-    found = models.load(path)
+    found = checkpoints.load(path)
     if found.sha256 == config.weights:
         return found, Outcome("checkpoint", "1 file")
     fault = wrong(f"the network of the run, sha256 {config.weights}", found.sha256)

@@ -22,10 +22,10 @@ from rddrs_dist import (
     certify,
 )
 from rddrs_dist.methods import rddrs_tr
+from rddrs_dist.neighbours import Neighbours, others_inside
 from rddrs_dist.networks import LeNet
-from rddrs_dist.reference import Reference, others_inside
 from rddrs_dist.smoothing import Stage
-from rddrs_dist.smoothing.launch import Memory, limit_memory
+from rddrs_dist.smoothing.batching import Memory, limit_memory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 METHODS = [
@@ -53,8 +53,8 @@ def context(images: Tensor) -> Context:
     start = IsotropicNoise.constant(0.25, images)
     known = torch.rand(500, 1, 12, 12, generator=torch.Generator().manual_seed(2))
     labels = torch.arange(500) % 4
-    reference = Reference(known.to(images.device), labels.to(images.device))
-    return Context(0.25, Streams.of(0, [4, 7, 9]), sigma_star=start, reference=reference)
+    reference = Neighbours(known.to(images.device), labels.to(images.device))
+    return Context(0.25, Streams.of(0, [4, 7, 9]), sigma_star=start, neighbours=reference)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -173,11 +173,11 @@ def test_launches_keep_within_their_memory_and_change_nothing(model, images):
 
 
 def test_a_worker_certifies_on_the_gpu(tmp_path, images):
-    from rddrs_dist import models
+    from rddrs_dist import checkpoints
     from rddrs_dist.run.shards import Shard
     from rddrs_dist.run.worker import Task, Worker
 
-    models.save(
+    checkpoints.save(
         tmp_path / "net.safetensors", LeNet((1, 12, 12), 4),
         architecture="lenet", event_shape=(1, 12, 12), classes=4, sigma=0.25,
     )  # fmt: skip

@@ -13,13 +13,13 @@ from rddrs_dist import (
     Budget,
     Context,
     IsotropicNoise,
-    Reference,
+    Neighbours,
     Status,
     Streams,
     certify,
 )
 from rddrs_dist.certify import ABSTAIN
-from rddrs_dist.reference import others_inside
+from rddrs_dist.neighbours import others_inside
 from rddrs_dist.smoothing.curvature import Curvature
 from tests.oracles import Linear, random_symmetric, rotation_matrix
 
@@ -68,9 +68,9 @@ def test_other_labels_are_kept_out():
     """Points that the free region would swallow end outside, and the certificate still holds."""
     across = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]).view(EVENT)
     points = torch.stack([IMAGES[0] + 0.5 * across, IMAGES[0] - 0.7 * across, IMAGES[1]])
-    reference = Reference(points, torch.tensor([1, 1, 0]))
+    reference = Neighbours(points, torch.tensor([1, 1, 0]))
     counts = []
-    for context in (CONTEXT, replace(CONTEXT, reference=reference)):
+    for context in (CONTEXT, replace(CONTEXT, neighbours=reference)):
         fit = METHOD.fit(MODEL, IMAGES, context)
         found = certify(
             MODEL, IMAGES, fit.noise, Budget(n=20_000), context.streams, limit=fit.limit

@@ -11,7 +11,7 @@ from torch import Tensor, linalg, nn
 
 from rddrs_dist import Context, IsotropicNoise, Streams
 from rddrs_dist.methods import sizing
-from rddrs_dist.reference import Reference
+from rddrs_dist.neighbours import Neighbours
 from tests.oracles import Linear, random_spd
 
 EVENT, D = (1, 2, 3), 6
@@ -53,7 +53,7 @@ def test_other_labels_are_kept_out_of_the_guarded_region_and_limit_the_radius():
     free, wide = sizing.bounded(small, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
     before = linalg.solve(free[0].double(), point.flatten().double()).norm()
     assert float(before) < 2.0
-    reference = Reference(point, torch.tensor([1]))  # another label for the first image alone
+    reference = Neighbours(point, torch.tensor([1]))  # another label for the first image alone
     kept, limits = sizing.bounded(small, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
     after = linalg.solve(kept[0].double(), point.flatten().double()).norm()
     assert 2.0 < float(after) < 2.01
@@ -63,7 +63,7 @@ def test_other_labels_are_kept_out_of_the_guarded_region_and_limit_the_radius():
 
 def test_a_twin_with_another_label_is_passed_over():
     """A training image equal to the test image can be kept out by nothing."""
-    reference = Reference(IMAGES[:1], torch.tensor([1]))
+    reference = Neighbours(IMAGES[:1], torch.tensor([1]))
     kept, limits = sizing.bounded(SCALE, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
     free, wide = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
     assert torch.equal(kept, free) and limits.tolist() == wide.tolist()
@@ -81,7 +81,7 @@ class Homogeneous(nn.Module):
 
 def without_reference(n: int = 2) -> Context:
     start = IsotropicNoise.constant(0.25, IMAGES[:n])
-    return Context(0.25, Streams.of(0, range(n)), sigma_star=start, reference=None)
+    return Context(0.25, Streams.of(0, range(n)), sigma_star=start, neighbours=None)
 
 
 def radii(slope: float) -> list[NDArray[np.float64]]:

@@ -14,10 +14,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from rddrs_dist import cli
-from rddrs_dist.results import read, tables
-from rddrs_dist.results.curves import METHOD_ORDER
-from rddrs_dist.results.metrics import certified
-from rddrs_dist.results.styles import label
+from rddrs_dist.analysis import tables
+from rddrs_dist.analysis.curves import METHOD_ORDER
+from rddrs_dist.analysis.sizes import certified
+from rddrs_dist.analysis.styles import label
+from rddrs_dist.results import read
 from tests.small_run import Made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

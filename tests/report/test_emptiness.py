@@ -8,9 +8,10 @@ from rddrs_dist import cli
 from rddrs_dist.report import charts, facts, gallery, render
 from rddrs_dist.report.attempts import events
 from rddrs_dist.report.conflicts import conflicts
-from rddrs_dist.results import read, read_many, sound
+from rddrs_dist.results import disjoint as sound
+from rddrs_dist.results import read, read_many
+from tests.analysis.logs import log, take
 from tests.report.test_report import framed
-from tests.results.logs import log, take
 from tests.results.rows import abstention, sized
 
 

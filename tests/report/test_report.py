@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from rddrs_dist import cli
+from rddrs_dist.analysis.curves import certified_accuracy
+from rddrs_dist.analysis.sizes import METRICS, certified
 from rddrs_dist.report import charts, facts, gallery, render
-from rddrs_dist.results import parts, read, read_many, sound
-from rddrs_dist.results.curves import certified_accuracy
-from rddrs_dist.results.metrics import METRICS, certified
-from rddrs_dist.results.schema import table
+from rddrs_dist.results import disjoint as sound
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import read, read_many
+from rddrs_dist.results.columns import table
 from tests.results.rows import abstention, row, sized
 
 METHODS = ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr", "mine")

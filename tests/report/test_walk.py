@@ -12,7 +12,7 @@ from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
 from rddrs_dist.report import gallery, pictures
 from rddrs_dist.report.walk import MULTIPLES, axes, reach
 from rddrs_dist.results import read_many
-from rddrs_dist.results.schema import ABSTAIN
+from rddrs_dist.results.columns import ABSTAIN
 from tests.oracles import Linear
 
 SHAPE = (1, 2, 3)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rddrs_dist.results import read, read_many
-from rddrs_dist.results.schema import ADDED, SCHEMA, SCHEMA_VERSION
+from rddrs_dist.results.columns import ADDED, SCHEMA, SCHEMA_VERSION
 from rddrs_dist.results.store import Store
 
 from .rows import row

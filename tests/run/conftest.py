@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from rddrs_dist import data, models
+from rddrs_dist import checkpoints, data
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
-from rddrs_dist.run.config import Run, Settings
+from rddrs_dist.run.options import Run, Settings
 from rddrs_dist.train import train_new
 
 _START_SECONDS = 90
@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = data.load("digits", "train")
     model = train_new("lenet", images, sigma=0.25, epochs=4, seed=0, report=lambda line: None)
     path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
-    models.save(
+    checkpoints.save(
         path,
         model,
         architecture="lenet",

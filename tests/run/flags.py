@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from rddrs_dist.methods import METHODS
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 
 
 def as_flags(run: Run) -> list[str]:

@@ -19,12 +19,12 @@ import pandas as pd
 import pytest
 
 from rddrs_dist import cli
+from rddrs_dist.analysis.status import SUMMARY
 from rddrs_dist.results import read
-from rddrs_dist.results.status import SUMMARY
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor, connected
-from rddrs_dist.run.config import Run
 from rddrs_dist.run.events import read_events
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.run.worker import Task
 

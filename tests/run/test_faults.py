@@ -17,10 +17,10 @@ import ray
 
 from benchmarks.faults import FAULTS, Bed, Case
 from rddrs_dist.results import read
-from rddrs_dist.results.schema import TIMINGS
+from rddrs_dist.results.columns import TIMINGS
 from rddrs_dist.run.cluster import RayExecutor
-from rddrs_dist.run.config import Run
 from rddrs_dist.run.events import read_events
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.shards import Shard
 
 from .flags import as_flags

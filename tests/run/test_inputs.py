@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rddrs_dist import models
-from rddrs_dist.run.config import Run
+from rddrs_dist import checkpoints
 from rddrs_dist.run.driver import read_inputs
+from rddrs_dist.run.options import Run
 from tests.test_data import encoded, write_hub
 
 
@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> Run:
     write_split(tmp_path, "test", 8)
     facts = {"architecture": "lenet", "event_shape": (1, 8, 8), "classes": 4}
     network = tmp_path / "net.safetensors"
-    models.save(network, models.build("lenet", (1, 8, 8), 4).eval(), **facts, sigma=0.25)
+    checkpoints.save(network, checkpoints.build("lenet", (1, 8, 8), 4).eval(), **facts, sigma=0.25)
     return Run(dataset="parquet", data_root=tmp_path, checkpoint=network, out=tmp_path / "out")
 
 

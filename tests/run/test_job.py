@@ -12,9 +12,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors
 
 from rddrs_dist import cli
-from rddrs_dist.results import parts, read
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import read
 from rddrs_dist.run import driver
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 
 from .conftest import Head
 from .flags import as_flags

@@ -18,8 +18,8 @@ from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
 from rddrs_dist.results import read
 from rddrs_dist.run import driver, metrics
-from rddrs_dist.run.config import Run, run_id
 from rddrs_dist.run.metrics import Metrics
+from rddrs_dist.run.options import Run, run_id
 from rddrs_dist.run.progress import Progress
 from rddrs_dist.run.scheduler import Attempt, Job, Scheduler
 from rddrs_dist.run.shards import Shard

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from rddrs_dist.results import read
-from rddrs_dist.run.config import Run
+from rddrs_dist.run.options import Run
 
 from .conftest import Head, _free_ports
 from .flags import as_flags

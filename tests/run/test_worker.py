@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from rddrs_dist import data, models
+from rddrs_dist import checkpoints, data
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, RS, Ancer
-from rddrs_dist.results.schema import SCHEMA
+from rddrs_dist.results.columns import SCHEMA
 from rddrs_dist.run.shards import Shard, split
 from rddrs_dist.run.worker import Task, Worker
 from rddrs_dist.train import train_new
@@ -30,8 +30,8 @@ def checkpoint(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
     model = train_new("lenet", KNOWN, sigma=0.25, epochs=8, learning_rate=3e-3)
     shape, classes = DIGITS.event_shape, DIGITS.classes
-    models.save(path, model, architecture="lenet", event_shape=shape, classes=classes, sigma=0.25)
-    return models.read(path)
+    checkpoints.save(path, model, architecture="lenet", event_shape=shape, classes=classes, sigma=0.25)
+    return checkpoints.read(path)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rddrs_dist import RDDRSTR
-from rddrs_dist.results import read, read_many, simultaneous, tables
+from rddrs_dist.analysis import simultaneous, tables
+from rddrs_dist.results import read, read_many
 from rddrs_dist.run import overlap
 from rddrs_dist.verify import Severity, as_text, is_sound, verify
 from tests.small_run import RUN, Made, certify_here, pass_here

@@ -1,0 +1,1 @@
+"""What rows say: lines, sizes, curves, tables and figures."""

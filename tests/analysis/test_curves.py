@@ -1,0 +1,95 @@
+"""Certified accuracy: exact comparison, exact steps, and a band that never lies above."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rddrs_dist.analysis.curves import certified_accuracy, curve, curves, lines, to_frame
+from rddrs_dist.results.columns import table
+from rddrs_dist.stats import clopper_pearson_lower
+
+from .rows import abstention, sized
+
+
+def frame_of(*groups: list[dict]) -> pd.DataFrame:
+    return table([row for group in groups for row in group], {}).to_pandas()
+
+
+def test_a_radius_equal_to_a_size_is_reached_and_the_next_number_is_not():
+    size = 0.1 + 0.2  # 0.30000000000000004, which any rounding would make 0.3
+    radii = np.array([0.3, size, np.nextafter(size, 1)])
+    assert certified_accuracy(np.array([size]), radii).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_accuracy_is_the_plain_mean_of_a_comparison():
+    rng = np.random.default_rng(0)
+    sizes = np.where(rng.random(200) < 0.2, -1.0, rng.choice([0.0, 0.5, 1.0, 1.7], 200))
+    radii = np.array([0.0, 0.5, 0.75, 1.7, 2.0])
+    wanted = (sizes[None, :] >= radii[:, None]).mean(1)
+    assert np.array_equal(certified_accuracy(sizes, radii), wanted)
+
+
+def test_wrong_rows_do_not_count_at_radius_zero_but_a_certified_zero_does():
+    assert certified_accuracy(np.array([-1.0, 0.0, 1.0, -1.0]), np.zeros(1)).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "radii", "told"),
+    [([], [0.0], "shape"), ([1.0, np.nan], [0.0], "NaN"), ([1.0], [-0.5], "radii must be 0")],
+)
+def test_bad_sizes_and_radii_are_refused(sizes, radii, told):
+    with pytest.raises(ValueError, match=told):
+        certified_accuracy(np.array(sizes), np.array(radii))
+
+
+def test_a_curve_steps_exactly_at_the_sizes_and_ends_at_zero():
+    frame = frame_of(sized([1.0, -1.0, 2.5, 1.0]), [abstention(4)])
+    one = curve(frame, "proxy", method="rs", sigma=0.5)
+    assert one.radii.tolist() == [0.0, 1.0, 2.5, np.nextafter(2.5, 3)]
+    assert one.accuracy.tolist() == [0.6, 0.6, 0.2, 0.0]
+    assert one.images == 5
+
+
+def test_the_band_is_clopper_pearson_and_never_above_the_curve():
+    rng = np.random.default_rng(1)
+    frame = frame_of(sized(rng.lognormal(0, 2, 300)))
+    one = curve(frame, "proxy", method="rs", sigma=0.5)
+    assert (one.lower <= one.accuracy).all() and (one.lower >= 0).all()
+    assert (one.lower[:-1] < one.accuracy[:-1]).all()
+    counts = np.round(one.accuracy * 300).astype(int)
+    assert np.array_equal(one.lower, clopper_pearson_lower(counts, 300, 0.05))
+
+
+def test_a_thinned_curve_never_lies_above_the_full_one():
+    sizes = np.random.default_rng(2).lognormal(0, 1, 500)
+    one = curve(frame_of(sized(sizes)), "proxy", method="rs", sigma=0.5, knots=20)
+    assert len(one.radii) == 22
+    dense = np.linspace(0, sizes.max(), 5000)
+    drawn = one.accuracy[np.searchsorted(one.radii, dense)]  # what steps-pre shows
+    assert (drawn <= certified_accuracy(sizes, dense)).all()
+    assert np.array_equal(one.accuracy, certified_accuracy(sizes, one.radii))
+
+
+def test_a_method_that_certifies_nothing_has_a_flat_curve():
+    one = curve(frame_of([abstention(0), abstention(1)]), "l2", method="rs", sigma=0.5)
+    assert one.accuracy.tolist() == [0.0, 0.0] and one.radii[0] == 0.0
+
+
+def test_curves_come_by_sigma_and_in_the_order_of_the_methods():
+    names = ["zzz", "rddrs_tr", "rddrs", "ancer", "ddrs", "rs"]
+    frame = frame_of(*(sized([1.0], name, sigma=s) for s in (1.0, 0.25) for name in names))
+    order = [(one.sigma, one.method) for one in curves(frame, "proxy")]
+    assert order == lines(frame)
+    assert order == [(s, name) for s in (0.25, 1.0) for name in [*names[:0:-1], "zzz"]]
+
+
+def test_a_table_of_curves_keeps_every_digit():
+    frame = frame_of(sized([0.1 + 0.2]), sized([1 / 3], "ddrs"))
+    made = to_frame(curves(frame, "proxy"))
+    assert made["radius"].tolist()[1] == 0.1 + 0.2
+    assert set(made["method"]) == {"rs", "ddrs"} and set(made["images"]) == {1}
+
+
+def test_a_method_without_rows_is_refused():
+    with pytest.raises(ValueError, match="one or more numbers"):
+        curve(frame_of(sized([1.0])), "proxy", method="ancer", sigma=0.5)

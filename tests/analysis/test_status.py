@@ -1,0 +1,245 @@
+"""What a run's folder tells while the run goes on, and its summary."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rddrs_dist.analysis import status
+from rddrs_dist.analysis.tables import summary as summarise
+from rddrs_dist.results import files as parts
+from rddrs_dist.results import read
+from rddrs_dist.results.columns import table
+from rddrs_dist.results.store import Store
+
+from .rows import abstention, row
+
+# 20 images by this driver in 120 s are 10 a minute; 70 of 100 are left after 30.
+KNOWN = {
+    **{"images": 100, "done": 30, "before": 10, "started": 1000.0, "updated": 1120.0},
+    **{"actors": 2, "wanted": 3, "retries": 4, "losses": 1},
+}
+
+
+def run(out: Path, rows: list[dict], *, size: int = 1, done: bool = False) -> Path:
+    """Writes a run with `size` rows in each part."""
+    with Store.open(out, run_id="one", config={"dataset": "digits"}, metadata={}) as store:
+        for shard, start in enumerate(range(0, len(rows), size)):
+            own = rows[start : start + size]
+            store.write(shard, [one | {"shard": shard} for one in own])
+        if done:
+            store.complete({})
+    return out
+
+
+def state(out: Path, now: float = 1120.0) -> str:
+    """The first line of a status."""
+    return status.status(out, now).splitlines()[0]
+
+
+def cells(text: str, start: str) -> list[str]:
+    """The cells of the line that starts with a word."""
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == [start]]
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_progress_comes_back_as_written_and_leaves_no_temporary_file(tmp_path):
+    assert status.progress(tmp_path) is None
+    status.write_progress(tmp_path, **KNOWN | {"done": 1})
+    status.write_progress(tmp_path, **KNOWN)
+    assert status.progress(tmp_path) == KNOWN
+    assert [path.name for path in tmp_path.iterdir()] == ["_progress.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b'{"images": 1', "got Expecting ',' delimiter"),
+        (b"\xff\xfe\x00", "got .*decode"),
+        (b"[1, 2]", "got no number for images, done"),
+        (json.dumps(KNOWN | {"done": "30"}).encode(), "got no number for done;"),
+    ],
+)
+def test_progress_that_no_driver_wrote_is_one_line(tmp_path, content, got):
+    (tmp_path / status.PROGRESS).write_bytes(content)
+    with pytest.raises(ValueError, match=f"must be the JSON of a driver's progress, {got}") as why:
+        status.progress(tmp_path)
+    assert "\n" not in str(why.value) and "remove it" in str(why.value)
+
+
+def test_the_driver_may_go_on_in_a_folder_with_progress(tmp_path):
+    out = run(tmp_path, [row(0)])
+    status.write_progress(out, **KNOWN)
+    own = {"run_id": "one", "config": {"dataset": "digits"}, "metadata": {}, "resume": True}
+    with Store.open(out, **own) as store:
+        assert store.finished() == {0}
+    assert len(read(out)) == 1
+
+
+def test_a_running_driver_tells_rate_and_time_left(tmp_path):
+    out = run(tmp_path, [row(i) for i in range(30)], size=30)
+    status.write_progress(out, **KNOWN)
+    line = "30/100 images, 10.0 images/min, ETA 7.0 min, actors 2/3, retries 4, losses 1"
+    assert state(out) == "running: " + line
+    assert state(out, now=1180.0) == "running: " + line
+
+
+def test_a_driver_that_is_silent_for_over_a_minute_has_stopped(tmp_path):
+    out = run(tmp_path, [row(i) for i in range(30)], size=30)
+    status.write_progress(out, **KNOWN)
+    line = "30/100 images, 10.0 images/min, actors 2/3, retries 4, losses 1; go on with --resume"
+    assert state(out, now=1180.1) == "stopped 60 s ago: " + line
+    assert state(out, now=1120.0 + 7200).startswith("stopped 2.0 h ago: ")
+
+
+def test_a_complete_run_is_complete_however_old(tmp_path):
+    out = run(tmp_path, [row(0), row(1)], done=True)
+    assert state(out) == "complete: 2/2 images"
+    status.write_progress(out, **KNOWN | {"images": 2, "done": 2, "before": 0})
+    line = "complete: 2/2 images, 1.0 images/min, actors 2/3, retries 4, losses 1"
+    assert state(out, now=1e9) == line == state(out)
+
+
+def test_without_progress_nothing_is_claimed_about_a_driver(tmp_path):
+    out = run(tmp_path, [row(0), row(0, "ddrs")], size=2)
+    assert state(out) == "not complete: 1 images, no _progress.json tells of a driver"
+
+
+def test_a_driver_counts_images_by_itself_and_without_one_those_on_disk_count(tmp_path):
+    """Parts may be written after the driver last told, and rows may wait for their part."""
+    failed = abstention(40, fit_status="failed", error="out of memory")
+    out = run(tmp_path, [*(row(i) for i in range(40)), failed], size=41)
+    status.write_progress(out, **KNOWN)
+    assert state(out).startswith("running: 30/100 images, 10.0 images/min, ETA 7.0 min, ")
+    assert state(out, now=2000.0).startswith("stopped 14.7 min ago: 40/100 images, 10.0 images/")
+    assert "1 failed" in status.status(out, 2000.0)
+
+
+@pytest.mark.parametrize("updated", [1000.0, 1120.0])
+def test_before_the_first_image_no_time_left_is_known(tmp_path, updated):
+    out = run(tmp_path, [])
+    status.write_progress(out, **KNOWN | {"done": 10, "updated": updated})
+    text = status.status(out, updated)
+    assert text.startswith("running: 10/100 images, 0.0 images/min, ETA unknown, actors 2/3")
+    assert text.endswith("\n\nno part is finished yet\n")
+
+
+def test_table_has_the_numbers_of_each_method(tmp_path):
+    rs = [
+        row(0, proxy_radius=1.9057, fit_status="closed_form", fit_seconds=0.5),
+        row(1, proxy_radius=0.5, fit_status="max_steps", fit_seconds=0.1),
+        row(2, proxy_radius=7.0, correct=False, prediction=5, fit_seconds=0.1),
+        abstention(3, fit_status="nonfinite", certify_seconds=9.0, fit_seconds=0.2),
+        row(4, proxy_radius=0.0, fit_status="deadline", certify_seconds=3.25),
+        row(5, proxy_radius=0.0, fit_status="nonfinite", fit_seconds=0.4),
+        row(6, proxy_radius=7.0, correct=False, prediction=5, certify_seconds=2.0),
+    ]
+    text = status.status(run(tmp_path, [*rs, row(0, "ddrs", proxy_radius=2.0)]), 0.0)
+    # 4 of 7 are 57.14 %; (1.9057 + 0.5) / 7 = 0.34367; medians of 7 values by hand.
+    unusual = "1 deadline, 2 nonfinite"
+    assert cells(text, "rs") == ["rs", "7", "57.1", "0.343", "1", unusual, "0.250", "1.500"]
+    assert cells(text, "ddrs") == ["ddrs", "1", "100.0", "2.000", "0", "-", "0.250", "1.500"]
+    names = ["method", "images", "certified %", "ACR", "abstained", "unusual fits"]
+    assert cells(text, "method") == [*names, "fit s", "certify s"]
+
+
+def test_accuracy_and_radius_are_floored(tmp_path):
+    right = [row(i, proxy_radius=1.4999) for i in range(2)]
+    text = status.status(run(tmp_path, [*right, row(2, correct=False, prediction=5)]), 0.0)
+    # 66.67 % and 2 * 1.4999 / 3 = 0.99993 would both round up.
+    assert cells(text, "rs")[:4] == ["rs", "3", "66.6", "0.999"]
+
+
+def test_the_five_slowest_come_in_order(tmp_path):
+    taken = {0: 1.0, 1: 6.0, 2: 3.0, 3: 2.0, 4: 5.0, 5: 4.0}
+    rows = [row(i, fit_seconds=s / 2, certify_seconds=s / 2) for i, s in taken.items()]
+    ddrs = row(4, "ddrs", fit_seconds=0.0, certify_seconds=5.5)
+    lines = status.status(run(tmp_path, [*rows, ddrs]), 0.0).splitlines()
+    assert [line.split() for line in lines[-6:]] == [
+        ["index", "method", "seconds"],
+        ["1", "rs", "6.000"],
+        ["4", "ddrs", "5.500"],
+        ["4", "rs", "5.000"],
+        ["5", "rs", "4.000"],
+        ["2", "rs", "3.000"],
+    ]
+
+
+def test_what_is_no_run_is_one_clear_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    for path, got in (
+        (tmp_path / "absent", "no such folder"),
+        (tmp_path / "notes.txt", "a file"),
+        (tmp_path, "a folder with neither _config.json nor part-\\*.parquet"),
+    ):
+        with pytest.raises(ValueError, match=f"must be the folder of a run, got {got}; give"):
+            status.status(path, 0.0)
+
+
+def test_files_that_a_driver_has_not_finished_are_not_read(tmp_path):
+    out = run(tmp_path, [row(0)])
+    (out / (parts.TEMPORARY + parts.part_name(1))).write_bytes(b"half")
+    (out / (parts.CORRUPT + parts.part_name(2))).write_bytes(b"bad")
+    assert state(out).startswith("not complete: 1 images")
+
+
+def test_a_part_that_is_set_aside_while_it_is_read_is_left_out(tmp_path, monkeypatch):
+    out = run(tmp_path, [row(0), row(1)])
+    bad = out / parts.part_name(1)
+    bad.write_bytes(b"bad")
+
+    def reading(folder: Path):
+        try:
+            return read(folder)
+        finally:
+            if bad.exists():
+                bad.rename(out / (parts.CORRUPT + bad.name))
+
+    monkeypatch.setattr(status, "read", reading)
+    assert state(out).startswith("not complete: 1 images")
+    assert not bad.exists()
+
+
+def test_a_part_that_stays_bad_is_named_and_not_waited_for(tmp_path):
+    out = run(tmp_path, [row(0), row(1)])
+    (out / parts.part_name(1)).write_bytes(b"bad")
+    with pytest.raises(ValueError, match=r"part-00001.parquet must be a whole Parquet"):
+        status.status(out, 0.0)
+
+
+def test_summary_is_json_without_nan():
+    frame = table(
+        [row(0, proxy_radius=1.5), row(1, others_inside=None, capped_proxy_radius=None)], {}
+    ).to_pandas()
+    made = status.summary(frame, {"seconds": math.nan, "actors": (2, math.inf), "gpus": None})
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert made["run"] == {"seconds": None, "actors": [2, None], "gpus": None}
+    (line,) = made["methods"]
+    assert set(line) == set(summarise(frame).columns)
+    assert (line["method"], line["images"], line["proxy_acr"]) == ("rs", 2, 1.25)
+    assert line["proxy@1.5"] == 0.5
+    assert line["swallowing"] is None and line["capped_acr"] is None
+
+
+def test_summary_has_the_methods_in_the_order_of_tables_and_numbers_of_the_right_type():
+    frame = table([row(0, "ddrs"), row(0), abstention(1)], {}).to_pandas()
+    made = status.summary(frame, {"images": frame["index"].max()})
+    assert [line["method"] for line in made["methods"]] == ["rs", "ddrs"]
+    assert [line["abstentions"] for line in made["methods"]] == [1, 0]
+    assert made["run"] == {"images": 1} and type(made["run"]["images"]) is int
+    assert all(type(line["images"]) is int for line in made["methods"])
+
+
+def test_summary_refuses_what_is_not_json():
+    frame = table([row(0)], {}).to_pandas()
+    with pytest.raises(ValueError, match="plain JSON values"):
+        status.summary(frame, {"out": Path("runs")})
+
+
+def test_neither_ray_nor_matplotlib_is_imported():
+    code = "import sys, rddrs_dist.analysis.status; print({'ray', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,111 @@
+"""Networks and noises whose regions overlap, and exact answers about remembered regions."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rddrs_dist import Budget, Method, SmoothedClassifier
+from rddrs_dist.disjoint import Entry
+from rddrs_dist.methods import Fit, Status
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+from rddrs_dist.smoothing import Stage
+
+BUDGET = Budget(n0=50, n=2000)
+RADIUS = 0.17
+KINDS = ("isotropic", "diagonal", "full")
+
+
+def noise_of(kind: str, z: Tensor, event_shape: tuple[int, ...], size: float) -> Noise:
+    """Noise of very different sizes and shapes, from d + 1 times d normal numbers."""
+    d, flat = int(np.prod(event_shape)), z.flatten()
+    size = size * float((0.7 * flat[-1]).exp())
+    if kind == "isotropic":
+        return IsotropicNoise(size * (0.5 * flat[:1]).exp(), event_shape)
+    axes = size * (0.5 * flat[:d]).exp()
+    if kind == "diagonal":
+        return DiagonalNoise(axes.view(1, *event_shape), event_shape)
+    frame = torch.linalg.qr(flat[d : d + d * d].view(d, d)).Q
+    return FullNoise((frame * axes)[None], event_shape).lower()
+
+
+@dataclass(frozen=True)
+class Wild(Method):
+    """Noise drawn at random, so that regions overlap as seldom found by a fit."""
+
+    name: ClassVar[str] = "wild"
+    kind: str = "full"
+    size: float = 0.5
+
+    def _samples(self) -> int:
+        return 1
+
+    def _fit(self, model, images, context) -> Fit:
+        d = images[0].numel()
+        z = context.streams.normal(Stage.FIT, 0, 0, d + 1, images)
+        noise = noise_of(self.kind, z, tuple(images.shape[1:]), self.size)
+        return Fit(
+            noise, [Status.CLOSED_FORM], np.ones(1, np.int64), np.zeros(1), np.full(1, np.inf)
+        )
+
+
+class Islands(nn.Module):
+    """A sea of class 0 with islands of classes 1 and 2, which wide noise does not see."""
+
+    def __init__(self, d: int, seed: int = 0, islands: int = 48) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("centres", 3 * torch.rand(islands, d, generator=generator))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        inside = RADIUS * self.centres.shape[1] ** 0.5 - torch.cdist(
+            images.flatten(1), self.centres
+        )
+        land = inside.unflatten(1, (-1, 2)).amax(1) * 40
+        return torch.cat([torch.zeros(len(land), 1), land], 1)
+
+
+def images_of(count: int, d: int, seed: int = 1) -> Tensor:
+    """On the islands of `Islands(d)`, at their shores and beside them."""
+    generator = torch.Generator().manual_seed(seed)
+    away = torch.randn(count, d, generator=generator) * RADIUS
+    return (Islands(d).centres[torch.arange(count) % 48] + away).view(count, 1, 1, d)
+
+
+def classifier(d: int = 4, kind: str = "full", **given) -> SmoothedClassifier:
+    """An empty memory in front of islands."""
+    size = given.pop("size", 0.1)
+    facts = {"sigma": 0.2, "seed": 3, "event_shape": (1, 1, d), "budget": BUDGET} | given
+    return SmoothedClassifier(Islands(d), Wild(kind, size), **facts)
+
+
+def filled(d: int = 4, kind: str = "full", queries: int = 96) -> SmoothedClassifier:
+    own = classifier(d, kind)
+    own.predict_many(images_of(queries, d))
+    return own
+
+
+def dense(entry: Entry) -> np.ndarray:
+    """S, (d, d) float64."""
+    if isinstance(entry.noise, FullNoise):
+        return entry.noise.scale[0].double().numpy()
+    return np.sqrt(entry.noise.covariance()[0].numpy())
+
+
+def exact(entry: Entry, point: Tensor) -> float:
+    """||S^-1 (x' - x)|| of a well-conditioned entry."""
+    delta = (point.flatten().double() - entry.point).numpy()
+    return float(np.linalg.norm(np.linalg.solve(dense(entry), delta)))
+
+
+def same(first, second) -> bool:
+    """Whether two lists of answers agree bit for bit."""
+
+    def key(a):
+        count = None if a.certificate is None else a.certificate.count.tolist()
+        return a.prediction, a.source, a.query, a.entry, a.radius, count
+
+    return [key(a) for a in first] == [key(a) for a in second]
