@@ -17,10 +17,12 @@ from rddrs_dist.methods import (
     Fit,
     Method,
     Status,
+    fit_all,
 )
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
-from rddrs_dist.smoothing import Streams
+from rddrs_dist.region import Region
+from rddrs_dist.smoothing import Batching, Smoothed, Streams
 from rddrs_dist.version import __version__
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "RDDRSTR",
     "RS",
     "Ancer",
+    "Batching",
     "Budget",
     "Certificate",
     "Context",
@@ -39,12 +42,15 @@ __all__ = [
     "FullNoise",
     "IsotropicNoise",
     "Method",
+    "Neighbours",
     "Noise",
     "Prediction",
-    "Neighbours",
+    "Region",
+    "Smoothed",
     "SmoothedClassifier",
     "Status",
     "Streams",
     "__version__",
     "certify",
+    "fit_all",
 ]

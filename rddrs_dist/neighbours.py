@@ -1,13 +1,13 @@
-"""Labelled images that a certified region ought not to swallow: those of the training set."""
+"""Training images near a certified region, which ought not to hold one of another label."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
-from rddrs_dist.geometry.symmetric import lower_inverse
+from rddrs_dist.region import Region
+from rddrs_dist.smoothing.precision import multiplying
 
 # Narrowest axes that are looked at first; most images are far out along these already.
 _NARROWEST = 32
@@ -27,6 +27,23 @@ class Neighbours:
     images: Tensor
     labels: Tensor
 
+    def inside(self, region: Region) -> list[int]:
+        """How many images of another label than the prediction are inside each region, B counts.
+
+        The answer is in single precision wherever the images are.
+        """
+        # One dense matrix at a time: those of many images may not fit into memory.
+        with multiplying("float32", self.images.device):
+            return [self._inside(region, row) for row in range(len(region))]
+
+    def _inside(self, region: Region, row: int) -> int:
+        """How many are inside one region."""
+        radius = float(region.radius[row])
+        if not radius > 0:
+            return 0
+        label, whitening = int(region.prediction[row]), region.noise.whitening(row)
+        return len(self.near(region.centre[row], label, whitening, radius)[1])
+
     @cached_property
     def _length(self) -> float:
         """Largest norm of an image."""
@@ -41,7 +58,7 @@ class Neighbours:
             image: x, (*event).
             label: The label that does not count.
             whitening: S^-1 up to a rotation from the left, transposed, (d, d) float64, or its
-                diagonal, (d,); see `whitening`.
+                diagonal, (d,); see `Noise.whitening`.
             limit: Distance, dimensionless.
 
         Returns:
@@ -76,45 +93,6 @@ def _times(vectors: Tensor, whitening: Tensor) -> Tensor:
     return vectors * whitening if whitening.ndim == 1 else vectors @ whitening
 
 
-def whitening(covariance: Tensor) -> Tensor:
-    """A matrix A with ||A^T delta|| = ||S^-1 delta||; few are near along its first columns.
-
-    Args:
-        covariance: S S^T, (..., d, d) float64, or the diagonal of one that is diagonal, (d,).
-
-    Returns:
-        A, of the same shape.
-    """
-    if covariance.ndim == 1:
-        return covariance.rsqrt()
-    if covariance.is_cuda:  # where that is dear and looks are cheap
-        lower, failed = linalg.cholesky_ex(covariance)
-        if not bool(failed.any()):
-            return whitening_of_factor(lower)[0]
-    variances, frame = linalg.eigh(covariance)
-    return frame / above_rounding(variances).sqrt().unsqueeze(-2)
-
-
-def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
-    """L^-T with its longest columns first, and what order these had.
-
-    Args:
-        lower: L, (..., d, d) float64, lower triangular with L L^T = S S^T.
-
-    Returns:
-        (..., d, d) and (..., d) int64.
-    """
-    columns = lower_inverse(lower).mT
-    order = columns.norm(dim=-2).argsort(descending=True)
-    return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order
-
-
-def above_rounding(variances: Tensor) -> Tensor:
-    """Eigenvalues (..., d) of a covariance, ascending, none below what rounding tells from 0."""
-    eps = torch.finfo(variances.dtype).eps
-    return torch.maximum(variances, variances[..., -1:] * eps * variances.shape[-1])
-
-
 def keep_out(scale: Tensor, whitened: Tensor, distance: float) -> tuple[Tensor, Tensor]:
     """Narrows a scale until no displacement is nearer than a Mahalanobis distance.
 
@@ -141,25 +119,3 @@ def keep_out(scale: Tensor, whitened: Tensor, distance: float) -> tuple[Tensor, 
         along = whitened @ direction
         whitened = whitened + (1 / shrink - 1) * torch.outer(along, direction)
     return scale, whitened
-
-
-def others_inside(
-    covariance: Tensor, image: Tensor, reference: Neighbours, label: int, radius: float
-) -> int:
-    """Counts images with another label inside {x + delta : ||S^-1 delta|| < radius}.
-
-    Args:
-        covariance: S S^T, (d, d) float64, or the diagonal of one that is diagonal, (d,).
-        image: x, (*event).
-        reference: Images to look for.
-        label: The class that the region is certified for.
-        radius: Radius of the region, dimensionless.
-    """
-    if not radius > 0:
-        return 0
-    return len(reference.near(image, label, whitening(covariance), radius)[1])
-
-
-def diameter(dimension: int) -> float:
-    """Diameter of the pixel domain [0, 1]^d."""
-    return math.sqrt(dimension)

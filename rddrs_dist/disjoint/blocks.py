@@ -12,7 +12,7 @@ from rddrs_dist.disjoint.contact import touch
 from rddrs_dist.disjoint.narrowing import narrowed
 from rddrs_dist.disjoint.regions import Regions
 from rddrs_dist.disjoint.rules import Conflicts
-from rddrs_dist.noise.packed import Packed, pack, unpack
+from rddrs_dist.noise import Packed, pack, unpack
 
 
 @dataclass(frozen=True, eq=False)

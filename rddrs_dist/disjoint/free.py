@@ -14,7 +14,7 @@ from torch import Tensor, linalg
 
 from rddrs_dist.disjoint import mean_inverse, narrowed, support, touch
 from rddrs_dist.disjoint.memory import Entry, regions
-from rddrs_dist.neighbours import above_rounding
+from rddrs_dist.noise.base import above_rounding
 from rddrs_dist.noise import FullNoise, Noise
 
 _EPS = torch.finfo(torch.float64).eps

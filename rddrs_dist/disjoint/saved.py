@@ -17,7 +17,7 @@ from rddrs_dist.certify import Budget
 from rddrs_dist.disjoint.memory import Entry
 from rddrs_dist.methods import DDRS, METHODS, Method
 from rddrs_dist.neighbours import Neighbours
-from rddrs_dist.noise.packed import Packed, pack, unpack
+from rddrs_dist.noise import Packed, pack, unpack
 from rddrs_dist.results import files as parts
 
 SCHEMA_VERSION = 1

@@ -1,7 +1,7 @@
 """Methods that choose the noise of each image; a method never grades itself, `certify` does."""
 
 from rddrs_dist.methods.ancer import Ancer
-from rddrs_dist.methods.base import Context, Fit, Method, Status
+from rddrs_dist.methods.base import Context, Fit, Method, Status, fit_all
 from rddrs_dist.methods.ddrs import DDRS
 from rddrs_dist.methods.rddrs import RDDRS
 from rddrs_dist.methods.rddrs_tr import RDDRSTR
@@ -20,4 +20,5 @@ __all__ = [
     "Fit",
     "Method",
     "Status",
+    "fit_all",
 ]

@@ -1,7 +1,7 @@
 """ANCER: a diagonal per image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class Ancer(Method):
     """
 
     name: ClassVar[str] = "ancer"
+    label: ClassVar[str] = "ANCER"
+    paper: ClassVar[str] = "Eiras et al. 2021 (arXiv 2107.04570)"
+    colour: ClassVar[str] = "#009e73"
+    dashes: ClassVar[Any] = (0, (5, 1.4, 1, 1.4))
     from_sigma_star: ClassVar[bool] = True
 
     learning_rates: tuple[float, ...] = (0.04, 0.4)

@@ -1,11 +1,12 @@
 """What a method is: hyper-parameters, and a fit that returns a noise and never grades itself."""
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Noise
 from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.batching import Batches
+from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
@@ -40,14 +41,17 @@ class Context:
         streams: Random streams of the images.
         deadline: Value of `time.monotonic()` at which a fit returns what it has.
         sigma_star: DDRS noise of the images, from which ANCER and RDDRS start.
-        reference: Training images that regions ought not to swallow; None where there are none.
+        neighbours: Training images that regions ought not to hold if their label is another; None
+            where there are none.
+        batching: How many images share a launch.
     """
 
     sigma: float
     streams: Streams
     deadline: float = float("inf")
     sigma_star: IsotropicNoise | None = None
-    reference: Neighbours | None = None
+    neighbours: Neighbours | None = None
+    batching: Batching = UNBOUNDED
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -71,15 +75,15 @@ class Context:
         """
         if self.sigma_star is None:
             raise ValueError(
-                "this method starts from the DDRS noise: fit DDRS() first and pass "
-                "replace(context, sigma_star=fit.noise)"
+                "this method starts from the DDRS noise and the context has none: use fit_all, "
+                "which fits DDRS first, or pass replace(context, sigma_star=fit.noise) of DDRS()"
             )
         return self.sigma_star
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The outcome of a fit.
+    """The outcome of a fit: what `certify` takes.
 
     Attributes:
         noise: The noise chosen for each of B images.
@@ -88,6 +92,9 @@ class Fit:
         objective: (B,) float64, the method's own objective at the last step; NaN if it has none.
         limit: (B,) float64, the largest radius that a region of this noise is to have, however
             large a one the network supports; inf where there is none.
+
+    Raises:
+        ValueError: If something is not of as many images as the noise, or a limit not positive.
     """
 
     noise: Noise
@@ -96,15 +103,62 @@ class Fit:
     objective: NDArray[np.float64] = field(repr=False)
     limit: NDArray[np.float64] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        count = len(self.noise)
+        if not isinstance(self.limit, np.ndarray):
+            raise ValueError(
+                f"limit of a fit must be an array of {count} radii, got {self.limit}: inf stands "
+                "for no limit, and Fit.of(noise) is a fit without limits"
+            )
+        sizes = [len(one) for one in (self.status, self.steps, self.objective, self.limit)]
+        if set(sizes) != {count}:
+            raise ValueError(
+                f"status, steps, objective and limit of a fit must be of its {count} images each, "
+                f"got {', '.join(map(str, sizes))}"
+            )
+        if not (self.limit > 0).all():  # NaN is none either
+            raise ValueError(
+                f"limits of a fit must be positive, got {self.limit}: inf stands for no limit"
+            )
+
+    @classmethod
+    def of(cls, noise: Noise, status: Status = Status.CLOSED_FORM) -> Self:
+        """The fit of a noise that nothing was optimised for, without limits."""
+        count = len(noise)
+        steps, objective = np.zeros(count, np.int64), np.full(count, math.nan)
+        return cls(noise, [status] * count, steps, objective, np.full(count, math.inf))
+
+    def __getitem__(self, rows: slice) -> "Fit":
+        """The fit of a part of the images."""
+        return Fit(
+            self.noise[rows],
+            self.status[rows],
+            self.steps[rows],
+            self.objective[rows],
+            self.limit[rows],
+        )
+
 
 class Method(ABC):
     """A way to choose the noise of each image, without ever seeing a label.
 
     A method is a frozen dataclass: its fields are its hyper-parameters, its configuration and its
-    command line.
+    command line. One file and one entry of `METHODS` add a method.
+
+    Attributes:
+        name: As in rows, flags and `METHODS`.
+        label: As in figures and tables.
+        paper: Where it was published.
+        colour: Of its lines, as matplotlib takes it.
+        dashes: Of its lines, likewise, so that they can be told apart without colours.
+        from_sigma_star: Whether it starts from the noise of DDRS; `fit_all` fits that first.
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    paper: ClassVar[str]
+    colour: ClassVar[str]
+    dashes: ClassVar[Any]
     from_sigma_star: ClassVar[bool] = False
 
     @abstractmethod
@@ -131,11 +185,50 @@ class Method(ABC):
         Raises:
             ValueError: If the context lacks what the method starts from.
         """
-        launches = Batches.of(images, self._samples(), self._state(images[0].numel()))
-        groups = launches.groups(len(images))
+        state = self._state(images[0].numel())
+        groups = context.batching.batches(images, self._samples(), state).groups(len(images))
         with multiplying("tf32", images.device):  # what fits find is graded by certificates
             fits = [self._fit(model, images[rows], context[rows]) for rows in groups]
         return concatenate(fits)
+
+
+def fit_all(
+    methods: Sequence[Method],
+    model: nn.Module,
+    images: Tensor,
+    context: Context,
+    *,
+    start: Method,
+    seconds: float = math.inf,
+) -> Iterator[tuple[Method, Fit]]:
+    """Fits several methods to the same images; DDRS once, where any of them starts from it.
+
+    Args:
+        methods: What to fit.
+        model: See `Method.fit`.
+        images: (B, *event).
+        context: Without sigma_star.
+        start: DDRS, as the start of those that want it; yielded where `methods` has it too.
+        seconds: Per image and method, after which a fit returns what it has.
+
+    Yields:
+        (method, fit): the start first, then the others in the order given; each is fitted when it
+        is asked for.
+    """
+    others = [method for method in methods if method.name != start.name]
+    reported = len(others) < len(methods)
+
+    def fitted(method: Method) -> Fit:
+        deadline = time.monotonic() + seconds * len(images)
+        return method.fit(model, images, replace(context, deadline=deadline))
+
+    if reported or any(method.from_sigma_star for method in others):
+        first = fitted(start)
+        context = replace(context, sigma_star=first.noise)
+        if reported:
+            yield start, first
+    for method in others:
+        yield method, fitted(method)
 
 
 def concatenate(fits: Sequence[Fit]) -> Fit:
@@ -170,18 +263,14 @@ def best_of(
     scores = [_score(model, images, fit.noise, context, n) for fit in candidates]
     best = np.argmax(scores, axis=0)
     rows = [slice(i, i + 1) for i in range(len(images))]
-    return concatenate([_row(candidates[k], row) for k, row in zip(best, rows, strict=True)])
+    return concatenate([candidates[k][row] for k, row in zip(best, rows, strict=True)])
 
 
 def _score(
     model: nn.Module, images: Tensor, noise: Noise, context: Context, n: int
 ) -> NDArray[np.float64]:
     """Proxy radius that n comparison samples support, (B,)."""
-    counts = class_counts(model, images, noise, n, context.streams, Stage.COMPARE)
+    streams, batching = context.streams, context.batching
+    counts = class_counts(model, images, noise, n, streams, Stage.COMPARE, batching=batching)
     p_lower = clopper_pearson_lower(counts.amax(1).cpu().numpy(), n, alpha=0.001)
     return normal_quantile_lower(p_lower) * noise.mean_axis.cpu().numpy()
-
-
-def _row(fit: Fit, row: slice) -> Fit:
-    """The fit of a part of the images."""
-    return Fit(fit.noise[row], fit.status[row], fit.steps[row], fit.objective[row], fit.limit[row])

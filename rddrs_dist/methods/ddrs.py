@@ -1,7 +1,7 @@
 """Data-dependent randomized smoothing: a sigma per image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,6 @@ from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
 from rddrs_dist.noise import IsotropicNoise
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.margin import soft_gap
-
-# The lower end of sigma, relative to where it starts: the published ascent has none, and a sigma
-# that crossed zero would be no noise at all.
-_FLOOR = 0.01
 
 
 @dataclass(frozen=True)
@@ -29,12 +25,18 @@ class DDRS(Method):
         learning_rate: Step length of the plain gradient ascent.
         clamp: Probabilities are clamped to [clamp, 1 - clamp].
         compare_samples: Samples per image that compare the candidates.
+        floor: Lower end of sigma, in units of the network's: the published ascent has none, and a
+            sigma that crossed zero would be no noise at all.
 
     References:
         Alfarra, Bibi, Torr, Ghanem 2020 (arXiv 2012.04351), algorithm 1.
     """
 
     name: ClassVar[str] = "ddrs"
+    label: ClassVar[str] = "DDRS"
+    paper: ClassVar[str] = "Alfarra et al. 2020 (arXiv 2012.04351)"
+    colour: ClassVar[str] = "#0072b2"
+    dashes: ClassVar[Any] = (0, (5, 1.6))
 
     steps: int = 1500
     candidate_every: int = 100
@@ -42,10 +44,11 @@ class DDRS(Method):
     learning_rate: float = 1e-4
     clamp: float = 0.02
     compare_samples: int = 1000
+    floor: float = 0.01
 
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "candidate_every", "samples", "compare_samples")
-        positive(self, "learning_rate")
+        positive(self, "learning_rate", "floor")
         clamp_range(self, "clamp")
 
     def _samples(self) -> int:
@@ -60,7 +63,7 @@ class DDRS(Method):
             gap = soft_gap(model, images, trailing(sigma, z) * z, self.clamp)
             objective = sigma / 2 * gap
             (slope,) = torch.autograd.grad(objective.sum(), sigma)
-            floor = _FLOOR * context.sigma
+            floor = self.floor * context.sigma
             return ((state[0] + self.learning_rate * slope).clamp_min(floor),), objective
 
         candidates = ascend(

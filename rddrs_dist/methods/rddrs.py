@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, linalg, nn
@@ -105,6 +105,10 @@ class RDDRS(Method):
     """
 
     name: ClassVar[str] = "rddrs"
+    label: ClassVar[str] = "RDDRS"
+    paper: ClassVar[str] = "Labarbarie et al. 2022 (arXiv 2206.10235)"
+    colour: ClassVar[str] = "#d55e00"
+    dashes: ClassVar[Any] = "solid"
     from_sigma_star: ClassVar[bool] = True
 
     step_lengths: tuple[float, ...] = (0.5, 1.25)
@@ -154,13 +158,16 @@ class RDDRS(Method):
     ) -> tuple[Tensor, Tensor]:
         """The objective, (B,), and before it its gradient in the frame of C, (B, d, d)."""
         noise, streams = _noise(scale, images, FullNoise.unchecked), context.streams
-        p = soft_probabilities(model, images, noise, self.margin_samples, streams, 2 * step)
+        batching = context.batching
+        p = soft_probabilities(
+            model, images, noise, self.margin_samples, streams, 2 * step, batching
+        )
         top, classes = top_two(p, self.clamp)
         quantiles = torch.special.ndtri(top)
         signs = quantiles.new_tensor([1.0, -1.0])
         weights = torch.zeros_like(p).scatter(1, classes, signs / normal_density(quantiles))
         slope = gap_gradient(
-            model, images, noise, weights, self.gradient_samples, streams, 2 * step + 1
+            model, images, noise, weights, self.gradient_samples, streams, 2 * step + 1, batching
         )
         gap = (quantiles[:, 0] - quantiles[:, 1]).double()
         return self._assemble(scale, slope.double(), gap)

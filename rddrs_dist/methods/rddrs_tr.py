@@ -1,7 +1,7 @@
 """RDDRS-TR: a full covariance per image by a trust-region ascent in log volume."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,20 +12,15 @@ from rddrs_dist.geometry.symmetric import eye, sym
 from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, positive
-from rddrs_dist.methods.sizing import sized_region
-from rddrs_dist.neighbours import diameter
+from rddrs_dist.methods.region_size import Sizing, sized_region
 from rddrs_dist.noise import FullNoise, IsotropicNoise
+from rddrs_dist.region import diameter
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import Curvature, Tempering, curvature, slopes
 from rddrs_dist.smoothing.margin import normal_density
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import normal_quantile_lower
 
-# Isotropic scales tried as a start, in units of sigma; the steps of the ascent are numbered on.
-LADDER = tuple(1.5**k for k in range(-4, 9))
-# The ascent holds semi-axes to this share of the domain's diameter at the target radius, and the
-# size is sought from there.
-_INSIDE = 0.9
 _TINY = 1e-30
 # Share of the cap below which the cap is not felt: it would take 3 % off the growth of an axis.
 _SMALL = 0.3
@@ -81,18 +76,28 @@ class RDDRSTR(Method):
         target: Probability of the class at which the ascent holds the noise.
         growth: Largest step of an axis outward, in its logarithm.
         shrinkage: Largest step of an axis inward.
-        memory: Weight of the past in the running means of the curvature.
+        decay: Weight of the past in the running means of the curvature.
         damping: Directions whose mean squared gradient is below this share of that of all, in the
             Frobenius norm, are taken as flat.
         rank: Directions in which the curvature is followed.
         temperature: Of the softmax, in units of the standard deviation of the margin.
-        near: Share of the samples, those nearest to the decision boundary, that go backward.
+        boundary_share: Share of the samples, those nearest to the decision boundary, that go
+            backward.
         samples: Samples per image and step.
         steps: Steps at most.
         patience: Steps without a visible gain after which an image is done.
+        start_multiples: Isotropic scales tried as a start, in units of sigma, 1 among them.
         start_samples: Samples per image and isotropic scale that choose the start.
+        domain_share: The ascent holds semi-axes to this share of the domain's diameter at the
+            target radius; the final size is sought from there.
         compare_samples: Samples per image that choose the final size.
-        guard: Training images with another label are kept out of the region times this.
+        coarse_multiples: Sizes at which compare_samples / coarse_share estimate the radius.
+        coarse_share: See coarse_multiples.
+        fine_multiples: Sizes, in units of the likely best, among which all samples choose.
+        cap_factor: Axes are cut at the domain as if the radius were so many times its sure value.
+        neighbour_margin: Training images with another label are kept out of the region times this.
+        neighbour_reach: Beyond so many times the fitted region none are looked for.
+        compare_alpha: Error probability of the bounds on radii that choose the final size.
 
     References:
         docs/method.md, section 9; the manifold and the gradient estimator are those of Labarbarie,
@@ -100,43 +105,85 @@ class RDDRSTR(Method):
     """
 
     name: ClassVar[str] = "rddrs_tr"
+    label: ClassVar[str] = "RDDRS-TR"
+    paper: ClassVar[str] = "docs/method.md, section 9"
+    colour: ClassVar[str] = "#aa3f8f"
+    dashes: ClassVar[Any] = (0, (9, 1.6))
 
     target: float = 0.9
     growth: float = 0.35
     shrinkage: float = 0.35
-    memory: float = 0.7
+    decay: float = 0.7
     damping: float = 0.003
     rank: int = 128
     temperature: float = 0.6
-    near: float = 0.4
+    boundary_share: float = 0.4
     samples: int = 500
     steps: int = 40
     patience: int = 5
+    start_multiples: tuple[float, ...] = tuple(1.5**k for k in range(-4, 9))
     start_samples: int = 200
+    domain_share: float = 0.9
     compare_samples: int = 2000
-    guard: float = 1.5
+    coarse_multiples: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0, 4.0, 8.0, 16.0, 32.0)
+    coarse_share: int = 4
+    fine_multiples: tuple[float, ...] = (0.85, 1.0, 1.1, 1.25)
+    cap_factor: float = 1.55
+    neighbour_margin: float = 1.5
+    neighbour_reach: float = 10.0
+    compare_alpha: float = 0.001
 
     def __post_init__(self) -> None:
         at_least_one(
-            self, "rank", "samples", "steps", "patience", "start_samples", "compare_samples"
-        )
-        positive(self, "growth", "shrinkage", "damping", "temperature", "guard")
+            self, "rank", "samples", "steps", "patience", "start_samples", "compare_samples",
+            "coarse_share",
+        )  # fmt: skip
+        positive(
+            self, "growth", "shrinkage", "damping", "temperature", "start_multiples",
+            "coarse_multiples", "fine_multiples", "cap_factor", "neighbour_margin",
+            "neighbour_reach",
+        )  # fmt: skip
         # Beyond 0.4 the growth of an axis below the cap could overshoot it (see _grow), and beyond
         # 1 the series of the exponential is too short.
         for field, low, high in (
-            ("target", 0.5, 1), ("memory", -1e-9, 1), ("growth", 0, 0.4), ("shrinkage", 0, 1),
-            ("near", 0, 1 + 1e-9),
+            ("target", 0.5, 1), ("decay", -1e-9, 1), ("growth", 0, 0.4), ("shrinkage", 0, 1),
+            ("boundary_share", 0, 1 + 1e-9), ("domain_share", 0, 1 + 1e-9),
+            ("compare_alpha", 0, 0.5),
         ):  # fmt: skip
             if not low < getattr(self, field) < high:
                 raise ValueError(
                     f"{self.name}.{field} must be between {max(low, 0):g} and {high:g}, "
                     f"got {getattr(self, field)}"
                 )
+        if 1.0 not in self.start_multiples:
+            raise ValueError(
+                f"{self.name}.start_multiples must have 1, the network's own sigma, among them, "
+                f"got {self.start_multiples}"
+            )
+        if list(self.coarse_multiples) != sorted(set(self.coarse_multiples)):
+            raise ValueError(
+                f"{self.name}.coarse_multiples must ascend, got {self.coarse_multiples}"
+            )
 
     @property
     def radius(self) -> float:
         """Phi^-1(target), the radius that the region is held to."""
         return float(normal_quantile_lower(np.array([self.target]))[0])
+
+    @property
+    def sizing(self) -> Sizing:
+        """How the final size is chosen."""
+        return Sizing(
+            radius=self.radius / self.domain_share,
+            margin=self.neighbour_margin,
+            samples=self.compare_samples,
+            coarse=self.coarse_multiples,
+            fine=self.fine_multiples,
+            share=self.coarse_share,
+            cap=self.cap_factor,
+            furthest=self.neighbour_reach,
+            alpha=self.compare_alpha,
+        )
 
     def _samples(self) -> int:
         return self.samples
@@ -165,10 +212,7 @@ class RDDRSTR(Method):
             every=self.steps,
             converged=lambda state: _Climb(*state).stale >= self.patience,
         )[-1]
-        sized = sized_region(
-            model, images, fit.noise.scale, classes, context,
-            radius=self.radius / _INSIDE, guard=self.guard, n=self.compare_samples,
-        )  # fmt: skip
+        sized = sized_region(model, images, fit.noise.scale, classes, context, self.sizing)
         noise = FullNoise(sized.scale, fit.noise.event_shape)
         return Fit(noise, fit.status, fit.steps, fit.objective, sized.limit)
 
@@ -182,24 +226,23 @@ class RDDRSTR(Method):
         target. Where none does, as near a decision boundary, it is the one of the largest proxy
         radius, and its own radius is held.
         """
-        shape = tuple(images.shape[1:])
-        found = []
-        for rung, factor in enumerate(LADDER):
-            noise = IsotropicNoise(images.new_full((len(images),), factor * context.sigma), shape)
-            found.append(
-                class_counts(
-                    model, images, noise, self.start_samples, context.streams, Stage.FIT, rung
-                )
+        ladder, n = self.start_multiples, self.start_samples
+        found = [
+            class_counts(
+                model, images, IsotropicNoise.constant(factor * context.sigma, images), n,
+                context.streams, Stage.FIT, rung, context.batching,
             )
+            for rung, factor in enumerate(ladder)
+        ]  # fmt: skip
         p = torch.stack(found, 1).to(images.dtype) / self.start_samples  # (B, rungs, K)
-        scales = context.sigma * p.new_tensor(LADDER)
+        scales = context.sigma * p.new_tensor(ladder)
         quantiles = torch.special.ndtri(p.clamp(0.01, self.target))
-        share, answer = p[:, LADDER.index(1.0)].max(-1)
+        share, answer = p[:, ladder.index(1.0)].max(-1)
         # Less three standard errors, or the widest noise would win by chance with one half.
         least = p - 3 * (p * (1 - p) / self.start_samples).sqrt()
         sure = torch.special.ndtri(least.clamp(0.01, self.target)) * scales.view(-1, 1)
         classes = torch.where(share > 0.5, answer, sure.amax(1).argmax(-1))
-        rows = classes.view(-1, 1, 1).expand(-1, len(LADDER), 1)
+        rows = classes.view(-1, 1, 1).expand(-1, len(ladder), 1)
         held, radii = p.gather(2, rows)[..., 0], quantiles.gather(2, rows)[..., 0]
         best = torch.where(held >= self.target, scales, -1.0).argmax(1, keepdim=True)
         most = (radii * scales).argmax(1, keepdim=True)
@@ -208,15 +251,17 @@ class RDDRSTR(Method):
 
     def _move(self, state: _Climb, task: _Task, step: int) -> tuple[State, Tensor]:
         """The state after one step, and the objective (B,) before it."""
-        images, streams, number = task.images, task.context.streams, len(LADDER) + step
+        images, streams = task.images, task.context.streams
+        number = len(self.start_multiples) + step
         noise = FullNoise.unchecked(state.scale, tuple(images.shape[1:]))
-        tempering = Tempering(self.temperature, self.near)
+        tempering = Tempering(self.temperature, self.boundary_share)
         drawn = slopes(
-            task.model, images, noise, task.classes, self.samples, tempering, streams, number
-        )
+            task.model, images, noise, task.classes, self.samples, tempering, streams, number,
+            task.context.batching,
+        )  # fmt: skip
         k = state.basis.shape[-1]
         probes = streams.normal(Stage.FIT, number + self.steps, 0, k, images).flatten(2)
-        seen = curvature(drawn, state.scale, state.seen, self.memory, probes)
+        seen = curvature(drawn, state.scale, state.seen, self.decay, probes)
         p = drawn.p.double().clamp(0.01, 0.9995)
         quantile = torch.special.ndtri(p)
         excess = quantile.to(state.scale.dtype) - task.target
@@ -307,7 +352,7 @@ class RDDRSTR(Method):
 
     def _cap(self, scale: Tensor) -> float:
         """The largest axis, with which a semi-axis just stays within the domain's diameter."""
-        return _INSIDE * diameter(scale.shape[-1]) / self.radius
+        return self.domain_share * diameter(scale.shape[-1]) / self.radius
 
 
 def _trace(matrices: Tensor) -> Tensor:

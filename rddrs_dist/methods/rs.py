@@ -1,12 +1,11 @@
 """Randomized smoothing: one sigma for every image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor, nn
 
-from rddrs_dist.methods.base import Context, Fit, Method, Status
+from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.noise import IsotropicNoise
 
 
@@ -19,13 +18,13 @@ class RS(Method):
     """
 
     name: ClassVar[str] = "rs"
+    label: ClassVar[str] = "RS"
+    paper: ClassVar[str] = "Cohen et al. 2019 (arXiv 1902.02918)"
+    colour: ClassVar[str] = "#4d4d4d"
+    dashes: ClassVar[Any] = (0, (1, 1.1))
 
     def _samples(self) -> int:
         return 1
 
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
-        noise = IsotropicNoise.constant(context.sigma, images)
-        count = len(images)
-        steps, objective = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
-        limit = np.full(count, np.inf)
-        return Fit(noise, [Status.CLOSED_FORM] * count, steps, objective, limit)
+        return Fit.of(IsotropicNoise.constant(context.sigma, images))

@@ -1,8 +1,71 @@
 """Centred Gaussian noise on images, N(0, S S^T), batched over images."""
 
+from collections.abc import Sequence
+
+import torch
+
 from rddrs_dist.noise.base import Noise
 from rddrs_dist.noise.diagonal import DiagonalNoise
 from rddrs_dist.noise.full import FullNoise
 from rddrs_dist.noise.isotropic import IsotropicNoise
+from rddrs_dist.noise.packed import Packed
 
-__all__ = ["DiagonalNoise", "FullNoise", "IsotropicNoise", "Noise"]
+# What a run can store and read back; each with the kinds of scales that it packs.
+NOISES: tuple[type[Noise], ...] = (IsotropicNoise, DiagonalNoise, FullNoise)
+
+__all__ = [
+    "NOISES",
+    "DiagonalNoise",
+    "FullNoise",
+    "IsotropicNoise",
+    "Noise",
+    "Packed",
+    "pack",
+    "unpack",
+]
+
+
+def pack(noise: Noise) -> list[Packed]:
+    """The scale of each image of a noise.
+
+    Raises:
+        ValueError: If the noise is none of `NOISES`, so that nothing could read it back.
+    """
+    if not isinstance(noise, NOISES):
+        raise ValueError(
+            f"a noise that is stored must be one of {', '.join(n.__name__ for n in NOISES)}, got "
+            f"{type(noise).__name__}: add its class to NOISES in rddrs_dist/noise/__init__.py"
+        )
+    return noise.pack()
+
+
+def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
+    """One noise of several images, of the simplest structure that holds them all.
+
+    Args:
+        scales: At least one.
+        event_shape: Shape of one image.
+
+    Returns:
+        The noise, on the CPU; of images of one kind, exactly the noise that was packed.
+
+    Raises:
+        ValueError: If the numbers are too many or too few for the image, or the kind unknown.
+    """
+    noises = [_unpacked(one, event_shape) for one in scales]
+    structures = {type(noise) for noise in noises}
+    if len(structures) == 1:
+        return structures.pop().concatenate(noises)
+    if all(noise.is_diagonal for noise in noises):
+        rows = [noise.axes_of_pixels().to(noise.scale.dtype) for noise in noises]
+        return DiagonalNoise(torch.cat(rows).unflatten(1, event_shape), event_shape)
+    return FullNoise(torch.cat([noise.matrix().float() for noise in noises]), event_shape)
+
+
+def _unpacked(one: Packed, event_shape: tuple[int, ...]) -> Noise:
+    """The noise of one image."""
+    for structure in NOISES:
+        if one.kind in structure.kinds:
+            return structure.unpack(one, event_shape)
+    known = ", ".join(kind for structure in NOISES for kind in structure.kinds)
+    raise ValueError(f"the kind of a scale must be one of {known}, got {one.kind!r}")

@@ -5,10 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, linalg
+
+from rddrs_dist.geometry.symmetric import lower_inverse
+from rddrs_dist.noise.packed import Packed
 
 # Sizes computed in float64 are lowered by this share, more than their rounding errors add up to.
 _MARGIN = 1e-12
@@ -19,7 +23,8 @@ class Noise(ABC):
     """The noise eps = S z, z ~ N(0, I_d), of each of B images.
 
     The scale S is held in the precision that samples are drawn in; every size is computed in
-    float64 from exactly those numbers.
+    float64 from exactly those numbers. A structure is one class: what is asked about it are its
+    methods, and its class is an entry of `NOISES`.
 
     Attributes:
         scale: S of each image; its shape is the structure's, with a leading axis of B images.
@@ -28,6 +33,9 @@ class Noise(ABC):
 
     scale: Tensor
     event_shape: tuple[int, ...]
+
+    kinds: ClassVar[tuple[str, ...]]  # the names under which scales of this structure are stored
+    is_diagonal: ClassVar[bool] = False  # whether S acts on each element by itself
 
     def __post_init__(self) -> None:
         expected = self._scale_shape()
@@ -52,6 +60,19 @@ class Noise(ABC):
 
         Returns:
             (B, n, *event).
+        """
+
+    @abstractmethod
+    def pack(self) -> list[Packed]:
+        """The scale of each image, under one of `kinds`; B of them."""
+
+    @classmethod
+    @abstractmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "Noise":
+        """The noise of one image that `pack` has packed, on the CPU.
+
+        Raises:
+            ValueError: If the numbers are too many or too few for the image.
         """
 
     @abstractmethod
@@ -134,6 +155,79 @@ class Noise(ABC):
         """The same noise with its numbers held in float64."""
         return replace(self, scale=self.scale.double())
 
+    @property
+    def is_lower(self) -> bool:
+        """Whether S is lower triangular."""
+        return self.is_diagonal
+
+    def lower(self) -> "Noise":
+        """The same noise with a lower triangular scale of positive diagonal."""
+        if self.is_diagonal:
+            return self
+        from rddrs_dist.noise.full import FullNoise
+
+        return FullNoise(self.matrix().to(self.scale.dtype), self.event_shape).lower()
+
+    def whitening(self, row: int) -> Tensor:
+        """A matrix A of one image with ||A^T delta|| = ||S^-1 delta||.
+
+        Args:
+            row: Which image.
+
+        Returns:
+            (d, d) float64, its longest columns first, or its diagonal (d,) where that is all.
+        """
+        own = self[row : row + 1]
+        if self.is_diagonal:
+            return own.variances()[0].rsqrt()
+        return whitening(own.covariance()[0])
+
+    def axes_of_pixels(self) -> Tensor:
+        """Standard deviation of each element, (B, d) float64, of a diagonal noise."""
+        return self._flat64(self.scale)
+
+    @cached_property
+    def frobenius(self) -> Tensor:
+        """||S||_F, at least, (B,) float64."""
+        return self.variances().sum(1).sqrt()
+
+    def colour_of(self, owners: Tensor, vectors: Tensor) -> Tensor:
+        """S u of many vectors, each with the scale of the image that owns it.
+
+        Args:
+            owners: Row of an image, (m,) int64.
+            vectors: u, (m, d), float32 or float64; all is computed in its precision.
+
+        Returns:
+            (m, d).
+        """
+        return self._of(owners, vectors, adjoint=False)
+
+    def adjoint_of(self, owners: Tensor, vectors: Tensor) -> Tensor:
+        """S^T w of many vectors; see `colour_of`."""
+        return self._of(owners, vectors, adjoint=True)
+
+    def _of(self, owners: Tensor, vectors: Tensor, adjoint: bool) -> Tensor:
+        """Has each image act on its vectors, dense scales in one matrix product each."""
+        if self.is_diagonal:
+            own = replace(self, scale=self.scale[owners].to(vectors.dtype))
+            batch = vectors.view(-1, 1, *self.event_shape)
+            return (own.adjoint(batch) if adjoint else own.colour(batch)).flatten(1)
+        found = torch.empty_like(vectors)
+        order = owners.argsort(stable=True)
+        counts = torch.bincount(owners, minlength=len(self)).tolist()
+        for own, part in zip(self.each, order.split(counts), strict=True):
+            if len(part):
+                own = own.double() if vectors.dtype == torch.float64 else own
+                batch = vectors[part].view(1, -1, *self.event_shape)
+                found[part] = (own.adjoint(batch) if adjoint else own.colour(batch)).flatten(2)[0]
+        return found
+
+    @cached_property
+    def each(self) -> list[Self]:
+        """The noise of each image by itself, with what it has computed."""
+        return [self[row : row + 1] for row in range(len(self))]
+
     def matrix(self) -> Tensor:
         """S as dense matrices, (B, d, d) float64."""
         d, device = self.dimension, self.scale.device
@@ -192,3 +286,58 @@ class Noise(ABC):
                 f"wanted shape {(len(self), *self.event_shape)}, got {tuple(images.shape)}"
             )
         return images.flatten(1).double()
+
+
+def packed_values(one: Packed, size: int) -> Tensor:
+    """The numbers of a packed scale as a tensor of its own.
+
+    Args:
+        one: The scale of one image.
+        size: How many numbers it must have.
+
+    Raises:
+        ValueError: If it has more or fewer.
+    """
+    if one.values.size != size:
+        raise ValueError(
+            f"a scale of kind {one.kind!r} of such an image must have {size} numbers, got "
+            f"{one.values.size}: it belongs to other images"
+        )
+    return torch.from_numpy(np.array(one.values))
+
+
+def whitening(covariance: Tensor) -> Tensor:
+    """A matrix A with ||A^T delta|| = ||S^-1 delta||; few images are near along its first columns.
+
+    Args:
+        covariance: S S^T, (..., d, d) float64.
+
+    Returns:
+        A, of the same shape.
+    """
+    if covariance.is_cuda:  # where eigenvalues are dear and products cheap
+        lower, failed = linalg.cholesky_ex(covariance)
+        if not bool(failed.any()):
+            return whitening_of_factor(lower)[0]
+    variances, frame = linalg.eigh(covariance)
+    return frame / above_rounding(variances).sqrt().unsqueeze(-2)
+
+
+def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """L^-T with its longest columns first, and what order these had.
+
+    Args:
+        lower: L, (..., d, d) float64, lower triangular with L L^T = S S^T.
+
+    Returns:
+        (..., d, d) and (..., d) int64.
+    """
+    columns = lower_inverse(lower).mT
+    order = columns.norm(dim=-2).argsort(descending=True)
+    return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order
+
+
+def above_rounding(variances: Tensor) -> Tensor:
+    """Eigenvalues (..., d) of a covariance, ascending, none below what rounding tells from 0."""
+    eps = torch.finfo(variances.dtype).eps
+    return torch.maximum(variances, variances[..., -1:] * eps * variances.shape[-1])

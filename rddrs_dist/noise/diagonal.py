@@ -1,11 +1,14 @@
 """Diagonal noise, S = diag(theta)."""
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rddrs_dist.noise.base import Noise
+from rddrs_dist.noise.base import Noise, packed_values
+from rddrs_dist.noise.packed import Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +20,9 @@ class DiagonalNoise(Noise):
         event_shape: Shape of one image.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("diagonal",)
+    is_diagonal: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not bool((self.scale > 0).all()):
@@ -26,6 +32,17 @@ class DiagonalNoise(Noise):
 
     def _scale_shape(self) -> tuple[int, ...]:
         return self.event_shape
+
+    def pack(self) -> list[Packed]:
+        """The standard deviation of each element; see Noise.pack."""
+        scale = self.scale.detach().cpu()
+        return [Packed(self.kinds[0], one.numpy().reshape(-1)) for one in scale]
+
+    @classmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "DiagonalNoise":
+        """See Noise.unpack."""
+        values = packed_values(one, math.prod(event_shape))
+        return cls(values.view(1, *event_shape), event_shape)
 
     def colour(self, z: Tensor) -> Tensor:
         """diag(theta) z; see Noise.colour."""

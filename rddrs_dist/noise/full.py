@@ -4,12 +4,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.norm import least_bound, norm_bounds, rounding
-from rddrs_dist.noise.base import Noise
+from rddrs_dist.noise.base import Noise, packed_values
+from rddrs_dist.noise.packed import Packed
 
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
 # zeros.
@@ -27,6 +29,8 @@ class FullNoise(Noise):
         event_shape: Shape of one image.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("lower", "dense")
+
     def _scale_shape(self) -> tuple[int, ...]:
         d = math.prod(self.event_shape)
         return (d, d)
@@ -38,7 +42,7 @@ class FullNoise(Noise):
         No look is taken at them, for which a host would wait for its device.
         """
         noise = object.__new__(cls)
-        vars(noise).update(scale=scale, event_shape=event_shape, _is_lower=False)
+        vars(noise).update(scale=scale, event_shape=event_shape, is_lower=False)
         return noise
 
     def lower(self) -> "FullNoise":
@@ -47,8 +51,37 @@ class FullNoise(Noise):
         root = root * root.diagonal(dim1=1, dim2=2).sign().unsqueeze(-2)
         return FullNoise(root.to(self.scale.dtype), self.event_shape)
 
+    def pack(self) -> list[Packed]:
+        """The matrix row by row, or its lower triangle where that is all; see Noise.pack."""
+        return [_packed(one) for one in self.scale.detach().cpu()]
+
+    @classmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "FullNoise":
+        """See Noise.unpack."""
+        d = math.prod(event_shape)
+        if one.kind == "dense":
+            return cls(packed_values(one, d * d).view(1, d, d), event_shape)
+        values = packed_values(one, d * (d + 1) // 2)
+        matrix = torch.zeros(1, d, d, dtype=values.dtype)
+        rows, columns = torch.tril_indices(d, d)
+        matrix[0, rows, columns] = values
+        return cls(matrix, event_shape)
+
+    def matrix(self) -> Tensor:
+        """S itself; see Noise.matrix."""
+        return self.scale.double()
+
     @cached_property
-    def _is_lower(self) -> bool:
+    def frobenius(self) -> Tensor:
+        """||S||_F, at least; see Noise.frobenius."""
+        # Rows in the precision of S, which takes a tenth of the time; what that may lose is added.
+        rows, kind = linalg.vector_norm(self.scale, dim=2), torch.finfo(torch.float32)
+        lost = rows.shape[1] * (kind.eps * rows.double() + kind.tiny**0.5)
+        return (rows.double() + lost).norm(dim=1)
+
+    @cached_property
+    def is_lower(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether S is lower triangular, of all images; looked at once."""
         # By bands: a copy of all that is above the diagonal would take longer than a product.
         above = [self.scale[:, start:end, end:] for start, end in self._bands()]
         above += [self.scale[:, start:end, start:end].triu(1) for start, end in self._bands()]
@@ -57,7 +90,7 @@ class FullNoise(Noise):
     def colour(self, z: Tensor) -> Tensor:
         """S z; see Noise.colour."""
         flat = z.flatten(2)
-        if not self._is_lower:
+        if not self.is_lower:
             return (flat @ self.scale.mT).view_as(z)  # (B, n, d) @ (B, d, d)
         parts = [
             flat[..., :end] @ self.scale[:, start:end, :end].mT for start, end in self._bands()
@@ -72,7 +105,7 @@ class FullNoise(Noise):
     def adjoint(self, w: Tensor) -> Tensor:
         """S^T w; see Noise.adjoint."""
         flat = w.flatten(2)
-        if not self._is_lower:
+        if not self.is_lower:
             return (flat @ self.scale).view_as(w)  # (B, n, d) @ (B, d, d)
         parts = [
             flat[..., start:] @ self.scale[:, start:, start:end] for start, end in self._bands()
@@ -104,7 +137,7 @@ class FullNoise(Noise):
 
         From these and the diagonal of a triangular scale follows all that most regions need.
         """
-        return ends(self.scale.double()) if self.scale.is_cuda and self._is_lower else None
+        return ends(self.scale.double()) if self.scale.is_cuda and self.is_lower else None
 
     @cached_property
     def logdet(self) -> Tensor:
@@ -192,6 +225,14 @@ def axes_by_squares(scale: Tensor) -> tuple[Tensor, Tensor]:
     if bool(felt.any()):
         axes[felt], errors[felt] = axes_by_values(scale[felt])
     return axes, errors
+
+
+def _packed(scale: Tensor) -> Packed:
+    """One dense scale (d, d); half of a triangular one is not worth a disk."""
+    if bool(scale.triu(1).any()):
+        return Packed("dense", scale.numpy().reshape(-1))
+    rows, columns = torch.tril_indices(len(scale), len(scale))
+    return Packed("lower", scale[rows, columns].numpy())
 
 
 def _triangle(scale: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Isotropic noise, S = sigma I."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from rddrs_dist.noise.base import Noise
+from rddrs_dist.noise.base import Noise, packed_values
+from rddrs_dist.noise.packed import Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +18,9 @@ class IsotropicNoise(Noise):
         scale: sigma, (B,), positive.
         event_shape: Shape of one image.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("isotropic",)
+    is_diagonal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,6 +35,20 @@ class IsotropicNoise(Noise):
 
     def _scale_shape(self) -> tuple[int, ...]:
         return ()
+
+    def pack(self) -> list[Packed]:
+        """Sigma; see Noise.pack."""
+        scale = self.scale.detach().cpu()
+        return [Packed(self.kinds[0], one.numpy().reshape(-1)) for one in scale]
+
+    @classmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "IsotropicNoise":
+        """See Noise.unpack."""
+        return cls(packed_values(one, 1), event_shape)
+
+    def axes_of_pixels(self) -> Tensor:
+        """Sigma, d times; see Noise.axes_of_pixels."""
+        return self.axes
 
     def colour(self, z: Tensor) -> Tensor:
         """sigma z; see Noise.colour."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 import filelock
 import pyarrow as pa
 
-from rddrs_dist.noise.packed import Packed
+from rddrs_dist.noise import Packed
 from rddrs_dist.results import files as parts
 from rddrs_dist.results import scales
 from rddrs_dist.results.columns import SCHEMA_VERSION, canonical_json, read_metadata, table

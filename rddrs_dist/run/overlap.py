@@ -29,7 +29,7 @@ from rddrs_dist.disjoint import (
     narrow,
     together,
 )
-from rddrs_dist.noise.packed import Packed
+from rddrs_dist.noise import Packed
 from rddrs_dist.results import hyperplanes as planes
 from rddrs_dist.results import scales
 from rddrs_dist.results.scales import Scales

@@ -17,7 +17,7 @@ from rddrs_dist.checkpoints import load
 from rddrs_dist.methods import DDRS, RS, Context, Fit, Method, Status
 from rddrs_dist.neighbours import Neighbours, others_inside
 from rddrs_dist.noise import FullNoise, Noise
-from rddrs_dist.noise.packed import Packed, pack
+from rddrs_dist.noise import Packed, pack
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Streams
 from rddrs_dist.smoothing.batching import Memory, limit_memory

@@ -5,6 +5,7 @@ what is drawn, and so every result, must not depend on how many images share a l
 follows from the memory there is.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,20 +25,27 @@ _SURPLUS = 2.0
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What launches may take in this process; half for samples, half for the state of images.
+class Batching:
+    """How many images may share a launch, by the memory that there is.
+
+    Half of the memory is for samples, half for the state of images. Results do not depend on it.
 
     Attributes:
-        total: Bytes.
+        memory: Bytes that a launch may take; infinite where there is no bound.
         per_element: Bytes that a launch takes per element of network input.
     """
 
-    total: float
-    per_element: float
+    memory: float = math.inf
+    per_element: float = 1.0
 
     @classmethod
-    def of(cls, model: nn.Module, images: Tensor, total: float) -> "Memory":
+    def within(cls, memory: float, model: nn.Module, images: Tensor) -> "Batching":
         """For a network and images (B, *event) like those that it will see, on its device.
+
+        Args:
+            memory: Bytes.
+            model: Maps (N, *event) to logits.
+            images: At least one.
 
         Raises:
             ValueError: If not even the samples that have to be drawn together fit.
@@ -45,21 +53,28 @@ class Memory:
         d = images[0].numel()
         per_element = _SURPLUS * kept_bytes(model, images) / d + _COPIES * images.element_size()
         least = per_element * d * _block(images)
-        if total / 2 < least:
+        if memory / 2 < least:
             raise ValueError(
                 f"launches of this network want at least {2 * least / 2**30:.2f} GiB, got "
-                f"{total / 2**30:.2f}: raise --memory, or take a smaller network"
+                f"{memory / 2**30:.2f}: raise --memory, or take a smaller network"
             )
-        return cls(total, per_element)
+        return cls(memory, per_element)
+
+    def batches(self, images: Tensor, n: int, state: int = 0) -> "Batches":
+        """The partition for images (B, *event), n samples of each and a state of so many bytes."""
+        rows = _rows(images)
+        block = min(n, _block(images))
+        full, rest = divmod(n, block)
+        together = rows // block
+        if math.isfinite(self.memory):
+            held = self.memory / 2 / (self.per_element * images[0].numel())
+            together = min(together, int(held) // block)
+            if state:
+                together = min(together, int(self.memory / 2 / state))
+        return Batches(max(1, together), (block,) * full + (rest,) * (rest > 0))
 
 
-_memory: Memory | None = None
-
-
-def limit_memory(memory: Memory | None) -> None:
-    """Bounds what launches take from now on, in this process, as torch does with its threads."""
-    global _memory
-    _memory = memory
+UNBOUNDED = Batching()
 
 
 def kept_bytes(model: nn.Module, images: Tensor) -> float:
@@ -93,20 +108,6 @@ class Batches:
 
     images: int
     blocks: tuple[int, ...]
-
-    @classmethod
-    def of(cls, images: Tensor, n: int, state: int = 0) -> "Batches":
-        """The partition for images (B, *event), n samples of each and a state of so many bytes."""
-        rows = _rows(images)
-        block = min(n, _block(images))
-        full, rest = divmod(n, block)
-        together = rows // block
-        if _memory is not None:
-            held = _memory.total / 2 / (_memory.per_element * images[0].numel())
-            together = min(together, int(held) // block)
-            if state:
-                together = min(together, int(_memory.total / 2 / state))
-        return cls(max(1, together), (block,) * full + (rest,) * (rest > 0))
 
     def groups(self, count: int) -> Iterator[slice]:
         """The images 0..count in groups that share launches."""

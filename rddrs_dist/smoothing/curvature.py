@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rddrs_dist.geometry.products import orthonormal
 from rddrs_dist.geometry.symmetric import sym
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.smoothing.batching import Batches
+from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.sample import input_gradient, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
@@ -78,6 +78,7 @@ def slopes(
     tempering: Tempering,
     streams: Streams,
     step: int,
+    batching: Batching = UNBOUNDED,
 ) -> Slopes:
     """Draws pairs x + S z, x - S z and differentiates the network at those near the boundary.
 
@@ -90,10 +91,11 @@ def slopes(
         tempering: Which samples are near, and how the softmax sees them.
         streams: Random streams of the images; the fit stage is drawn from.
         step: Step whose samples are drawn.
+        batching: How many images share a launch.
     """
     draws, noises, answers = [], [], []
     with torch.no_grad():
-        for block, size in enumerate(Batches.of(images, n).blocks):
+        for block, size in enumerate(batching.batches(images, n).blocks):
             z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
             answers.append(_logits(model, images, eps))
             noises.append(eps)
@@ -108,7 +110,7 @@ def slopes(
     rows = margin.abs().topk(count, 1, largest=False).indices
     rows = rows.view(*rows.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
     gradients = []
-    for part in eps.gather(1, rows).split(Batches.of(images, count).blocks[0], 1):
+    for part in eps.gather(1, rows).split(batching.batches(images, count).blocks[0], 1):
         leaf = part.requires_grad_()
         softened = _logits(model, images, leaf) / temperature
         gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.smoothing.batching import Batches
+from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.precision import multiplying, rounded
 from rddrs_dist.smoothing.sample import input_gradient
 from rddrs_dist.smoothing.seeds import Stage, Streams
@@ -66,6 +66,7 @@ def gap_gradient(
     n: int,
     streams: Streams,
     step: int,
+    batching: Batching = UNBOUNDED,
 ) -> Tensor:
     """Monte-Carlo gradient of sum_k weights_k p_k with respect to a symmetric scale.
 
@@ -81,6 +82,7 @@ def gap_gradient(
         n: Samples per image.
         streams: Random streams of the images; the fit stage is drawn from.
         step: Step whose samples are drawn.
+        batching: How many images share a launch.
 
     Returns:
         E, (B, d, d).
@@ -91,7 +93,7 @@ def gap_gradient(
     total = images.new_zeros(len(images), noise.dimension, noise.dimension)
     draw = coarse(noise) if images.is_cuda and images.dtype == torch.float32 else plain(noise)
     with multiplying("tf32", images.device, matrices="tf32"):
-        for block, size in enumerate(Batches.of(images, n).blocks):
+        for block, size in enumerate(batching.batches(images, n).blocks):
             z, eps = draw(streams.normal(Stage.FIT, step, block, size, images))
             samples = (images.unsqueeze(1) + eps).requires_grad_()
             logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)

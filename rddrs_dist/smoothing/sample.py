@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.noise import Noise
-from rddrs_dist.smoothing.batching import Batches
+from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 # Below this a gradient of the softmax is zero; times any weight it is far from subnormal.
@@ -22,14 +22,15 @@ def _accumulate(
     streams: Streams,
     key: tuple[Stage, int],
     score: Callable[[Tensor], Tensor],
+    batching: Batching,
 ) -> Tensor:
     """Sums of score(logits) over the n samples of a (stage, step), (M, B, K)."""
-    launches = Batches.of(images, n)
+    batches = batching.batches(images, n)
     sums = []
-    for rows in launches.groups(len(images)):
+    for rows in batches.groups(len(images)):
         own, centres = noise[rows], images[rows].unsqueeze(1)
         totals: list[Tensor] = []
-        for block, size in enumerate(launches.blocks):
+        for block, size in enumerate(batches.blocks):
             eps = own.colour(streams[rows].normal(*key, block, size, images[rows]))
             part = []
             for multiple in multiples:
@@ -70,6 +71,7 @@ def class_counts(
     streams: Streams,
     stage: Stage,
     step: int = 0,
+    batching: Batching = UNBOUNDED,
 ) -> Tensor:
     """How often each class is the network's answer at x + S z.
 
@@ -81,12 +83,16 @@ def class_counts(
         streams: Random streams of the images.
         stage: What the samples are for.
         step: Step whose samples are drawn.
+        batching: How many images share a launch.
 
     Returns:
         (B, K) int64; rows add up to n, less the samples that have a logit that is not finite. They
         count for no class: noise may be so wide that the network overflows.
     """
-    return class_counts_of_multiples(model, images, noise, (1.0,), n, streams, stage, step)[0]
+    one = (1.0,)
+    return class_counts_of_multiples(model, images, noise, one, n, streams, stage, step, batching)[
+        0
+    ]
 
 
 @torch.no_grad()
@@ -99,6 +105,7 @@ def class_counts_of_multiples(
     streams: Streams,
     stage: Stage,
     step: int = 0,
+    batching: Batching = UNBOUNDED,
 ) -> Tensor:
     """Class counts at x + k S z for several k, from the same z.
 
@@ -111,17 +118,24 @@ def class_counts_of_multiples(
         streams: Random streams of the images.
         stage: What the samples are for.
         step: Step whose samples are drawn.
+        batching: How many images share a launch.
 
     Returns:
         (M, B, K) int64, as in `class_counts`.
     """
     key = (stage, step)
-    return _accumulate(model, images, noise, multiples, n, streams, key, one_hot)
+    return _accumulate(model, images, noise, multiples, n, streams, key, one_hot, batching)
 
 
 @torch.no_grad()
 def soft_probabilities(
-    model: nn.Module, images: Tensor, noise: Noise, n: int, streams: Streams, step: int
+    model: nn.Module,
+    images: Tensor,
+    noise: Noise,
+    n: int,
+    streams: Streams,
+    step: int,
+    batching: Batching = UNBOUNDED,
 ) -> Tensor:
     """Mean softmax at x + S z over n samples of the fit stream.
 
@@ -132,12 +146,14 @@ def soft_probabilities(
         n: Samples per image.
         streams: Random streams of the images.
         step: Step whose samples are drawn.
+        batching: How many images share a launch.
 
     Returns:
         (B, K); NaN where a logit is not finite.
     """
     key = (Stage.FIT, step)
-    return _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax)[0] / n
+    sums = _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax, batching)
+    return sums[0] / n
 
 
 def one_hot(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A base classifier on rounded pixels, whose inputs are known exactly in spite of rounding errors.
+"""The base classifier that is smoothed: a network, perhaps on rounded pixels, and how it computes.
 
 Floating point leaves marks in the last bits of x + S z, which a network could read (Voracek and
 Hein 2023, arXiv 2207.07209). One that sees multiples of 1 / levels cannot: what it is given is
@@ -6,14 +6,54 @@ what exact arithmetic would give, or the sample counts for no class.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from rddrs_dist.noise import Noise
+from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
+from rddrs_dist.smoothing.precision import Precision, checked
 
 # |z| is above sqrt(d) + 10 with a probability below exp(-50), by Gaussian concentration.
 _TAIL = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """The classifier that certificates are about, before noise is added.
+
+    Attributes:
+        model: Maps (N, *event) to logits (N, K), in evaluation mode; on the device of the images.
+        quantisation: Where given, the classifier is the network on pixels rounded to multiples of
+            1 / quantisation; see `Quantised`.
+        precision: Of the network's convolutions on a GPU.
+        batching: How many images share a launch; decides nothing else.
+    """
+
+    model: nn.Module
+    quantisation: int | None = None
+    precision: Precision = "float32"
+    batching: Batching = UNBOUNDED
+
+    def __post_init__(self) -> None:
+        checked(self.precision)
+        if self.quantisation is not None and self.quantisation < 1:
+            raise ValueError(
+                f"quantisation must be at least 1, got {self.quantisation}; 255 is that of images"
+            )
+
+    def at(self, images: Tensor, noise: Noise) -> tuple[nn.Module, Tensor, Noise]:
+        """The classifier for samples around images, and both in the precision it wants them in.
+
+        Args:
+            images: (B, *event).
+            noise: Noise of each image.
+        """
+        if self.quantisation is None:
+            return self.model, images, noise
+        base = Quantised(self.model, self.quantisation, images, noise)
+        return base, images.double(), noise.double()
 
 
 class Quantised(nn.Module):
@@ -34,14 +74,9 @@ class Quantised(nn.Module):
             model: Maps (N, *event) in single precision to logits (N, K); in evaluation mode.
             levels: Steps between 0 and 1; 255 for images of eight bits.
             images: (B, *event), those that will get noise.
-            noise: Theirs.
-
-        Raises:
-            ValueError: If there is not at least one level.
+            noise: Noise of each image.
         """
         super().__init__()
-        if levels < 1:
-            raise ValueError(f"levels must be at least 1, got {levels}; 255 is that of images")
         self.model, self.levels = model, levels
         d = noise.dimension
         widest = float(noise.variances().max().sqrt()) * (1 + 1e-6)
