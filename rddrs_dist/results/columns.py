@@ -1,73 +1,326 @@
-"""The result table: one row per image and method, its columns and its file metadata."""
+"""The result table: one entry of `COLUMNS` is all that is known of a column.
+
+The schema of the files, the documented table (docs/columns.md) and the list that `rddrs verify`
+holds files to are read from it. `rddrs columns` prints the documented table.
+"""
 
 import json
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from rddrs_dist.certify import Budget, Certificate
+from rddrs_dist.methods import Fit
+from rddrs_dist.region import ABSTAIN, Floats
+
 SCHEMA_VERSION = 5
+IMPORTED = "imported"  # until logs are lines
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
-ABSTAIN = -1
+_INTEGER, _NUMBER, _BOOL, _TEXT = pa.int64(), pa.float64(), pa.bool_(), pa.string()
+_WANTED = {_INTEGER: "an integer", _NUMBER: "a number", _BOOL: "a bool"}
 
-_COLUMNS = (
-    ("index", pa.int64()),
-    ("label", pa.int64()),
-    ("method", pa.string()),
-    ("sigma", pa.float64()),
-    ("prediction", pa.int64()),
-    ("correct", pa.bool_()),
-    ("count", pa.int64()),
-    ("n", pa.int64()),
-    ("n0", pa.int64()),
-    ("alpha", pa.float64()),
-    ("p_lower", pa.float64()),
-    ("radius", pa.float64()),
-    ("radius_limit", pa.float64()),
-    ("l2_radius", pa.float64()),
-    ("proxy_radius", pa.float64()),
-    ("capped_proxy_radius", pa.float64()),
-    ("log_volume", pa.float64()),
-    ("min_axis", pa.float64()),
-    ("mean_axis", pa.float64()),
-    ("max_axis", pa.float64()),
-    ("axes_beyond_domain", pa.int64()),
-    ("others_inside", pa.int64()),
-    ("contains_ddrs_ball", pa.bool_()),
-    ("fit_status", pa.string()),
-    ("fit_steps", pa.int64()),
-    ("fit_objective", pa.float64()),
-    ("fit_seconds", pa.float64()),
-    ("certify_seconds", pa.float64()),
-    ("seed", pa.int64()),
-    ("shard", pa.int64()),
-    ("error", pa.string()),
-    ("scale_sha256", pa.string()),
-)
-# Columns that each version added; parts of an earlier one read with nulls in them.
-ADDED = {
-    2: frozenset({"capped_proxy_radius", "axes_beyond_domain", "others_inside"}),
-    3: frozenset({"error"}),
-    4: frozenset({"scale_sha256"}),
-    5: frozenset({"radius_limit"}),
-}
-# Where nothing could be computed for an image there is an error and no scale_sha256; others_inside
-# is null where the data set has no training images, contains_ddrs_ball where ddrs was not
-# certified, radius_limit where a region may have any radius.
-NULLABLE = frozenset({"contains_ddrs_ball"}).union(*ADDED.values())
-NAN_ALLOWED = frozenset({"fit_objective"})  # rs fits nothing, so it has no objective
-SCHEMA = pa.schema([pa.field(name, kind, name in NULLABLE) for name, kind in _COLUMNS])
-# Rows of an imported log have the same columns, of which the log knows these; all others may be
-# null, and count always is. An entry in the metadata of its parts tells it from a run.
-IMPORTED = "imported"
-LOGGED = frozenset({"index", "label", "method", "sigma", "prediction", "correct", "shard"})
-LOG_SCHEMA = pa.schema([pa.field(name, kind, name not in LOGGED) for name, kind in _COLUMNS])
-_WANTED = {pa.int64(): "an integer", pa.float64(): "a number", pa.bool_(): "a bool"}
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What one method has computed for some images.
+
+    Attributes:
+        fit: Of its B images.
+        certificate: Of the same.
+        others_inside: Training images with another label in each region; None where there are no
+            training images.
+        ddrs_l2_radius: The l2 radius of DDRS of each image; None where DDRS was not certified.
+        fit_seconds: Per image.
+        certify_seconds: Per image.
+        scale_sha256: Hash of each scale.
+    """
+
+    fit: Fit
+    certificate: Certificate
+    others_inside: Sequence[int] | None
+    ddrs_l2_radius: Floats | None
+    fit_seconds: float
+    certify_seconds: float
+    scale_sha256: Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a worker has to tell of some images of a shard and one method.
+
+    Attributes:
+        indices: Of the images, B of them.
+        shard: Number of the shard.
+        method: Name of the method.
+        sigma: Standard deviation of the base noise.
+        budget: Samples and confidence.
+        seed: Of the run.
+        computed: What was computed; None where nothing could be.
+        error: Why nothing could be.
+    """
+
+    indices: Sequence[int]
+    shard: int
+    method: str
+    sigma: float
+    budget: Budget
+    seed: int
+    computed: Computed | None
+    error: str | None = None
+
+    def each(self, value: Any) -> list[Any]:
+        """The same value for each image."""
+        return [value] * len(self.indices)
+
+
+_EVERY_ROW = object()
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column.
+
+    Attributes:
+        name: In files and frames.
+        type: Of its cells.
+        meaning: What it says, for the documented table; Markdown.
+        value: From what was computed for B images to the cells of their rows; from the `Outcome`
+            where `blank` is not given; None where the driver adds it.
+        blank: What stands in the row of an image for which nothing could be computed.
+        unit: Of its cells.
+        since: Schema version that added it; parts of earlier ones are read with nulls in it.
+        nullable: Whether a cell may be null.
+        nan: Whether a cell may be NaN.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    value: Callable[[Any], Sequence[Any]] | None
+    blank: Any = _EVERY_ROW
+    unit: str = ""
+    since: int = 1
+    nullable: bool = False
+    nan: bool = False
+
+    @property
+    def field(self) -> pa.Field:
+        """As Arrow wants it."""
+        return pa.field(self.name, self.type, self.nullable)
+
+    def cells(self, outcome: Outcome) -> Sequence[Any]:
+        """The cells of an outcome's rows."""
+        assert self.value is not None
+        if self.blank is _EVERY_ROW:
+            return self.value(outcome)
+        return (
+            outcome.each(self.blank) if outcome.computed is None else self.value(outcome.computed)
+        )
+
+
+def _size(name: str) -> Callable[[Computed], Sequence[Any]]:
+    """The cells of an attribute of the region."""
+    return lambda found: getattr(found.certificate.region, name).tolist()
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("index", _INTEGER, "position of the image in the test split", lambda o: o.indices),
+    Column("label", _INTEGER, "its true class; no worker ever sees it", None),
+    Column("method", _TEXT, "name of the method", lambda o: o.each(o.method)),
+    Column(
+        "sigma", _NUMBER, "standard deviation of the base noise", lambda o: o.each(o.sigma),
+        unit="pixels",
+    ),
+    Column(
+        "prediction", _INTEGER, "certified class; -1 is an abstention", _size("prediction"),
+        ABSTAIN,
+    ),
+    Column("correct", _BOOL, "whether prediction is label", None),
+    Column(
+        "count", _INTEGER, "samples, out of `n`, in which the selected class was the answer",
+        lambda found: found.certificate.count.tolist(), 0, "samples",
+    ),
+    Column(
+        "n", _INTEGER,
+        "samples that estimate; fewer than `--n` where an image stopped at a sequential test",
+        lambda o: (o.computed.certificate.n.tolist() if o.computed else o.each(o.budget.n)),
+        unit="samples",
+    ),
+    Column(
+        "n0", _INTEGER, "samples that select the class", lambda o: o.each(o.budget.n0),
+        unit="samples",
+    ),
+    Column(
+        "alpha", _NUMBER, "probability with which the certificate may be wrong",
+        lambda o: o.each(o.budget.alpha),
+    ),
+    Column(
+        "p_lower", _NUMBER, "lower confidence bound on the probability of the selected class",
+        lambda found: found.certificate.p_lower.tolist(), 0.0,
+    ),
+    Column(
+        "radius", _NUMBER,
+        r"$\Phi^{-1}$ of it, or `radius_limit` where that is less; 0 for an abstention",
+        _size("radius"), 0.0, "of the noise",
+    ),
+    Column(
+        "radius_limit", _NUMBER,
+        "radius at which the region leaves the domain or reaches a training image of another "
+        "class, and therefore ends (`rddrs_tr`); null where it may have any",
+        lambda found: [one if one < math.inf else None for one in found.fit.limit.tolist()],
+        None, "of the noise", since=5, nullable=True,
+    ),
+    Column(
+        "l2_radius", _NUMBER, "radius of the largest ball in the certified region",
+        _size("l2_radius"), 0.0, "pixels",
+    ),
+    Column(
+        "proxy_radius", _NUMBER, "radius of the ball with the region's volume",
+        _size("proxy_radius"), 0.0, "pixels",
+    ),
+    Column(
+        "capped_proxy_radius", _NUMBER,
+        r"the same with each semi-axis cut at the diameter of the pixel domain, $\sqrt d$",
+        _size("capped_proxy_radius"), 0.0, "pixels", since=2, nullable=True,
+    ),
+    Column(
+        "log_volume", _NUMBER, "natural logarithm of that volume; -inf for an abstention",
+        _size("log_volume"), -math.inf, "log of pixels^d",
+    ),
+    Column("min_axis", _NUMBER, "smallest axis of the noise", _size("min_axis"), 0.0, "pixels"),
+    Column("mean_axis", _NUMBER, "geometric mean of its axes", _size("mean_axis"), 0.0, "pixels"),
+    Column("max_axis", _NUMBER, "largest axis of the noise", _size("max_axis"), 0.0, "pixels"),
+    Column(
+        "axes_beyond_domain", _INTEGER,
+        "semi-axes of the region longer than the diameter of the pixel domain",
+        _size("axes_beyond_domain"), 0, since=2, nullable=True,
+    ),
+    Column(
+        "others_inside", _INTEGER,
+        "training images with another label in the region; null where the data set has no "
+        "training images",
+        lambda found: found.others_inside or [None] * len(found.fit.noise),
+        0, "images", since=2, nullable=True,
+    ),
+    Column(
+        "contains_ddrs_ball", _BOOL,
+        "whether `l2_radius` reaches that of DDRS; null where DDRS was not certified",
+        lambda found: _contains_ball(found), None, nullable=True,
+    ),
+    Column(
+        "fit_status", _TEXT,
+        "`closed_form`, `converged`, `max_steps`, `deadline`, `nonfinite`, `fallback`, `failed`",
+        lambda found: [status.name.lower() for status in found.fit.status], "failed",
+    ),
+    Column(
+        "fit_steps", _INTEGER, "steps taken, of the candidate that was kept",
+        lambda found: found.fit.steps.tolist(), 0, "steps",
+    ),
+    Column(
+        "fit_objective", _NUMBER, "the method's own objective at the last step; NaN for `rs`",
+        lambda found: found.fit.objective.tolist(), math.nan, nan=True,
+    ),
+    Column(
+        "fit_seconds", _NUMBER,
+        "the shard's fitting time over its images, without that of `sigma_star`",
+        lambda found: [found.fit_seconds] * len(found.fit.noise), 0.0, "seconds",
+    ),
+    Column(
+        "certify_seconds", _NUMBER, "the same for certification",
+        lambda found: [found.certify_seconds] * len(found.fit.noise), 0.0, "seconds",
+    ),
+    Column("seed", _INTEGER, "seed of the run", lambda o: o.each(o.seed)),
+    Column("shard", _INTEGER, "unit of work that the row came in", lambda o: o.each(o.shard)),
+    Column(
+        "error", _TEXT,
+        "why nothing could be computed for the image (an abstention then); else null",
+        lambda o: o.each(o.error), since=3, nullable=True,
+    ),
+    Column(
+        "scale_sha256", _TEXT,
+        "hash of the scale that was certified, as `--save-scales` stores it",
+        lambda found: found.scale_sha256, None, since=4, nullable=True,
+    ),
+)  # fmt: skip
+
+# Of the disjoint pass (`rddrs disjoint`), which adds one row per image and method.
+DISJOINT_COLUMNS: tuple[Column, ...] = (
+    Column("index", _INTEGER, "position of the image in the test split", None),
+    Column("method", _TEXT, "name of the method", None),
+    Column(
+        "disjoint_radius", _NUMBER, "radius of what is left of the region", None,
+        unit="of the noise",
+    ),
+    Column(
+        "disjoint_l2_radius", _NUMBER, "radius of the largest ball in it", None, unit="pixels"
+    ),
+    Column(
+        "disjoint_proxy_radius", _NUMBER, "radius of the ball with its volume", None,
+        unit="pixels",
+    ),
+    Column(
+        "disjoint_scale_sha256", _TEXT,
+        "hash of its scale, the certified or a narrower one; null for an abstention", None,
+        nullable=True,
+    ),
+    Column(
+        "contact_factor", _NUMBER,
+        "smallest factor by which the region and one of another prediction scale until they "
+        "touch, at most 1",
+        None,
+    ),
+    Column(
+        "nearest_conflict", _INTEGER, "image whose region that is; null where no two overlap",
+        None, nullable=True,
+    ),
+    Column(
+        "witness", _TEXT,
+        "what tells the region from those of other predictions: `ball`, `hyperplane`, or nothing "
+        "before it was made smaller (`conflict`)",
+        None,
+    ),
+    Column("rule", _TEXT, "how regions were made smaller", None),
+)  # fmt: skip
+
+SCHEMA = pa.schema([column.field for column in COLUMNS])
+LOG_SCHEMA = SCHEMA  # until logs are lines
+DISJOINT_SCHEMA = pa.schema([column.field for column in DISJOINT_COLUMNS])
+_NAN = frozenset(column.name for column in COLUMNS if column.nan)
+
+
+def rows_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """The rows of an outcome, without the columns that the driver adds."""
+    cells = {one.name: one.cells(outcome) for one in COLUMNS if one.value is not None}
+    for values in zip(*cells.values(), strict=True):
+        yield dict(zip(cells, values, strict=True))
+
+
+def added_after(version: int) -> frozenset[str]:
+    """Columns that parts of a schema version lack."""
+    return frozenset(column.name for column in COLUMNS if column.since > version)
+
+
+def as_markdown() -> str:
+    """The documented table of all columns."""
+    lines = []
+    for title, columns in (("rows of a run", COLUMNS), ("disjoint pass", DISJOINT_COLUMNS)):
+        lines += [f"## Columns of the {title}", "", "| column | meaning | unit |", "|---|---|---|"]
+        lines += [f"| `{one.name}` | {one.meaning} | {one.unit} |" for one in columns]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _contains_ball(found: Computed) -> list[bool | None]:
+    """Whether each region's ball is no smaller than that of DDRS."""
+    ball, own = found.ddrs_l2_radius, found.certificate.region.l2_radius
+    return [None] * len(own) if ball is None else (own >= ball).tolist()
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
@@ -91,16 +344,11 @@ def canonical_json(value: Mapping[str, Any]) -> str:
         ) from error
 
 
-def layout(metadata: Mapping[str, str]) -> pa.Schema:
-    """Returns the columns of parts with such metadata: those of a run or of an imported log."""
-    return LOG_SCHEMA if IMPORTED in metadata else SCHEMA
-
-
 def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
     """Builds the table of one part and checks every name and type.
 
     Args:
-        rows: One mapping per image and method with exactly the columns of `layout`.
+        rows: One mapping per image and method with exactly the columns of `COLUMNS`.
         metadata: Texts for the file's metadata; each key is stored with `PREFIX` before it.
 
     Returns:
@@ -114,9 +362,8 @@ def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.
         raise ValueError("a part must have at least one row, got none; leave empty shards out")
     for position, row in enumerate(rows):
         _check_names(row, position)
-    wanted = layout(metadata)
-    columns = [_column(rows, field) for field in wanted]
-    return pa.Table.from_arrays(columns, schema=wanted.with_metadata(_prefixed(metadata)))
+    columns = [_column(rows, field) for field in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(_prefixed(metadata)))
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, str]:
@@ -142,7 +389,7 @@ def _check_names(row: Mapping[str, Any], position: int) -> None:
     unknown = [name for name in row if name not in SCHEMA.names]
     if missing or unknown:
         raise ValueError(
-            f"row {position} must have the {len(SCHEMA)} columns of results/schema.py, got "
+            f"row {position} must have the {len(SCHEMA)} columns of results/columns.py, got "
             f"missing {missing} and unknown {unknown}; add or remove these"
         )
 
@@ -171,5 +418,5 @@ def _fits(value: Any, field: pa.Field) -> bool:
         return isinstance(value, numbers.Integral) and not is_bool
     if pa.types.is_float64(field.type):
         real = isinstance(value, numbers.Real) and not is_bool
-        return real and (field.name in NAN_ALLOWED or not math.isnan(value))
+        return real and (field.name in _NAN or not math.isnan(value))
     return isinstance(value, str)

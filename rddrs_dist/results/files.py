@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rddrs_dist.results.columns import (
-    ADDED,
     PREFIX,
     SCHEMA,
     SCHEMA_VERSION,
-    layout,
+    added_after,
     read_metadata,
 )
 
@@ -60,12 +59,10 @@ def read_part(path: Path) -> pa.Table:
         ValueError: If the part cannot be read or was written with another schema.
     """
     part = _upgraded(read_table(path))
-    metadata = read_metadata(part.schema)
-    version = metadata.get("schema_version")
-    wanted = layout(metadata)
-    if not part.schema.equals(wanted) or version != str(SCHEMA_VERSION):
+    version = read_metadata(part.schema).get("schema_version")
+    if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
         same = version == str(SCHEMA_VERSION)
-        got = f" with {_difference(part.schema, wanted)}" if same else ""
+        got = f" with {_difference(part.schema)}" if same else ""
         raise ValueError(
             f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
             f"{version}{got}; read it with the code that wrote it"
@@ -73,8 +70,9 @@ def read_part(path: Path) -> pa.Table:
     return part
 
 
-def _difference(got: pa.Schema, wanted: pa.Schema) -> str:
+def _difference(got: pa.Schema) -> str:
     """What tells columns from those that are wanted."""
+    wanted = SCHEMA
     lacking = [f"no {name}" for name in wanted.names if name not in got.names]
     more = [name for name in got.names if name not in wanted.names]
     types = [
@@ -206,8 +204,7 @@ def _upgraded(part: pa.Table) -> pa.Table:
     key = (PREFIX + "schema_version").encode()
     lacking = {name for name in SCHEMA.names if name not in part.schema.names}
     for version in range(1, SCHEMA_VERSION):
-        later = [names for added, names in ADDED.items() if added > version]
-        if metadata.get(key) == str(version).encode() and lacking == frozenset().union(*later):
+        if metadata.get(key) == str(version).encode() and lacking == added_after(version):
             break
     else:
         return part
@@ -216,5 +213,4 @@ def _upgraded(part: pa.Table) -> pa.Table:
         for field in SCHEMA
     ]
     metadata[key] = str(SCHEMA_VERSION).encode()
-    wanted = layout(read_metadata(part.schema))
-    return pa.table(columns, schema=wanted.with_metadata(metadata))
+    return pa.table(columns, schema=SCHEMA.with_metadata(metadata))

@@ -9,7 +9,7 @@ from typing import Any
 import filelock
 
 from rddrs_dist.results import files as parts
-from rddrs_dist.results.columns import IMPORTED, SCHEMA_VERSION, read_metadata
+from rddrs_dist.results.columns import SCHEMA_VERSION, read_metadata
 
 _log = logging.getLogger(__name__)
 
@@ -89,12 +89,6 @@ def _cannot_write(out: Path, error: OSError) -> ValueError:
 def _check_owner(out: Path, run_id: str, config: dict[str, Any], resume: bool) -> None:
     """Raises where the folder holds a run that may not be continued with this configuration."""
     recorded = _recorded(out)
-    there = recorded["config"] if recorded is not None else None
-    if isinstance(there, dict) and IMPORTED in there:
-        raise ValueError(
-            f"output folder {out} holds an imported log, which no run can continue; pass another "
-            "--out"
-        )
     if recorded is not None and recorded["run_id"] != run_id:
         fields = "; ".join(_differences(recorded["config"], config)) or "none in the configuration"
         raise ValueError(

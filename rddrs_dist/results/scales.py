@@ -11,8 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rddrs_dist.noise import Noise
-from rddrs_dist.noise import Packed, unpack
+from rddrs_dist.noise import Noise, Packed, unpack
 from rddrs_dist.results import files as parts
 
 # Files of certified scales, and of those that a soundness pass has narrowed.
