@@ -21,7 +21,8 @@ from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis.logs.exporting import Export
 from rddrs_dist.analysis.logs.importing import Import
 from rddrs_dist.results.disjoint import SOUND
-from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Soundness, Training
+from rddrs_dist.run.disjoint import Soundness
+from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Training
 from rddrs_dist.train import accuracy, train_new
 
 if TYPE_CHECKING:

@@ -208,25 +208,23 @@ def fit_all(
         model: See `Method.fit`.
         images: (B, *event).
         context: Without sigma_star.
-        start: DDRS, as the start of those that want it; yielded where `methods` has it too.
+        start: DDRS, as the start of those that want it.
         seconds: Per image and method, after which a fit returns what it has.
 
     Yields:
-        (method, fit): the start first, then the others in the order given; each is fitted when it
-        is asked for.
+        (method, fit): the start first, where it is one of the methods or another one starts from
+        it, then the others in the order given; each is fitted when it is asked for.
     """
     others = [method for method in methods if method.name != start.name]
-    reported = len(others) < len(methods)
 
     def fitted(method: Method) -> Fit:
         deadline = time.monotonic() + seconds * len(images)
         return method.fit(model, images, replace(context, deadline=deadline))
 
-    if reported or any(method.from_sigma_star for method in others):
+    if len(others) < len(methods) or any(method.from_sigma_star for method in others):
         first = fitted(start)
         context = replace(context, sigma_star=first.noise)
-        if reported:
-            yield start, first
+        yield start, first
     for method in others:
         yield method, fitted(method)
 

@@ -1,5 +1,9 @@
-"""Results of a run: schema, store, reading, sizes, curves, figures and tables."""
+"""Results of a run on disk: columns, files, store, scales, reading."""
 
-from rddrs_dist.results.reading import read, read_many
+from importlib import import_module
 
-__all__ = ["read", "read_many"]
+
+def __getattr__(name: str):
+    if name in ("read", "read_many"):  # until reading knows nothing of figures
+        return getattr(import_module("rddrs_dist.results.reading"), name)
+    raise AttributeError(name)

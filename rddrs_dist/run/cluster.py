@@ -5,15 +5,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import exceptions
 
-from rddrs_dist.run.options import Run
+from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.scheduler import Event, NoActorError
 from rddrs_dist.run.shards import Shard
-from rddrs_dist.run.worker import Done, Task, Training, Worker
+from rddrs_dist.run.worker import Done, Training, Worker
 
 # Errors that tell of the actor or its machine, not of the shard it had.
 _LOST = (
@@ -28,34 +28,18 @@ _LOST = (
 _KNOCK_SECONDS = 10.0
 
 
-class Where(Protocol):
-    """A cluster, and how much of it is wanted; see run.config.Run."""
-
-    @property
-    def address(self) -> str | None:
-        """Of the cluster; None for a local one."""
-        ...
-
-    @property
-    def actors(self) -> int:
-        """How many processes work at once."""
-        ...
-
-    @property
-    def cpus_per_actor(self) -> int:
-        """Cores of each."""
-        ...
-
-
 @ray.remote(max_restarts=0, max_task_retries=0)
 class _Actor:
     """A worker in a process of its own. Ray never restarts it: the scheduler does."""
 
     def __init__(
-        self, task: Task, checkpoint: bytes, training: Training | None, threads: int
+        self,
+        experiment: Experiment,
+        execution: Execution,
+        checkpoint: bytes,
+        training: Training | None,
     ) -> None:
-        gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        self._worker = Worker(task, checkpoint, training, threads, cuda=bool(gpus))
+        self._worker = Worker(experiment, execution, checkpoint, training)
 
     def ready(self) -> str:
         """Returns the address of its machine, once the network is loaded."""
@@ -68,10 +52,17 @@ class _Actor:
 class RayExecutor:
     """Hosts workers on the Ray cluster this process is connected to; see scheduler.Executor."""
 
-    def __init__(self, run: Run, task: Task, checkpoint: bytes, training: Training | None) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        execution: Execution,
+        checkpoint: bytes,
+        training: Training | None,
+    ) -> None:
         """Ships the checkpoint and the training images once for all actors."""
-        self._options = {"num_cpus": run.cpus_per_actor, "num_gpus": run.gpus_per_actor}
-        self._arguments = (task, ray.put(checkpoint), ray.put(training), run.cpus_per_actor)
+        cores, gpus = execution.cpus_per_actor, execution.gpus_per_actor
+        self._options = {"num_cpus": cores, "num_gpus": gpus}
+        self._arguments = (experiment, execution, ray.put(checkpoint), ray.put(training))
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
@@ -126,10 +117,10 @@ class Tasks:
 
     @classmethod
     @contextlib.contextmanager
-    def connected(cls, where: Where) -> Iterator["Tasks"]:
+    def connected(cls, execution: Execution) -> Iterator["Tasks"]:
         """Connects, as `connected` does, for the duration of a block."""
-        with connected(where):
-            yield cls(where.actors, where.cpus_per_actor)
+        with connected(execution):
+            yield cls(execution.workers, execution.cpus_per_actor)
 
     def put(self, value: Any) -> Any:
         """Ships a value once for all calls; the reference stands for it among their arguments."""
@@ -149,12 +140,12 @@ class Tasks:
             yield ray.get(ready[0])
 
 
-def resources(run: Run) -> str:
-    """What the run asks for and what there is, in one line."""
+def resources(execution: Execution) -> str:
+    """What is asked for and what there is, in one line."""
     there = ray.cluster_resources()
     return (
-        f"asked for {run.cpus_per_actor} CPU and {run.gpus_per_actor:g} GPU per actor, "
-        f"the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
+        f"asked for {execution.cpus_per_actor} CPU and {execution.gpus_per_actor:g} GPU per "
+        f"actor, the cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU"
     )
 
 
@@ -170,11 +161,11 @@ def _knock(address: str) -> None:
 
 
 @contextlib.contextmanager
-def connected(run: Where) -> Iterator[None]:
-    """Connects to the cluster the run names, or starts one on this machine for its duration."""
+def connected(execution: Execution) -> Iterator[None]:
+    """Connects to the cluster that is named, or starts one on this machine for a block."""
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     # A job finds its cluster in the environment.
-    address = run.address or os.environ.get("RAY_ADDRESS")
+    address = execution.address or os.environ.get("RAY_ADDRESS")
     if address:
         try:
             _knock(address)
@@ -186,7 +177,7 @@ def connected(run: Where) -> Iterator[None]:
             ) from error
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        cpus = max(run.actors * run.cpus_per_actor, os.cpu_count() or 1)
+        cpus = max(execution.workers * execution.cpus_per_actor, os.cpu_count() or 1)
         try:
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         except Exception as error:  # Ray raises a bare Exception where a node does not come up

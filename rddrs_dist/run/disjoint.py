@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tyro.conf import Positional
 
 from rddrs_dist import data
 from rddrs_dist.analysis import tables
@@ -20,8 +21,37 @@ from rddrs_dist.disjoint import in_order, order_free
 from rddrs_dist.results import disjoint as sound
 from rddrs_dist.results import read
 from rddrs_dist.results.scales import Scales
-from rddrs_dist.run.options import Soundness
 from rddrs_dist.run.overlap import Overlap, Source
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """Shrink certified regions until no two of different predictions overlap.
+
+    Attributes:
+        dir: Folder written by `rddrs certify --save-scales`.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        rule: narrow: regions become narrower toward those they overlap with; order-free: they
+            shrink by the smallest factor of their pairs; in-order: they shrink until they leave
+            the images before them alone, as in the DDRS paper.
+        actors: Blocks of pairs that are worked on at once.
+        cpus_per_actor: CPU cores, and torch threads, of each.
+        address: Ray cluster to join; by default a local one is started.
+    """
+
+    dir: Positional[Path]
+    data_root: Path | None = None
+    rule: Literal["narrow", "order-free", "in-order"] = "narrow"
+    actors: int = 2
+    cpus_per_actor: int = 1
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "cpus_per_actor"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
+
 
 # How a region was told apart from those of other predictions.
 BALL, PLANE, CONFLICT = "ball", "plane", "conflict"

@@ -14,18 +14,18 @@ import torch
 
 from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis.status import SUMMARY, summary
-from rddrs_dist.results import files as parts
-from rddrs_dist.results import read
+from rddrs_dist.methods import DDRS
+from rddrs_dist.results import files, read
 from rddrs_dist.results.store import Store
-from rddrs_dist.run.cluster import RayExecutor, connected, resources
 from rddrs_dist.run.events import EventLog
+from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.heartbeat import Heartbeat
-from rddrs_dist.run.metrics import Metrics
-from rddrs_dist.run.options import Run, run_id
+from rddrs_dist.run.local import LocalExecutor, own_threads
+from rddrs_dist.run.options import Run
 from rddrs_dist.run.progress import Progress
-from rddrs_dist.run.scheduler import Attempt, NoActorError, Scheduler
+from rddrs_dist.run.scheduler import Executor, NoActorError, Scheduler
 from rddrs_dist.run.shards import Shard, split
-from rddrs_dist.run.worker import Done, Row, Task, given_up
+from rddrs_dist.run.worker import Done, Row, Training, given_up
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +46,18 @@ class Inputs:
         training: Its training images; None where it has none.
         indices: The images to certify.
         checkpoint: Bytes of the checkpoint.
-        sigma: Standard deviation of the noise.
+        experiment: What decides the rows.
+        execution: Who computes them.
         out: Folder for the results.
-        identity: What decides the rows.
     """
 
     images: data.ImageSet
     training: data.ImageSet | None
     indices: Sequence[int]
     checkpoint: bytes
-    sigma: float
+    experiment: Experiment
+    execution: Execution
     out: Path
-    identity: dict[str, Any]
 
 
 def read_inputs(run: Run) -> Inputs:
@@ -67,11 +67,11 @@ def read_inputs(run: Run) -> Inputs:
         ValueError: If something does not fit; the message says what to do.
         FileNotFoundError: If the data or the checkpoint is absent.
     """
-    if run.checkpoint is None or run.out is None:
-        missing = "--checkpoint" if run.checkpoint is None else "--out"
-        raise ValueError(f"{missing} is required")
+    run.check()
+    assert run.checkpoint is not None and run.out is not None
     images = data.load(run.dataset, "test", run.data_root, run.download)
-    indices = data.parse_indices(run.indices or f"0:{len(images)}", len(images))
+    chosen = run.indices or f"0:{len(images)}"
+    indices = data.parse_indices(chosen, len(images))
     content = checkpoints.read(run.checkpoint)
     # From the bytes that workers will get, so that what is checked and hashed is what is used.
     checkpoint = checkpoints.load(content, f"checkpoint {run.checkpoint}")
@@ -80,10 +80,25 @@ def read_inputs(run: Run) -> Inputs:
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
     training = _training(run, images)
-    known = None if training is None else training.sha256
-    hashes = (images.sha256, known, checkpoint.sha256)
-    identity = run.identity(sigma, len(images), *hashes)
-    return Inputs(images, training, indices, content, sigma, run.out, identity)
+    experiment = Experiment(
+        dataset=run.dataset,
+        data_sha256=images.sha256,
+        training_sha256=None if training is None else training.sha256,
+        weights_sha256=checkpoint.sha256,
+        sigma=sigma,
+        methods=tuple(run.method(name) for name in run.methods),
+        start=run.method(DDRS.name),  # pyright: ignore[reportArgumentType]
+        indices=chosen,
+        budget=run.budget,
+        seed=run.seed,
+        shard_size=run.shard_size,
+        quantisation=run.quantisation,
+        precision=run.precision,
+        device="cuda" if run.execution.gpus_per_actor > 0 else "cpu",
+        threads=run.execution.cpus_per_actor,
+        fit_seconds=run.fit_seconds,
+    )
+    return Inputs(images, training, indices, content, experiment, run.execution, run.out)
 
 
 def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
@@ -128,32 +143,36 @@ def certify(run: Run) -> dict[int, str]:
         Stopped: If the run was asked to stop.
     """
     inputs = read_inputs(run)
-    name = run_id(inputs.identity)
-    metadata = {
-        "code_version": inputs.identity["code_version"],
-        "torch_version": torch.__version__,
-        "precision": "float32",
-        "pixel_range": "[0, 1]",
-        "weights_sha256": inputs.identity["weights_sha256"],
-        "data_sha256": inputs.identity["data_sha256"],
-    }
+    experiment, execution = inputs.experiment, inputs.execution
     with Store.open(
         inputs.out,
-        run_id=name,
-        config=inputs.identity,
-        metadata=metadata,
-        resume=run.resume,
-        with_scales=run.save_scales,
+        run_id=experiment.run_id,
+        config=experiment.as_json(),
+        metadata=part_metadata(experiment),
+        resume=execution.resume,
+        with_scales=execution.save_scales,
     ) as store:
-        shards = split(inputs.images, inputs.indices, run.shard_size)
+        shards = split(inputs.images, inputs.indices, experiment.shard_size)
         finished = store.finished()
         todo = [shard for shard in shards if shard.number not in finished]
-        failed = _work(run, inputs, store, todo) if todo else {}
+        failed = _work(inputs, store, todo) if todo else {}
         if not failed:
             facts = {"images": len(inputs.indices), "shards": len(shards)}
             store.complete(facts)
-            parts.replace_json(inputs.out / SUMMARY, summary(read(inputs.out), facts))
+            files.replace_json(inputs.out / SUMMARY, summary(read(inputs.out), facts))
     return failed
+
+
+def part_metadata(experiment: Experiment) -> dict[str, str]:
+    """What each part tells of its making."""
+    return {
+        "code_version": experiment.code_version,
+        "torch_version": torch.__version__,
+        "precision": experiment.precision,
+        "pixel_range": "[0, 1]",
+        "weights_sha256": experiment.weights_sha256,
+        "data_sha256": experiment.data_sha256,
+    }
 
 
 class _Rows:
@@ -175,69 +194,65 @@ class _Rows:
             self._store.write(number, whole.rows, whole.scales or None)
 
 
-def _work(run: Run, inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
+def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; indices and reasons of the images given up."""
-    seconds = float("inf") if run.fit_seconds is None else run.fit_seconds
-    task = Task(
-        run.fitted,
-        run.methods,
-        inputs.sigma,
-        run.budget,
-        run.seed,
-        seconds,
-        run.save_scales,
-        run.levels,
-        run.precision,
-        run.memory,
-        run.gpus_per_actor,
-    )
-    known = inputs.training
-    training = None if known is None else (known.images, known.labels)
+    execution, total = inputs.execution, len(inputs.indices)
     left = sum(len(shard.indices) for shard in todo)
-    progress = Progress(len(inputs.indices), len(inputs.indices) - left)
-
-    rows, events = _Rows(store, todo), EventLog(inputs.out)
-    heartbeat = Heartbeat(inputs.out, progress, run.actors)
-    metrics = Metrics(run_id(inputs.identity), progress, run.actors)
+    progress, rows, events = (
+        Progress(total, total - left),
+        _Rows(store, todo),
+        EventLog(inputs.out),
+    )
+    heartbeat = Heartbeat(inputs.out, progress, execution.workers)
 
     def on_result(shard: Shard, found: Done) -> None:
-        judged = [_judged(row, inputs) for row in found.rows]
-        rows.add(shard, replace(found, rows=judged))
-        metrics.add(judged)
+        rows.add(shard, replace(found, rows=[_judged(row, inputs) for row in found.rows]))
         progress.advance(len(shard.indices))
-
-    def on_attempt(attempt: Attempt) -> None:
-        events.add(attempt)
-        metrics.attempt(attempt)
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
         events.tick()
         heartbeat.tick(state)
-        metrics.tick(state)
-        progress.tick(f"actors {state.alive}/{run.actors}, retries {state.retries}")
+        progress.tick(f"actors {state.alive}/{execution.workers}, retries {state.retries}")
 
-    with connected(run), _stoppable() as check_stop:
+    with _executor(inputs) as executor, _stoppable() as check_stop:
         scheduler = Scheduler(
-            executor=RayExecutor(run, task, inputs.checkpoint, training),
+            executor=executor,
             shards=todo,
-            actors=run.actors,
+            execution=execution,
             on_result=on_result,
-            on_failure=lambda shard, why: on_result(shard, given_up(task, shard, why)),
-            on_attempt=on_attempt,
+            on_failure=lambda shard, why: on_result(
+                shard, given_up(inputs.experiment, shard, why)
+            ),
+            on_attempt=events.add,
             on_tick=on_tick,
             clock=time.monotonic,
-            limits=run.limits,
         )
         try:
             return scheduler.run()
-        except NoActorError as error:
-            raise NoActorError(f"{error}: {resources(run)}") from error
         finally:
-            metrics.publish(scheduler)
             events.write()
             heartbeat.write(scheduler)
             progress.close()
+
+
+@contextmanager
+def _executor(inputs: Inputs) -> Iterator[Executor]:
+    """Where shards are done, for the duration of a block."""
+    known = inputs.training
+    training: Training | None = None if known is None else (known.images, known.labels)
+    work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
+    if inputs.execution.executor == "local":
+        with own_threads():
+            yield LocalExecutor(*work)
+        return
+    from rddrs_dist.run.cluster import RayExecutor, connected, resources
+
+    with connected(inputs.execution):
+        try:
+            yield RayExecutor(*work)
+        except NoActorError as error:
+            raise NoActorError(f"{error}: {resources(inputs.execution)}") from error
 
 
 def _judged(row: Row, inputs: Inputs) -> Row:

@@ -33,7 +33,6 @@ from rddrs_dist.noise import Packed
 from rddrs_dist.results import hyperplanes as planes
 from rddrs_dist.results import scales
 from rddrs_dist.results.scales import Scales
-from rddrs_dist.run.options import Soundness
 
 # Bytes that a block of pairs may take, for each number of a vector and of a dense scale.
 _BLOCK_BYTES = 1 << 30
@@ -59,7 +58,7 @@ class Source:
         numbers: Numbers of files of planes and of scales that are yet to be written.
     """
 
-    options: Soundness
+    options: Any
     images: data.ImageSet
     scales: Scales
     tasks: Any

@@ -7,12 +7,14 @@ that fails it is given up and the others go on.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from rddrs_dist.run.shards import Limits, Shard
+from rddrs_dist.run.experiment import Execution
+from rddrs_dist.run.shards import Shard
 
 logger = logging.getLogger(__name__)
 
@@ -101,24 +103,22 @@ class Scheduler:
     Attributes:
         executor: Where actors live.
         shards: What is to be done.
-        actors: How many actors are wanted.
+        execution: How many actors are wanted, and when to stop trying.
         on_result: Called with each shard, or image of a split shard, and its rows as they come.
         on_failure: Called with each image that is given up, and why.
         on_attempt: Called with each call that ended.
         on_tick: Called at least once a second with the scheduler.
         clock: Seconds, monotonic.
-        limits: When to stop trying.
     """
 
     executor: Executor
     shards: Sequence[Shard]
-    actors: int
+    execution: Execution
     on_result: Callable[[Shard, Any], None]
     on_failure: Callable[[Shard, str], None]
     on_attempt: Callable[[Attempt], None]
     on_tick: Callable[["Scheduler"], None]
     clock: Callable[[], float]
-    limits: Limits = field(default_factory=Limits)
     queue: deque[Job] = field(init=False)
     starting: set[int] = field(init=False, default_factory=set)
     idle: list[int] = field(init=False, default_factory=list)
@@ -139,7 +139,7 @@ class Scheduler:
             Index and reason of each image that was given up.
 
         Raises:
-            NoActorError: If no actor was ready for `start_seconds`.
+            NoActorError: If no actor was ready for `start_timeout` seconds.
         """
         self._last_alive = self.clock()
         while self.queue or self.busy:
@@ -159,7 +159,7 @@ class Scheduler:
 
     def _hire(self) -> None:
         """Starts as many actors as there is work for."""
-        wanted = min(self.actors, len(self.queue) + len(self.busy))
+        wanted = min(self.execution.workers, len(self.queue) + len(self.busy))
         for _ in range(wanted - self.alive - len(self.starting)):
             self.starting.add(self.executor.start())
 
@@ -193,7 +193,7 @@ class Scheduler:
     def _end_late(self) -> None:
         """Kills actors whose call has taken too long."""
         for actor, call in list(self.busy.items()):
-            allowed = self.limits.image_seconds * len(call[0].shard.indices)
+            allowed = (self.execution.image_seconds or math.inf) * len(call[0].shard.indices)
             if self.clock() - call[1] > allowed:
                 del self.busy[actor]
                 self.executor.discard(actor)
@@ -210,8 +210,8 @@ class Scheduler:
         job = call[0]
         lost = outcome == "lost"
         job = replace(job, failures=job.failures + (not lost), losses=job.losses + lost)
-        attempts = 1 if job.resort else self.limits.attempts
-        spent = job.failures >= attempts or job.losses >= self.limits.losses
+        attempts = 1 if job.resort else self.execution.max_attempts
+        spent = job.failures >= attempts or job.losses >= self.execution.max_losses
         if not spent:
             logger.warning("%s will be tried again: %s", job.shard, reason)
             self.retries += 1
@@ -238,6 +238,8 @@ class Scheduler:
         """Gives up where no actor has been ready for too long."""
         if self.alive:
             self._last_alive = self.clock()
-        elif self.clock() - self._last_alive > self.limits.start_seconds:
+        elif self.clock() - self._last_alive > self.execution.start_timeout:
             why = f" (the last one was lost: {self.last_loss})" if self.last_loss else ""
-            raise NoActorError(f"no actor was ready within {self.limits.start_seconds:g} s{why}")
+            raise NoActorError(
+                f"no actor was ready within {self.execution.start_timeout:g} s{why}"
+            )

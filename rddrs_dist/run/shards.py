@@ -1,4 +1,4 @@
-"""Shards: the units of work of a run, of what is written and redone, and when to stop trying."""
+"""Shards: the units of work of a run, of what is written and of what is done again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,23 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddrs_dist.data.sets import ImageSet
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to stop trying.
-
-    Attributes:
-        start_seconds: Seconds without any actor after which the run is given up.
-        image_seconds: Seconds per image after which a call is late and its actor is killed.
-        attempts: Times that a shard may fail or be late.
-        losses: Actors that a shard may take with it; machines go for other reasons too.
-    """
-
-    start_seconds: float = 120.0
-    image_seconds: float = float("inf")
-    attempts: int = 3
-    losses: int = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,89 @@
+"""The same work in this process, one call after another, without Ray."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from rddrs_dist.run.experiment import Execution, Experiment
+from rddrs_dist.run.scheduler import Event
+from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.worker import Training, Worker
+
+_NODE = "this process"
+
+
+class LocalExecutor:
+    """Hosts one worker in this process, where a debugger reaches it; see scheduler.Executor.
+
+    With RDDRS_DEBUG set an error of a fit is raised where it happened; otherwise its shard is
+    tried again, as on a cluster.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        execution: Execution,
+        checkpoint: bytes,
+        training: Training | None,
+    ) -> None:
+        """Keeps what the worker is made of."""
+        self._arguments = (experiment, execution, checkpoint, training)
+        self._worker: Worker | None = None
+        self._call: tuple[Shard, bool] | None = None
+
+    def start(self) -> int:
+        """Makes the worker; see Executor.start."""
+        self._worker = Worker(*self._arguments)
+        return 0
+
+    def submit(self, actor: int, shard: Shard, resort: bool) -> None:
+        """Keeps a shard until somebody waits for it; see Executor.submit."""
+        self._call = (shard, resort)
+
+    def wait(self, timeout: float) -> Sequence[Event]:
+        """Does the shard that was submitted, however long it takes; see Executor.wait."""
+        if self._worker is None or self._call is None:
+            return [Event(0, result=_NODE)]
+        call, self._call = self._call, None
+        try:
+            return [Event(0, result=self._worker.certify(*call))]
+        except Exception as error:
+            if os.environ.get("RDDRS_DEBUG"):
+                raise
+            return [Event(0, error=" ".join(f"{type(error).__name__}: {error}".split())[:500])]
+
+    def discard(self, actor: int) -> None:
+        """Forgets the worker; see Executor.discard."""
+        self._worker = None
+
+
+class LocalTasks:
+    """Calls of a function in this process; see cluster.Tasks."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def connected(cls, execution: Execution) -> Iterator["LocalTasks"]:
+        """For the duration of a block, after which this process has its own threads back."""
+        with own_threads():
+            yield cls()
+
+    def put(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def each(self, function: Callable[..., Any], calls: Iterable[tuple]) -> Iterator[Any]:
+        """Results of the calls, in their order."""
+        return (function(*call) for call in calls)
+
+
+@contextlib.contextmanager
+def own_threads() -> Iterator[None]:
+    """Gives this process its own number of torch threads back after a block."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
