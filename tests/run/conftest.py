@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from rddrs_dist import checkpoints, data
-from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
-from rddrs_dist.run.options import Run, Settings
-from rddrs_dist.train import train_new
+from rddrs_dist.run.experiment import Execution
+from rddrs_dist.run.options import Run
+from tests.small_run import QUICK, trained
 
 _START_SECONDS = 90
 
@@ -27,18 +26,8 @@ _START_SECONDS = 90
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LeNet for the 8x8 digits, trained for a second or two."""
-    images = data.load("digits", "train")
-    model = train_new("lenet", images, sigma=0.25, epochs=4, seed=0, report=lambda line: None)
     path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
-    checkpoints.save(
-        path,
-        model,
-        architecture="lenet",
-        event_shape=images.event_shape,
-        classes=images.classes,
-        sigma=0.25,
-    )
-    return path
+    return trained(path, sigma=0.25, epochs=4)
 
 
 @dataclass(frozen=True)
@@ -121,11 +110,6 @@ def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
         n=200,
         alpha=0.01,
         shard_size=1,
-        address=head.address,
-        settings=Settings(
-            ddrs=DDRS(steps=20, candidate_every=10),
-            ancer=Ancer(learning_rates=(0.04,), steps=20),
-            rddrs=RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
-            rddrs_tr=RDDRSTR(steps=3, samples=500, compare_samples=200),
-        ),
+        execution=Execution(actors=2, address=head.address),
+        settings=QUICK,
     )

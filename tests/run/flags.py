@@ -9,7 +9,8 @@ from rddrs_dist.run.options import Run
 def as_flags(run: Run) -> list[str]:
     """The command line that stands for a run."""
     given: list[str] = []
-    owners = [(run, ""), *((run.method(name), f"{name}.") for name in METHODS)]
+    methods = ((run.method(name), f"{name}.") for name in METHODS)
+    owners = [(run, ""), (run.execution, ""), *methods]
     for owner, prefix in owners:
         for field in fields(owner):
             value, name = getattr(owner, field.name), f"--{prefix}{field.name.replace('_', '-')}"
@@ -17,6 +18,6 @@ def as_flags(run: Run) -> list[str]:
                 given += [name] * value
             elif isinstance(value, tuple):
                 given += [name, *map(str, value)]
-            elif value is not None and field.name != "settings":
+            elif value is not None and field.name not in ("settings", "execution"):
                 given += [name, str(value)]
     return given
