@@ -155,7 +155,7 @@ class Noise(ABC):
         """The same noise with its numbers held in float64."""
         return replace(self, scale=self.scale.double())
 
-    @property
+    @cached_property
     def is_lower(self) -> bool:
         """Whether S is lower triangular."""
         return self.is_diagonal

@@ -80,7 +80,7 @@ class FullNoise(Noise):
         return (rows.double() + lost).norm(dim=1)
 
     @cached_property
-    def is_lower(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def is_lower(self) -> bool:
         """Whether S is lower triangular, of all images; looked at once."""
         # By bands: a copy of all that is above the diagonal would take longer than a product.
         above = [self.scale[:, start:end, end:] for start, end in self._bands()]

@@ -112,11 +112,12 @@ class Worker:
             fitted = self._clock()
             if method in self.experiment.methods:
                 found = certify(self.smoothed, images, fit, self.experiment.budget, streams)
-                seconds = np.diff([start, fitted, self._clock()]) / len(images)
+                ends = (fitted - start, self._clock() - fitted)
+                seconds = (ends[0] / len(images), ends[1] / len(images))
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
                 packed = pack(fit.noise)
-                computed = self._computed(fit, found, ball, packed, seconds.tolist())
+                computed = self._computed(fit, found, ball, packed, seconds)
                 done.rows.extend(rows_of(_outcome(self.experiment, shard, method.name, computed)))
                 if self.execution.save_scales:
                     named = [(method.name, index) for index in shard.indices]
@@ -163,7 +164,7 @@ class Worker:
         found: Certificate,
         ball: Floats | None,
         packed: list[Packed],
-        seconds: list[float],
+        seconds: tuple[float, float],
     ) -> Computed:
         """What there is to tell of a certificate; seconds of both are per image."""
         inside = None if self.neighbours is None else self.neighbours.inside(found.region)
