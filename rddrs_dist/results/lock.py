@@ -8,13 +8,13 @@ from typing import Any
 
 import filelock
 
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 from rddrs_dist.results.columns import SCHEMA_VERSION, read_metadata
 
 _log = logging.getLogger(__name__)
 
 
-def claim(
+def locked(
     out: Path, *, run_id: str, config: dict[str, Any], resume: bool
 ) -> filelock.BaseFileLock:
     """Takes a folder for one run; creates it, locks it and records the configuration in it.
@@ -52,11 +52,11 @@ def _make_folder(out: Path) -> None:
         names = sorted(path.name for path in out.iterdir())
     except OSError as error:
         raise ValueError(
-            f"output folder {out} cannot be made or listed: {parts.reason(error)}; pass another "
+            f"output folder {out} cannot be made or listed: {files.reason(error)}; pass another "
             "--out"
         ) from error
-    ours = parts.CONFIG in names or bool(parts.part_paths(out))
-    foreign = [name for name in names if not name.startswith((parts.TEMPORARY, parts.LOCK))]
+    ours = files.CONFIG in names or bool(files.part_paths(out))
+    foreign = [name for name in names if not name.startswith((files.TEMPORARY, files.LOCK))]
     if foreign and not ours:
         raise ValueError(
             f"output folder {out} must be empty or hold a run, got {len(foreign)} other entries "
@@ -66,12 +66,12 @@ def _make_folder(out: Path) -> None:
 
 def _acquire(out: Path) -> filelock.BaseFileLock:
     """Takes the folder's lock without waiting."""
-    lock = filelock.FileLock(out / parts.LOCK, timeout=0)
+    lock = filelock.FileLock(out / files.LOCK, timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         raise ValueError(
-            f"output folder {out} is in use by another driver, which holds {out / parts.LOCK}; "
+            f"output folder {out} is in use by another driver, which holds {out / files.LOCK}; "
             "wait for it to end or pass another --out"
         ) from error
     except OSError as error:
@@ -82,7 +82,7 @@ def _acquire(out: Path) -> filelock.BaseFileLock:
 def _cannot_write(out: Path, error: OSError) -> ValueError:
     """Makes the error for a folder in which nothing can be created."""
     return ValueError(
-        f"output folder {out} cannot be written: {parts.reason(error)}; pass another --out"
+        f"output folder {out} cannot be written: {files.reason(error)}; pass another --out"
     )
 
 
@@ -96,7 +96,7 @@ def _check_owner(out: Path, run_id: str, config: dict[str, Any], resume: bool) -
             f"differ (there -> here): {fields}; pass the flags of that run with --resume to "
             "continue it or another --out"
         )
-    if not resume and (recorded is not None or parts.part_paths(out)):
+    if not resume and (recorded is not None or files.part_paths(out)):
         raise ValueError(
             f"output folder {out} already holds run {run_id if recorded else '(unreadable)'}; "
             "pass --resume to continue it or another --out"
@@ -105,16 +105,16 @@ def _check_owner(out: Path, run_id: str, config: dict[str, Any], resume: bool) -
 
 def _recorded(out: Path) -> dict[str, Any] | None:
     """Returns run_id and config of the run in a folder, or None where nothing tells them."""
-    path = out / parts.CONFIG
+    path = out / files.CONFIG
     if not path.exists():  # somebody removed it; the parts carry the same two entries
-        paths = parts.part_paths(out).values()
+        paths = files.part_paths(out).values()
         return next((own for own in map(_part_owner, paths) if own), None)
     try:
         recorded = json.loads(path.read_text())
         return {"run_id": recorded["run_id"], "config": recorded["config"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} must hold a run's configuration, got {parts.reason(error)}; remove it to "
+            f"{path} must hold a run's configuration, got {files.reason(error)}; remove it to "
             "let the parts speak, or pass another --out"
         ) from error
 
@@ -122,21 +122,21 @@ def _recorded(out: Path) -> dict[str, Any] | None:
 def _part_owner(path: Path) -> dict[str, Any] | None:
     """Returns run_id and config from a part's metadata, or None where it cannot be read."""
     try:
-        found = read_metadata(parts.read_part(path).schema)
+        found = read_metadata(files.read_part(path).schema)
         return {"run_id": found["run_id"], "config": json.loads(found["config"])}
     except (ValueError, KeyError) as error:
-        _log.warning("%s does not tell whose it is: %s", path.name, parts.reason(error))
+        _log.warning("%s does not tell whose it is: %s", path.name, files.reason(error))
         return None
 
 
 def _write_config(out: Path, run_id: str, config: dict[str, Any]) -> None:
     """Writes the configuration file, unless the folder already has it."""
-    path = out / parts.CONFIG
+    path = out / files.CONFIG
     if path.exists():
         return
     content = {"schema_version": SCHEMA_VERSION, "run_id": run_id, "config": config}
     try:
-        parts.replace_json(path, content)
+        files.replace_json(path, content)
     except OSError as error:
         raise _cannot_write(out, error) from error
 

@@ -12,10 +12,10 @@ import filelock
 import pyarrow as pa
 
 from rddrs_dist.noise import Packed
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 from rddrs_dist.results import scales
 from rddrs_dist.results.columns import SCHEMA_VERSION, canonical_json, read_metadata, table
-from rddrs_dist.results.lock import claim
+from rddrs_dist.results.lock import locked
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Store:
         lock: filelock.BaseFileLock,
         with_scales: bool = False,
     ) -> None:
-        """Keeps what `open` has claimed; call `open` instead."""
+        """Keeps what `open` has locked; call `open` instead."""
         self.out = out
         self.metadata = dict(metadata)
         self._lock = lock
@@ -47,7 +47,7 @@ class Store:
         resume: bool = False,
         with_scales: bool = False,
     ) -> Self:
-        """Claims a folder for one run and writes its configuration before anything else.
+        """Locks a folder for one run and writes its configuration before anything else.
 
         Args:
             out: Folder of the run; created where it does not exist.
@@ -65,7 +65,7 @@ class Store:
                 another run, is in use, or holds this run and `resume` is False.
         """
         text = canonical_json(config)
-        lock = claim(Path(out), run_id=run_id, config=json.loads(text), resume=resume)
+        lock = locked(Path(out), run_id=run_id, config=json.loads(text), resume=resume)
         return cls(Path(out), {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
 
     def __enter__(self) -> Self:
@@ -91,9 +91,9 @@ class Store:
         A part that cannot be read or that another run wrote is renamed to `_corrupt-...`, so
         that it is neither read nor lost, and its shard counts as unfinished.
         """
-        for leftover in self.out.glob(parts.TEMPORARY + "*"):
+        for leftover in self.out.glob(files.TEMPORARY + "*"):
             leftover.unlink()
-        found = parts.part_paths(self.out)
+        found = files.part_paths(self.out)
         if self._with_scales:
             found = {k: path for k, path in found.items() if scales.path(self.out, k).exists()}
         return frozenset(shard for shard, path in found.items() if self._is_done(shard, path))
@@ -118,7 +118,7 @@ class Store:
             ValueError: If the rows do not fit the schema or name another shard.
             OSError: If the part could not be written; what was there before is untouched.
         """
-        content = parts.encode(table(rows, self.metadata))
+        content = files.encode(table(rows, self.metadata))
         others = sorted({row["shard"] for row in rows} - {shard})
         if others or shard < 0:
             raise ValueError(
@@ -128,8 +128,8 @@ class Store:
         self._retract()
         if stored is not None:  # first, so that no part is without its scales
             scales.write(self.out, shard, stored)
-        path = self.out / parts.part_name(shard)
-        parts.replace(path, content)
+        path = self.out / files.part_name(shard)
+        files.replace(path, content)
         return path
 
     def complete(self, summary: Mapping[str, Any]) -> None:
@@ -148,15 +148,15 @@ class Store:
             "config": json.loads(self.metadata["config"]),
             "metadata": own,
             "summary": json.loads(canonical_json(summary)),
-            "parts": [parts.describe(path) for path in parts.part_paths(self.out).values()],
+            "parts": [files.describe(path) for path in files.part_paths(self.out).values()],
         }
-        parts.replace_json(self.out / parts.MANIFEST, manifest)
-        parts.replace(self.out / parts.SUCCESS, b"")
+        files.replace_json(self.out / files.MANIFEST, manifest)
+        files.replace(self.out / files.SUCCESS, b"")
 
     def _is_done(self, shard: int, path: Path) -> bool:
         """Tells whether a part needs no more work; one that is not whole and ours is set aside."""
         try:
-            part = parts.read_part(path)
+            part = files.read_part(path)
             self._check_ours(shard, part)
         except ValueError as fault:
             self._set_aside(path, fault)
@@ -174,11 +174,11 @@ class Store:
 
     def _set_aside(self, path: Path, fault: ValueError) -> None:
         """Renames a part, so that it is neither read nor lost."""
-        aside = path.with_name(parts.CORRUPT + path.name)
+        aside = path.with_name(files.CORRUPT + path.name)
         _log.warning("set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault)
         self._retract()
         os.replace(path, aside)
 
     def _retract(self) -> None:
         """Removes the mark of completeness, since the parts are about to change."""
-        (self.out / parts.SUCCESS).unlink(missing_ok=True)
+        (self.out / files.SUCCESS).unlink(missing_ok=True)

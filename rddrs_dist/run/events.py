@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 from rddrs_dist.run.scheduler import Attempt
 
 PREFIX = "_events-"
@@ -67,7 +67,7 @@ class EventLog:
         """
         self._due = time.monotonic() + _SECONDS
         if self._written < len(self._rows):
-            parts.replace(self._path, parts.encode(pa.Table.from_pylist(self._rows, SCHEMA)))
+            files.replace(self._path, files.encode(pa.Table.from_pylist(self._rows, SCHEMA)))
             self._written = len(self._rows)
 
 
@@ -83,4 +83,4 @@ def read_events(out: Path) -> pa.Table:
         outcome: done, failed, late or lost; reason; seconds; ended, in Unix time.
     """
     files = sorted(out.glob(f"{PREFIX}*.parquet"), key=lambda path: path.name)
-    return pa.concat_tables([SCHEMA.empty_table(), *(parts.read_table(path) for path in files)])
+    return pa.concat_tables([SCHEMA.empty_table(), *(files.read_table(path) for path in files)])
