@@ -1,8 +1,9 @@
 """Methods that choose the noise of each image; a method never grades itself, `certify` does."""
 
 from rddrs_dist.methods.ancer import Ancer
-from rddrs_dist.methods.base import Context, Fit, Method, Status, fit_all
+from rddrs_dist.methods.base import Context, Fit, Method, Status
 from rddrs_dist.methods.ddrs import DDRS
+from rddrs_dist.methods.fitting import fit_all
 from rddrs_dist.methods.rddrs import RDDRS
 from rddrs_dist.methods.rddrs_tr import RDDRSTR
 from rddrs_dist.methods.rs import RS

@@ -3,7 +3,7 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar, Self
@@ -190,43 +190,6 @@ class Method(ABC):
         with multiplying("tf32", images.device):  # what fits find is graded by certificates
             fits = [self._fit(model, images[rows], context[rows]) for rows in groups]
         return concatenate(fits)
-
-
-def fit_all(
-    methods: Sequence[Method],
-    model: nn.Module,
-    images: Tensor,
-    context: Context,
-    *,
-    start: Method,
-    seconds: float = math.inf,
-) -> Iterator[tuple[Method, Fit]]:
-    """Fits several methods to the same images; DDRS once, where any of them starts from it.
-
-    Args:
-        methods: What to fit.
-        model: See `Method.fit`.
-        images: (B, *event).
-        context: Without sigma_star.
-        start: DDRS, as the start of those that want it.
-        seconds: Per image and method, after which a fit returns what it has.
-
-    Yields:
-        (method, fit): the start first, where it is one of the methods or another one starts from
-        it, then the others in the order given; each is fitted when it is asked for.
-    """
-    others = [method for method in methods if method.name != start.name]
-
-    def fitted(method: Method) -> Fit:
-        deadline = time.monotonic() + seconds * len(images)
-        return method.fit(model, images, replace(context, deadline=deadline))
-
-    if len(others) < len(methods) or any(method.from_sigma_star for method in others):
-        first = fitted(start)
-        context = replace(context, sigma_star=first.noise)
-        yield start, first
-    for method in others:
-        yield method, fitted(method)
 
 
 def concatenate(fits: Sequence[Fit]) -> Fit:
