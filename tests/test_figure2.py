@@ -56,13 +56,13 @@ def test_each_network_gets_its_sigma_and_its_folder(original):
         figure2.panels([original.checkpoint] * 2, [], Path("out"))
 
 
-def test_the_full_size_command_is_the_one_of_the_readme():
+def test_the_full_size_command_is_the_one_of_the_documentation():
     root = Path(__file__).parents[1]
-    readme = (root / "README.md").read_text().replace(" \\\n   ", "")
-    (given,) = re.findall(r"^python (jobs/figure2\.py .*--indices .*)$", readme, re.M)
+    page = (root / "docs/results.md").read_text().replace(" \\\n   ", "")
+    (given,) = re.findall(r"^python (jobs/figure2\.py .*--indices .*)$", page, re.M)
     wanted = figure2.full_size(*figure2.options(shlex.split(given)[1:]))
     assert (root / "docs/figures/figure2/full-size.txt").read_text().startswith(wanted + "\n")
-    assert wanted in readme and "--indices" not in wanted and "--rddrs." not in wanted
+    assert wanted in page and "--indices" not in wanted and "--rddrs." not in wanted
 
 
 @pytest.mark.parametrize(

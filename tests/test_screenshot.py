@@ -47,13 +47,15 @@ def test_without_page_or_browser_one_line_says_so(job, tmp_path, capsys, monkeyp
     assert "a browser is wanted" in told and told.count("\n") == 1
 
 
-def test_every_picture_of_the_readme_is_made_by_make_figures(tmp_path):
+def test_every_picture_of_the_documentation_is_made_by_make_figures(tmp_path):
     if not shutil.which("make"):
         pytest.skip("no make")
     (tmp_path / "test-00000.parquet").touch()
     command = ["make", "-n", "figures", "NETWORKS=networks", f"CIFAR={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    pictures = re.findall(r"!\[[^]]*\]\((docs/figures/[^)]*)\)", (ROOT / "README.md").read_text())
+    text = "".join((ROOT / page).read_text() for page in ("README.md", "docs/results.md"))
+    found = re.findall(r"!\[[^]]*\]\((?:docs/)?(figures/[^)]*)\)", text)
+    pictures = {f"docs/{one}" for one in found}
     assert len(pictures) > 4
     for one in pictures:
         targets = (one, str(Path(one).parent))
