@@ -15,8 +15,8 @@ def test_the_library_example_runs_and_certifies(capsys):
     scope: dict = {}
     exec(block, scope)
     certificate = scope["certificate"]
-    assert 0 < certificate.l2_radius[0] <= certificate.proxy_radius[0]
-    assert str(certificate.prediction) in capsys.readouterr().out
+    assert 0 < certificate.region.l2_radius[0] <= certificate.region.proxy_radius[0]
+    assert str(certificate.region.prediction) in capsys.readouterr().out
 
 
 def test_every_column_is_explained():
