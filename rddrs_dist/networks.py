@@ -8,99 +8,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from rddrs_dist.cuda.pooled import Filters
-
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
-# Where the fused kernel is known to be faster; others may not even have the memory for its tiles.
-_HOPPER = (9, 0)
 
 
-class PooledConvolution(nn.Sequential):
+def pooled_convolution(inputs: int, outputs: int, padding: int) -> nn.Sequential:
     """A 5x5 convolution, the maximum over 2x2 windows and ReLU.
 
     The published order is ReLU, then pooling. Both are monotone, so they commute exactly, and ReLU
-    is cheaper on a quarter of the numbers. On a GPU of the Hopper kind the three are one kernel,
-    while weights are frozen and changed through nothing that autograd does not see (`.data`).
+    is cheaper on a quarter of the numbers. `cuda.swap` makes one kernel of the three.
 
     Args:
         inputs: Channels of the images.
         outputs: Channels of the convolution.
         padding: Rows and columns of zeros around images; even.
     """
-
-    def __init__(self, inputs: int, outputs: int, padding: int) -> None:
-        convolution = nn.Conv2d(inputs, outputs, 5, padding=padding)
-        super().__init__(convolution, nn.MaxPool2d(2), nn.ReLU())
-        self._fused: _Fused | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        """Copies and files are made without what is for the kernel."""
-        return {**self.__dict__, "_fused": None}
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to (B, outputs, H', W')."""
-        if not self._fuses(input):
-            return super().forward(input)
-        from rddrs_dist.cuda.pooled import pooled_convolution
-
-        return pooled_convolution(input, self._filters())
-
-    def apart(self) -> nn.Sequential:
-        """The same three operations with the same weights, one after the other everywhere."""
-        return nn.Sequential(*self)
-
-    def _fuses(self, images: Tensor) -> bool:
-        """Whether there is a kernel for these images; it has no gradient in the weights."""
-        if not images.is_cuda or images.ndim != 4:
-            return False
-        parameters = list(self.parameters())
-        if {tensor.dtype for tensor in (images, *parameters)} != {torch.float32}:
-            return False
-        if any(one.requires_grad or one.is_inference() for one in parameters):
-            return False
-        measured = torch.cuda.get_device_capability(images.device) == _HOPPER
-        return measured and find_spec("triton") is not None
-
-    def _filters(self) -> Filters:
-        from rddrs_dist.cuda.pooled import Filters
-
-        layer = cast(nn.Conv2d, self[0])
-        weight, bias = layer.weight, cast(Tensor, layer.bias)
-        if self._fused is None or not self._fused.is_of(weight, bias):
-            filters = Filters.of(weight, bias, int(layer.padding[0]))
-            kept = (weight.detach(), bias.detach())
-            self._fused = _Fused(kept, (weight._version, bias._version), filters)
-        return self._fused.filters
-
-
-class _Fused(NamedTuple):
-    """Filters for the kernel, and the parameters that they were made of.
-
-    Attributes:
-        made_of: Weight and bias, kept so that nothing else can be where they are.
-        versions: How often these had been changed.
-        filters: Made of them.
-    """
-
-    made_of: tuple[Tensor, Tensor]
-    versions: tuple[int, int]
-    filters: Filters
-
-    def is_of(self, weight: Tensor, bias: Tensor) -> bool:
-        """Whether these parameters are what the filters were made of."""
-        same = all(
-            old.data_ptr() == new.data_ptr() and old.device == new.device
-            for old, new in zip(self.made_of, (weight, bias), strict=True)
-        )
-        return same and self.versions == (weight._version, bias._version)
+    convolution = nn.Conv2d(inputs, outputs, 5, padding=padding)
+    return nn.Sequential(convolution, nn.MaxPool2d(2), nn.ReLU())
 
 
 class LeNet(nn.Module):
@@ -114,8 +42,8 @@ class LeNet(nn.Module):
     def __init__(self, event_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         channels, height, width = event_shape
-        self.conv1 = PooledConvolution(channels, 16, 2)
-        self.conv2 = PooledConvolution(16, 32, 2)
+        self.conv1 = pooled_convolution(channels, 16, 2)
+        self.conv2 = pooled_convolution(16, 32, 2)
         self.out = nn.Linear(32 * (height // 4) * (width // 4), classes)
 
     def forward(self, images: Tensor) -> Tensor:

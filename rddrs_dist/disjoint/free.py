@@ -14,8 +14,8 @@ from torch import Tensor, linalg
 
 from rddrs_dist.disjoint import mean_inverse, narrowed, support, touch
 from rddrs_dist.disjoint.memory import Entry, regions
-from rddrs_dist.noise.base import above_rounding
 from rddrs_dist.noise import FullNoise, Noise
+from rddrs_dist.noise.base import above_rounding
 
 _EPS = torch.finfo(torch.float64).eps
 # Regions that were made smaller are apart by this share of their size.

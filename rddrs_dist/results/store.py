@@ -12,8 +12,7 @@ import filelock
 import pyarrow as pa
 
 from rddrs_dist.noise import Packed
-from rddrs_dist.results import files
-from rddrs_dist.results import scales
+from rddrs_dist.results import files, scales
 from rddrs_dist.results.columns import SCHEMA_VERSION, canonical_json, read_metadata, table
 from rddrs_dist.results.lock import locked
 

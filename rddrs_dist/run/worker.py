@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rddrs_dist.certify import Certificate, certify
 from rddrs_dist.checkpoints import load
+from rddrs_dist.cuda.swap import has_kernel, swapped
 from rddrs_dist.methods import DDRS, Context, Fit, Method, Status, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Packed, pack
@@ -73,6 +74,8 @@ class Worker:
         # Convolutions are up to twice as fast with channels last, on CPUs and GPUs alike.
         loaded = load(checkpoint)
         model = loaded.model.to(self.device).to(memory_format=torch.channels_last)
+        if has_kernel(self.device):
+            model = swapped(model)
         batching, memory = Batching(), self._memory()
         if memory < math.inf:
             image = torch.zeros(1, *loaded.event_shape, device=self.device)

@@ -1,14 +1,14 @@
 """The fused kernel against torch's convolution, pooling and ReLU in double precision."""
 
 import copy
-import pickle
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from rddrs_dist.networks import LeNet, PooledConvolution
+from rddrs_dist.cuda.swap import PooledConvolution, has_kernel, swapped
+from rddrs_dist.networks import LeNet
 from rddrs_dist.smoothing.precision import multiplying
 
 # Channels in and out, side of the filters, padding, height and width: those of LeNet, of
@@ -81,59 +81,35 @@ def test_an_empty_batch_is_none_of_its_business(device):
     assert pooled_convolution(images[:0], Filters.of(weight, bias, 2)).shape == (0, 16, 4, 4)
 
 
-@pytest.fixture
-def fused(monkeypatch, device) -> LeNet:
-    """A network that uses the kernel wherever it is."""
-    monkeypatch.setattr(PooledConvolution, "_fuses", lambda self, images: True)
-    return LeNet((1, 8, 8), 10).to(device).eval().requires_grad_(False)
-
-
-def plain(network: LeNet, images: Tensor) -> Tensor:
-    """Its answer by torch's own operations."""
-    first, second = network.conv1.apart(), network.conv2.apart()
-    return network.out(second(first(images)).flatten(1))
-
-
-def changed(network: LeNet) -> None:
-    network.conv1[0].weight.mul_(2)
-
-
-def loaded(network: LeNet) -> None:
-    network.load_state_dict(LeNet((1, 8, 8), 10).to(network.out.weight.device).state_dict())
-
-
-def assigned(network: LeNet) -> None:
-    """New tensors, which may lie where the old ones lay."""
-    for _ in range(3):
-        state = LeNet((1, 8, 8), 10).to(network.out.weight.device).state_dict()
-        network.load_state_dict(state, assign=True)
-
-
-@pytest.mark.parametrize("change", [changed, loaded, assigned])
-def test_a_network_whose_weights_change_is_computed_with_the_new_ones(fused, device, change):
+def test_a_network_with_its_layers_swapped_answers_as_before(device):
+    network = LeNet((1, 8, 8), 10).to(device).eval().requires_grad_(False)
     images = torch.rand(2, 1, 8, 8, device=device)
-    before = fused(images)
-    change(fused)
-    with torch.no_grad(), multiplying("float32", torch.device("cuda")):
-        torch.testing.assert_close(fused(images), plain(fused, images), atol=1e-4, rtol=0)
-        assert not torch.allclose(before, fused(images))
+    with multiplying("float32", torch.device("cuda")):
+        expected = network(images)
+        found = swapped(copy.deepcopy(network))
+        torch.testing.assert_close(found(images), expected, atol=1e-4, rtol=0)
+    assert isinstance(found.conv1, PooledConvolution) and isinstance(
+        found.conv2, PooledConvolution
+    )
+    assert network.state_dict().keys() == LeNet((1, 8, 8), 10).state_dict().keys()
 
 
-def test_copies_and_files_are_made_without_the_filters(fused, device):
-    images = torch.rand(2, 1, 8, 8, device=device)
-    expected = fused(images)
-    assert fused.conv1._fused is not None
-    for twin in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused))):
-        assert twin.conv1._fused is None
-        assert torch.equal(twin(images), expected)
+def test_layers_that_the_kernel_is_not_for_stay(device):
+    def layers(convolution: nn.Conv2d, pool: int = 2) -> nn.Sequential:
+        return nn.Sequential(convolution, nn.MaxPool2d(pool), nn.ReLU()).requires_grad_(False)
 
-
-def test_weights_that_are_trained_keep_their_gradient(device):
-    for part in ("weight", "bias"):
-        network = LeNet((1, 8, 8), 10).to(device).requires_grad_(False)
-        trained = getattr(network.conv1[0], part).requires_grad_()
-        network(torch.rand(2, 1, 8, 8, device=device)).sum().backward()
-        assert trained.grad is not None
+    others = {
+        "trained": nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
+        "strided": layers(nn.Conv2d(1, 4, 5, stride=2)),
+        "even": layers(nn.Conv2d(1, 4, 4)),
+        "padding": layers(nn.Conv2d(1, 4, 5, padding=1)),
+        "pool": layers(nn.Conv2d(1, 4, 5), 3),
+        "bare": layers(nn.Conv2d(1, 4, 5, bias=False)),
+        "double": layers(nn.Conv2d(1, 4, 5).double()),
+    }
+    found = swapped(nn.ModuleDict(others))
+    assert all(isinstance(one, nn.Sequential) for one in found.children())
+    assert not has_kernel(torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("side", "padding"), [(5, 1), (4, 2)])
