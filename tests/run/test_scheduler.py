@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.scheduler import Attempt, Event, NoActorError, Scheduler
-from rddrs_dist.run.shards import Limits, Shard
+from rddrs_dist.run.shards import Shard
 
 # What becomes of a call: actor and shard (None for its start) to an event; None for silence.
 Fate = Callable[[int, Shard | None], Event | None]
@@ -77,22 +78,19 @@ class Done:
     alive: list[int]
 
 
-def prepare(
-    fate: Fate, count: int = 6, actors: int = 2, seed: int = 0, size: int = 1, **limits
-) -> Done:
+def prepare(fate: Fate, count: int = 6, seed: int = 0, size: int = 1, **execution) -> Done:
     """A scheduler about to run."""
     executor = FakeExecutor(fate, random.Random(seed))
     results, failures, attempts, alive = [], {}, [], []
     scheduler = Scheduler(
         executor=executor,
         shards=shards(count, size),
-        actors=actors,
+        execution=Execution(**execution),
         on_result=lambda shard, rows: results.extend(rows),
         on_failure=lambda shard, why: failures.update({shard.indices[0]: why}),
         on_attempt=attempts.append,
         on_tick=lambda state: alive.append(state.alive),
         clock=lambda: executor.now,
-        limits=Limits(**limits),
     )
     return Done(executor, scheduler, results, failures, attempts, alive)
 
@@ -143,7 +141,7 @@ def test_an_actor_lost_while_starting_is_replaced_and_costs_no_attempt():
             return Event(actor, error="no such network", lost=True)
         return well(actor, shard)
 
-    done = prepare(fate, actors=1, attempts=1)
+    done = prepare(fate, actors=1, max_attempts=1)
     assert done.scheduler.run() == {}
     assert sorted(done.results) == everything(6)
     assert done.executor.started == 5
@@ -165,7 +163,7 @@ def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list
 
 def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
     fate, tries = fails_on(3, error="ValueError: bad image")
-    done = prepare(fate, attempts=3)
+    done = prepare(fate, max_attempts=3)
     assert done.scheduler.run() == {3: "ValueError: bad image"} == done.failures
     assert sorted(done.results) == [0, 1, 2, 4, 5]
     assert len(tries) == 4  # the last one is the last resort
@@ -177,7 +175,7 @@ def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
 
 def test_the_last_resort_may_do():
     fate, _ = fails_on(3, times=2, error="it is slow")
-    done = prepare(fate, attempts=2)
+    done = prepare(fate, max_attempts=2)
     assert done.scheduler.run() == {} == done.failures
     assert sorted(done.results) == everything(6)
     assert done.executor.resorts == {3}
@@ -188,7 +186,7 @@ def test_the_last_resort_may_do():
 
 def test_a_shard_that_fails_too_often_is_split_until_the_bad_image_is_alone():
     fate, tries = fails_on(5, error="bad image")
-    done = prepare(fate, count=3, size=4, attempts=2)
+    done = prepare(fate, count=3, size=4, max_attempts=2)
     assert done.scheduler.run() == {5: "bad image"}
     assert sorted(done.results) == [k for k in range(12) if k != 5]
     whole = (4, 5, 6, 7)
@@ -206,7 +204,7 @@ def test_losses_and_failures_are_counted_apart():
             return Event(actor, error="oh", lost=len(tries) % 2 == 0)
         return well(actor, shard)
 
-    done = prepare(fate, attempts=3, losses=3)
+    done = prepare(fate, max_attempts=3, max_losses=3)
     assert done.scheduler.run() == {}
     assert sorted(done.results) == everything(6)
     assert not done.executor.resorts
@@ -215,7 +213,7 @@ def test_losses_and_failures_are_counted_apart():
 
 def test_an_image_that_kills_actors_is_quarantined():
     fate, tries = fails_on(0, error="out of memory", lost=True)
-    done = prepare(fate, attempts=9, losses=2)
+    done = prepare(fate, max_attempts=9, max_losses=2)
     assert done.scheduler.run() == {0: "out of memory"}
     assert sorted(done.results) == everything(6)[1:]
     assert len(tries) == 4 == done.scheduler.losses  # the last resort may lose as many
@@ -256,7 +254,7 @@ def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
     def fate(actor, shard):
         return None if shard is not None and shard.number == 2 else well(actor, shard)
 
-    done = prepare(fate, image_seconds=5, attempts=2)
+    done = prepare(fate, image_seconds=5, max_attempts=2)
     assert done.scheduler.run() == {2: "not done within 5 s"}
     assert sorted(done.results) == [0, 1, 3, 4, 5]
     assert len(done.executor.alive) <= 2
@@ -279,7 +277,7 @@ def test_ten_thousand_images_over_256_actors():
 
 
 def test_no_actor_in_time_is_an_error():
-    done = prepare(lambda actor, shard: None, start_seconds=30)
+    done = prepare(lambda actor, shard: None, start_timeout=30)
     with pytest.raises(NoActorError, match=r"no actor was ready within 30 s$"):
         done.scheduler.run()
     assert 30 < done.executor.now <= 32
@@ -288,7 +286,7 @@ def test_no_actor_in_time_is_an_error():
 def test_the_error_says_why_actors_were_lost():
     done = prepare(
         lambda actor, shard: Event(actor, error="ValueError: NaN weights", lost=True),
-        start_seconds=10,
+        start_timeout=10,
     )
     with pytest.raises(NoActorError, match="within 10 s .*NaN weights"):
         done.scheduler.run()
@@ -304,7 +302,7 @@ def test_the_time_without_actors_counts_from_the_last_one_that_was_there():
             return well(actor, shard)
         return Event(actor, error="preempted", lost=True) if done.executor.now >= 100 else None
 
-    done = prepare(fate, count=1, start_seconds=20)
+    done = prepare(fate, count=1, start_timeout=20)
     with pytest.raises(NoActorError):
         done.scheduler.run()
     assert 119 < done.executor.now <= 122
@@ -333,7 +331,7 @@ def test_random_faults_lose_and_repeat_nothing(seed):
         return None if roll < 0.5 else well(actor, shard)
 
     done = prepare(
-        fate, count=12, actors=3, seed=seed, size=2, start_seconds=1000, image_seconds=50
+        fate, count=12, actors=3, seed=seed, size=2, start_timeout=1000, image_seconds=50
     )
     failed = done.scheduler.run()
     assert sorted([*done.results, *failed]) == list(range(24))
