@@ -13,6 +13,8 @@ from rddrs_dist.smoothing.precision import Precision, checked
 from rddrs_dist.version import __version__
 
 _BUDGET = tuple(field.name for field in fields(Budget))
+# Fields whose JSON is not simply their value.
+_APART = ("methods", "start", "budget")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,8 @@ class Experiment:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain JSON values, which compare equal after a round trip."""
-        apart = ("methods", "start", "budget")
         plain = {
-            one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in _APART
         }
         plain |= {name: getattr(self.budget, name) for name in _BUDGET}
         plain["methods"] = [method.name for method in self.methods]
@@ -94,15 +95,15 @@ class Experiment:
         try:
             known = {name: _method(name, own) for name, own in settings.items()}
             names = config["methods"]
-            own = {one.name: config[one.name] for one in fields(cls) if one.name in config}
-            return cls(
-                **own
-                | {
-                    "methods": tuple(known[name] for name in names),
-                    "start": known.get(DDRS.name, DDRS()),
-                    "budget": Budget(**{name: config[name] for name in _BUDGET}),
-                }
+            made = cls(
+                methods=tuple(known[name] for name in names),
+                start=known.get(DDRS.name, DDRS()),  # pyright: ignore[reportArgumentType]
+                budget=Budget(**{name: config[name] for name in _BUDGET}),
+                **{one.name: config[one.name] for one in fields(cls) if one.name not in _APART},
             )
+            if unknown := config.keys() - made.as_json().keys():
+                raise TypeError(f"unknown {', '.join(sorted(unknown))}")
+            return made
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"the configuration of a run must be one of version {__version__}, got one of "
