@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import torch
+
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, Method
 from rddrs_dist.results.columns import canonical_json
@@ -199,6 +201,11 @@ class Execution:
             raise ValueError(
                 "--executor local has a GPU for itself, got --gpus-per-actor "
                 f"{self.gpus_per_actor}: give 1"
+            )
+        if self.gpus_per_actor and not torch.cuda.is_available():
+            raise ValueError(
+                f"--gpus-per-actor {self.gpus_per_actor:g} wants a GPU and torch finds none here: "
+                "leave it out, or install torch with CUDA"
             )
 
 
