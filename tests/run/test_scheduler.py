@@ -95,16 +95,25 @@ def prepare(fate: Fate, count: int = 6, seed: int = 0, size: int = 1, **executio
     return Done(executor, scheduler, results, failures, attempts, alive)
 
 
-def everything(count: int) -> list[int]:
-    return list(range(count))
+def ended(done: Done) -> dict[int, str]:
+    """Runs to the end, where each image was done once or given up; those that were given up."""
+    failed = done.scheduler.run()
+    images = [index for shard in done.scheduler.shards for index in shard.indices]
+    assert sorted([*done.results, *failed]) == images
+    assert failed == done.failures
+    return failed
+
+
+def outcomes(done: Done, image: int) -> list[str]:
+    """How the calls with an image ended."""
+    return [one.outcome for one in done.attempts if image in one.job.shard.indices]
 
 
 def test_all_shards_are_done_once_in_whatever_order():
     orders = set()
     for seed in range(5):
         done = prepare(well, count=7, actors=3, seed=seed)
-        assert done.scheduler.run() == {}
-        assert sorted(done.results) == everything(7)
+        assert ended(done) == {}
         orders.add(tuple(done.results))
     assert len(orders) > 1  # the seeds did give different orders
 
@@ -116,36 +125,6 @@ def test_never_more_actors_than_wanted_or_than_work(count, actors, expected):
     assert done.executor.most == expected
     assert done.executor.started == expected
     assert max(done.alive) <= expected
-
-
-def test_an_actor_lost_at_work_is_replaced_and_its_shard_redone():
-    lost = []
-
-    def fate(actor, shard):
-        if shard is not None and shard.number == 2 and not lost:
-            lost.append(actor)
-            return Event(actor, error="it crashed", lost=True)
-        return well(actor, shard)
-
-    done = prepare(fate, seed=1)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    assert done.scheduler.retries == 1
-    assert done.executor.started == 3
-    assert lost[0] not in done.executor.alive
-
-
-def test_an_actor_lost_while_starting_is_replaced_and_costs_no_attempt():
-    def fate(actor, shard):
-        if shard is None and actor < 4:
-            return Event(actor, error="no such network", lost=True)
-        return well(actor, shard)
-
-    done = prepare(fate, actors=1, max_attempts=1)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    assert done.executor.started == 5
-    assert done.scheduler.retries == 0
 
 
 def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list[tuple[int, ...]]]:
@@ -161,11 +140,31 @@ def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list
     return fate, tries
 
 
+def test_an_actor_lost_at_work_is_replaced_and_its_shard_redone():
+    fate, _ = fails_on(2, times=1, error="it crashed", lost=True)
+    done = prepare(fate, seed=1)
+    assert ended(done) == {}
+    assert outcomes(done, 2) == ["lost", "done"]
+    assert done.scheduler.retries == 1
+    assert done.executor.started == 3 and len(done.executor.alive) == 2
+
+
+def test_an_actor_lost_while_starting_is_replaced_and_costs_no_attempt():
+    def fate(actor, shard):
+        if shard is None and actor < 4:
+            return Event(actor, error="no such network", lost=True)
+        return well(actor, shard)
+
+    done = prepare(fate, actors=1, max_attempts=1)
+    assert ended(done) == {}
+    assert done.executor.started == 5
+    assert done.scheduler.retries == 0
+
+
 def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
     fate, tries = fails_on(3, error="ValueError: bad image")
     done = prepare(fate, max_attempts=3)
-    assert done.scheduler.run() == {3: "ValueError: bad image"} == done.failures
-    assert sorted(done.results) == [0, 1, 2, 4, 5]
+    assert ended(done) == {3: "ValueError: bad image"}
     assert len(tries) == 4  # the last one is the last resort
     assert done.executor.resorts == {3}
     # Its actors are none the worse.
@@ -176,19 +175,15 @@ def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
 def test_the_last_resort_may_do():
     fate, _ = fails_on(3, times=2, error="it is slow")
     done = prepare(fate, max_attempts=2)
-    assert done.scheduler.run() == {} == done.failures
-    assert sorted(done.results) == everything(6)
+    assert ended(done) == {}
     assert done.executor.resorts == {3}
-    assert [a.outcome for a in done.attempts if 3 in a.job.shard.indices] == [
-        "failed", "failed", "done",
-    ]  # fmt: skip
+    assert outcomes(done, 3) == ["failed", "failed", "done"]
 
 
 def test_a_shard_that_fails_too_often_is_split_until_the_bad_image_is_alone():
     fate, tries = fails_on(5, error="bad image")
     done = prepare(fate, count=3, size=4, max_attempts=2)
-    assert done.scheduler.run() == {5: "bad image"}
-    assert sorted(done.results) == [k for k in range(12) if k != 5]
+    assert ended(done) == {5: "bad image"}
     whole = (4, 5, 6, 7)
     assert tries == [whole, whole, (5,), (5,), (5,)]
     assert done.executor.resorts == {5}
@@ -205,8 +200,7 @@ def test_losses_and_failures_are_counted_apart():
         return well(actor, shard)
 
     done = prepare(fate, max_attempts=3, max_losses=3)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
+    assert ended(done) == {}
     assert not done.executor.resorts
     assert done.scheduler.losses == 2 and done.scheduler.retries == 4
 
@@ -214,10 +208,9 @@ def test_losses_and_failures_are_counted_apart():
 def test_an_image_that_kills_actors_is_quarantined():
     fate, tries = fails_on(0, error="out of memory", lost=True)
     done = prepare(fate, max_attempts=9, max_losses=2)
-    assert done.scheduler.run() == {0: "out of memory"}
-    assert sorted(done.results) == everything(6)[1:]
+    assert ended(done) == {0: "out of memory"}
     assert len(tries) == 4 == done.scheduler.losses  # the last resort may lose as many
-    assert all(a.outcome == "lost" for a in done.attempts if a.job.shard.number == 0)
+    assert outcomes(done, 0) == ["lost"] * 4
 
 
 def test_a_call_that_takes_too_long_loses_its_actor_and_is_tried_again():
@@ -230,8 +223,7 @@ def test_a_call_that_takes_too_long_loses_its_actor_and_is_tried_again():
         return None if actor in hung else well(actor, shard)
 
     done = prepare(fate, image_seconds=20)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
+    assert ended(done) == {}
     late = [a for a in done.attempts if a.outcome == "late"]
     assert [a.job.shard.number for a in late] == [1]
     assert 20 < late[0].seconds <= 22 and late[0].node == f"node-{hung[0]}"
@@ -246,8 +238,8 @@ def test_a_shard_has_as_much_time_as_its_images_together():
         return well(actor, shard)
 
     done = prepare(fate, count=1, actors=1, size=4, image_seconds=10)
-    assert done.scheduler.run() == {}
-    assert not [a for a in done.attempts if a.outcome != "done"]
+    assert ended(done) == {}
+    assert outcomes(done, 0) == ["done"]
 
 
 def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
@@ -255,14 +247,13 @@ def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
         return None if shard is not None and shard.number == 2 else well(actor, shard)
 
     done = prepare(fate, image_seconds=5, max_attempts=2)
-    assert done.scheduler.run() == {2: "not done within 5 s"}
-    assert sorted(done.results) == [0, 1, 3, 4, 5]
+    assert ended(done) == {2: "not done within 5 s"}
     assert len(done.executor.alive) <= 2
 
 
 def test_every_call_is_reported_with_its_place_and_time():
     done = prepare(well, count=4, actors=2)
-    done.scheduler.run()
+    ended(done)
     assert sorted(a.job.shard.number for a in done.attempts) == [0, 1, 2, 3]
     assert {a.node for a in done.attempts} == {"node-0", "node-1"}
     assert all(a.outcome == "done" and a.seconds > 0 and not a.reason for a in done.attempts)
@@ -271,8 +262,7 @@ def test_every_call_is_reported_with_its_place_and_time():
 def test_ten_thousand_images_over_256_actors():
     """What the driver itself needs; nothing is asserted of its time."""
     done = prepare(well, count=2500, actors=256, size=4)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(10_000)
+    assert ended(done) == {}
     assert done.executor.most == 256
 
 
@@ -333,11 +323,8 @@ def test_random_faults_lose_and_repeat_nothing(seed):
     done = prepare(
         fate, count=12, actors=3, seed=seed, size=2, start_timeout=1000, image_seconds=50
     )
-    failed = done.scheduler.run()
-    assert sorted([*done.results, *failed]) == list(range(24))
-    assert failed == done.failures
     # An image that was given up has had the last resort, and all its attempts or losses before.
-    for index in failed:
+    for index in ended(done):
         last = [a for a in done.attempts if a.job.shard.indices == (index,)]
         assert last[-1].job.resort and len(last) >= 4
     assert done.executor.most <= 3
