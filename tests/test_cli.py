@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rddrs_dist import checkpoints, cli, data
+from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import PRESETS, Run
 
 RUN = Path(__file__).parent / "recorded" / "run-0.7.0"
@@ -153,9 +154,10 @@ def test_training_refuses_wrong_values(capsys, tmp_path, wrong):
 
 
 def test_presets_can_be_overridden_and_methods_set():
-    run = cli.parse(["certify", "quickstart", "--n", "200", "--rddrs.exp-map", "geomstats"])
+    changes = ["--n", "200", "--executor", "local", "--rddrs.exp-map", "geomstats"]
+    run = cli.parse(["certify", "quickstart", *changes])
     assert isinstance(run, Run)
-    assert run.n == 200
+    assert run.n == 200 and run.execution == Execution("local", save_scales=True)
     assert run.checkpoint == PRESETS["quickstart"].checkpoint
     rddrs = run.method("rddrs")
     assert vars(rddrs)["exp_map"] == "geomstats"

@@ -197,10 +197,10 @@ class Execution:
                     f"--executor local computes in this one process and cannot do {flag} {value}: "
                     f"leave {flag} out, or use --executor ray"
                 )
-        if 0 < self.gpus_per_actor < 1:
+        if self.gpus_per_actor not in (0, 1):
             raise ValueError(
-                "--executor local has a GPU for itself, got --gpus-per-actor "
-                f"{self.gpus_per_actor}: give 1"
+                "--executor local has one GPU, for itself, got --gpus-per-actor "
+                f"{self.gpus_per_actor:g}: give 1"
             )
         if self.gpus_per_actor and not torch.cuda.is_available():
             raise ValueError(

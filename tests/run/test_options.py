@@ -70,6 +70,7 @@ def test_wrong_values_are_refused(wrong, text):
         ({"image_seconds": 9.0}, "cannot do --image-seconds 9.0: leave --image-seconds out"),
         ({"actors": 2}, "cannot do --actors 2: leave --actors out"),
         ({"gpus_per_actor": 0.5}, "got --gpus-per-actor 0.5: give 1"),
+        ({"gpus_per_actor": 2.0}, "got --gpus-per-actor 2: give 1"),
         ({"gpus_per_actor": 1.0}, "--gpus-per-actor 1 wants a GPU and torch finds none here"),
     ],
 )
