@@ -29,9 +29,9 @@ pytestmark = pytest.mark.ray
 IMAGES = 12
 
 
-@pytest.mark.parametrize("actors", [2, 3])
-def test_rows_and_scales_are_those_of_a_run_without_ray(quiet: Path, run: Run, actors: int):
-    assert certify(run, actors=actors, save_scales=True) == cli.COMPLETE
+def test_rows_and_scales_of_three_actors_are_those_of_a_run_without_ray(quiet: Path, run: Run):
+    """Those of two are compared by test_job.py and test_faults.py."""
+    assert certify(run, actors=3, save_scales=True) == cli.COMPLETE
     assert_same_rows(run.out, quiet)
     assert scales(run.out) == scales(quiet)
     assert len(scales(quiet)) == IMAGES

@@ -1,5 +1,6 @@
 """What `ray job submit` runs, submitted to a real head."""
 
+import runpy
 import sys
 import time
 import zipfile
@@ -17,7 +18,7 @@ from rddrs_dist.run.options import Run
 
 from .conftest import Head
 from .flags import as_flags
-from .runs import assert_same_rows, changed, parts, rows
+from .runs import assert_same_rows, changed, one_line, parts, rows
 
 pytestmark = pytest.mark.ray
 
@@ -76,11 +77,17 @@ def test_the_job_certifies_on_the_cluster_it_runs_in(head: Head, run: Run, quiet
     )
 
 
-def test_a_relative_folder_for_the_results_is_refused(head: Head, run: Run):
-    job = submit(head, as_flags(changed(run, out=Path("results"), address=None)))
-    assert job.code == cli.WRONG
-    assert "--out must be an absolute path" in job.log
-    assert "got results" in job.log
+def test_a_relative_folder_for_the_results_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Before Ray is asked for anything."""
+    script = str(ROOT / "jobs" / "certify_mnist.py")
+    monkeypatch.setattr(sys, "argv", [script, "--out", "results"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(script, run_name="__main__")
+    text = one_line(capsys)
+    assert stop.value.code == cli.WRONG
+    assert "--out must be an absolute path" in text and "got results" in text
 
 
 def test_a_job_that_is_stopped_keeps_its_shards_and_a_second_one_does_the_rest(
