@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from rddrs_dist import checkpoints, cli, data
+from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import PRESETS, Run
 
+RUN = Path(__file__).parent / "recorded" / "run-0.7.0"
 DIGITS = ["--dataset", "digits", "--indices", "0:2", "--n", "100", "--methods", "rs"]
 
 
@@ -42,15 +44,11 @@ def _refusal(capsys, *arguments: str | Path) -> str:
     [
         (["--methods", "rs", "magic"], "unknown method 'magic': choose from rs, ddrs"),
         (["--dataset", "imagenet"], "unknown dataset 'imagenet': wanted one of digits, mnist"),
-        (["--sigma", "0"], "--sigma must be positive and finite, got 0.0"),
         (["--sigma", "-0.5"], "--sigma must be positive and finite, got -0.5"),
         (["--indices", "5:5"], "choose no image"),
         (["--indices", "0:300"], "the data set has 257 images"),
         (["--indices", "x"], "cannot read 'x' in indices"),
         (["--indices", "1,1"], "more than once"),
-        (["--n", "5"], "the smallest n that can is 10"),
-        (["--alpha", "0"], "alpha must be in (0, 1)"),
-        (["--actors", "0"], "--actors must be at least 1"),
         (["--ancer.steps", "0"], "ancer.steps must be at least 1, got 0"),
         (["--data-root", "/nowhere", "--dataset", "mnist"], "--data-root or RDDRS_DATA, or fetch"),
         (["--data-root", "/nowhere", "--dataset", "parquet"], "/nowhere"),
@@ -122,23 +120,16 @@ def test_folder_that_cannot_be_made(capsys, tmp_path, checkpoint):
     assert "lenet.safetensors" in line
 
 
-def test_a_log_is_imported_drawn_and_exported_again(capsys, tmp_path):
-    text = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n7\t3\t3\t0.953\t1\t0:00:01.500000\n"
-    (tmp_path / "log").write_text(text)
-    out, logs, figures = tmp_path / "run", tmp_path / "logs", tmp_path / "figures"
-    wanted = ["--name", "cohen", "--sigma", "0.25", "--dataset", "mnist"]
-    assert cli.main(["import", str(tmp_path / "log"), "--out", str(out), *wanted]) == 0
-    assert "imported 1 images. Radii of cohen are those of a log" in capsys.readouterr().out
-    assert cli.main(["curves", str(out), "--out", str(figures)]) == 0
-    assert "rounded to 3 significant digits there" in capsys.readouterr().out
-    assert "rounded to 3 significant digits there" in (figures / "table.md").read_text()
-    assert cli.main(["export", str(out), "--out", str(logs)]) == 0
-    assert (logs / "cohen-sigma-0.25.tsv").read_text() == text
-    assert "nothing in it can be verified" in _refusal(capsys, "verify", out)
-    assert "a run with stored scales is wanted" in _refusal(capsys, "soundness", out)
-    again = ["import", tmp_path / "log", "--out", tmp_path / "x", "--sigma", "1", "--name"]
-    assert "one of our methods" in _refusal(capsys, *again, "ancer")
-    assert "No such file" in _refusal(capsys, "import", "none", *again[2:], "a")
+def test_a_run_is_exported_as_logs_and_a_log_is_drawn_beside_a_run(capsys, tmp_path):
+    figures, log = tmp_path / "figures", tmp_path / "logs" / "rs-sigma-0.25.tsv"
+    assert cli.main(["export", str(RUN), "--out", str(log.parent)]) == 0
+    assert log.read_text().startswith("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t")
+    drawn = ["curves", str(RUN), "--out", str(figures), "--logs"]
+    assert cli.main([*drawn, f"cohen@0.25={log}"]) == 0
+    for text in (capsys.readouterr().out, (figures / "table.md").read_text()):
+        assert "Radii of cohen are those of a log" in text
+    assert "one of our methods" in _refusal(capsys, *drawn, f"ancer@0.25={log}")
+    assert "No such file" in _refusal(capsys, *drawn, "cohen@0.25=none")
 
 
 def test_curves_of_nothing(capsys, tmp_path):
@@ -163,9 +154,10 @@ def test_training_refuses_wrong_values(capsys, tmp_path, wrong):
 
 
 def test_presets_can_be_overridden_and_methods_set():
-    run = cli.parse(["certify", "quickstart", "--n", "200", "--rddrs.exp-map", "geomstats"])
+    changes = ["--n", "200", "--executor", "local", "--rddrs.exp-map", "geomstats"]
+    run = cli.parse(["certify", "quickstart", *changes])
     assert isinstance(run, Run)
-    assert run.n == 200
+    assert run.n == 200 and run.execution == Execution("local", save_scales=True)
     assert run.checkpoint == PRESETS["quickstart"].checkpoint
     rddrs = run.method("rddrs")
     assert vars(rddrs)["exp_map"] == "geomstats"
@@ -191,3 +183,18 @@ def test_flags_that_cannot_be_parsed_are_named(capsys, flags, text):
         cli.main(["certify", *flags])
     assert stop.value.code == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "present"),
+    [
+        (["certify", "--looks", "3"], "--sequential-tests"),
+        (["certify", "--levels", "255"], "--quantisation"),
+        (["certify", "--rddrs-tr.memory", "0.7"], "--rddrs-tr.decay"),
+        (["certify", "--rddrs-tr.near", "0.4"], "--rddrs-tr.boundary-share"),
+        (["certify", "--rddrs-tr.guard", "1.5"], "--rddrs-tr.neighbour-margin"),
+        (["soundness", "runs"], "rddrs disjoint"),
+    ],
+)
+def test_words_of_0_7_0_are_refused_with_the_present_ones(capsys, arguments, present):
+    assert present in _refusal(capsys, *arguments)

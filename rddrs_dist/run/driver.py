@@ -19,7 +19,6 @@ from rddrs_dist.results import files, read
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.experiment import Execution, Experiment
-from rddrs_dist.run.heartbeat import Heartbeat
 from rddrs_dist.run.local import LocalExecutor, own_threads
 from rddrs_dist.run.options import Run
 from rddrs_dist.run.progress import Progress
@@ -198,12 +197,8 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
     """Has shards done and writes their rows; indices and reasons of the images given up."""
     execution, total = inputs.execution, len(inputs.indices)
     left = sum(len(shard.indices) for shard in todo)
-    progress, rows, events = (
-        Progress(total, total - left),
-        _Rows(store, todo),
-        EventLog(inputs.out),
-    )
-    heartbeat = Heartbeat(inputs.out, progress, execution.workers)
+    progress = Progress(inputs.out, execution.workers, total, total - left)
+    rows, events = _Rows(store, todo), EventLog(inputs.out)
 
     def on_result(shard: Shard, found: Done) -> None:
         rows.add(shard, replace(found, rows=[_judged(row, inputs) for row in found.rows]))
@@ -212,8 +207,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
     def on_tick(state: Scheduler) -> None:
         check_stop()
         events.tick()
-        heartbeat.tick(state)
-        progress.tick(f"actors {state.alive}/{execution.workers}, retries {state.retries}")
+        progress.tick(state)
 
     with _executor(inputs) as executor, _stoppable() as check_stop:
         scheduler = Scheduler(
@@ -232,8 +226,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
             return scheduler.run()
         finally:
             events.write()
-            heartbeat.write(scheduler)
-            progress.close()
+            progress.close(scheduler)
 
 
 @contextmanager

@@ -67,7 +67,8 @@ class EventLog:
         """
         self._due = time.monotonic() + _SECONDS
         if self._written < len(self._rows):
-            files.replace(self._path, files.encode(pa.Table.from_pylist(self._rows, SCHEMA)))
+            table = pa.Table.from_pylist(self._rows, SCHEMA)
+            files.replace(self._path, files.encode(table))
             self._written = len(self._rows)
 
 
@@ -82,5 +83,5 @@ def read_events(out: Path) -> pa.Table:
         before; resort, whether the last resort was tried; node, the address of the machine;
         outcome: done, failed, late or lost; reason; seconds; ended, in Unix time.
     """
-    files = sorted(out.glob(f"{PREFIX}*.parquet"), key=lambda path: path.name)
-    return pa.concat_tables([SCHEMA.empty_table(), *(files.read_table(path) for path in files)])
+    found = map(files.read_table, sorted(out.glob(f"{PREFIX}*.parquet")))
+    return pa.concat_tables([SCHEMA.empty_table(), *found])

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import torch
+
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, METHODS, Method
 from rddrs_dist.results.columns import canonical_json
@@ -13,6 +15,8 @@ from rddrs_dist.smoothing.precision import Precision, checked
 from rddrs_dist.version import __version__
 
 _BUDGET = tuple(field.name for field in fields(Budget))
+# Fields whose JSON is not simply their value.
+_APART = ("methods", "start", "budget")
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,8 @@ class Experiment:
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain JSON values, which compare equal after a round trip."""
-        apart = ("methods", "start", "budget")
         plain = {
-            one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in _APART
         }
         plain |= {name: getattr(self.budget, name) for name in _BUDGET}
         plain["methods"] = [method.name for method in self.methods]
@@ -94,15 +97,15 @@ class Experiment:
         try:
             known = {name: _method(name, own) for name, own in settings.items()}
             names = config["methods"]
-            own = {one.name: config[one.name] for one in fields(cls) if one.name in config}
-            return cls(
-                **own
-                | {
-                    "methods": tuple(known[name] for name in names),
-                    "start": known.get(DDRS.name, DDRS()),
-                    "budget": Budget(**{name: config[name] for name in _BUDGET}),
-                }
+            made = cls(
+                methods=tuple(known[name] for name in names),
+                start=known.get(DDRS.name, DDRS()),  # pyright: ignore[reportArgumentType]
+                budget=Budget(**{name: config[name] for name in _BUDGET}),
+                **{one.name: config[one.name] for one in fields(cls) if one.name not in _APART},
             )
+            if unknown := config.keys() - made.as_json().keys():
+                raise TypeError(f"unknown {', '.join(sorted(unknown))}")
+            return made
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"the configuration of a run must be one of version {__version__}, got one of "
@@ -194,10 +197,15 @@ class Execution:
                     f"--executor local computes in this one process and cannot do {flag} {value}: "
                     f"leave {flag} out, or use --executor ray"
                 )
-        if 0 < self.gpus_per_actor < 1:
+        if self.gpus_per_actor not in (0, 1):
             raise ValueError(
-                "--executor local has a GPU for itself, got --gpus-per-actor "
-                f"{self.gpus_per_actor}: give 1"
+                "--executor local has one GPU, for itself, got --gpus-per-actor "
+                f"{self.gpus_per_actor:g}: give 1"
+            )
+        if self.gpus_per_actor and not torch.cuda.is_available():
+            raise ValueError(
+                f"--gpus-per-actor {self.gpus_per_actor:g} wants a GPU and torch finds none here: "
+                "leave it out, or install torch with CUDA"
             )
 
 

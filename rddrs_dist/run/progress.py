@@ -1,55 +1,89 @@
-"""How far a run is: a bar on a terminal, elsewhere a line now and then."""
+"""How far a run is: shown on a terminal or in a log, and written for `rddrs status`."""
 
+import math
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
-# A log wants to be read, not filled; a person wants to see that something moves.
-_LINE_SECONDS = 15.0
+from rddrs_dist.analysis.status import write_progress
+from rddrs_dist.run.scheduler import Scheduler
+
+# A log is to stay short; a person at a terminal wants to see that something moves.
+_LINE_SECONDS, _FILE_SECONDS = 15.0, 5.0
 
 
 class Progress:
-    """Images done out of all, with rate and time left."""
+    """Images done out of all, with rate and time left: a bar, or a line now and then."""
 
-    def __init__(self, total: int, done: int = 0) -> None:
+    def __init__(self, out: Path, wanted: int, total: int, done: int = 0) -> None:
         """Starts the clock.
 
         Args:
+            out: Folder of the run.
+            wanted: Actors asked for.
             total: Images of the run.
             done: Those that an earlier driver finished; they do not count in the rate.
         """
-        self.total, self.before, self.done = total, done, done
-        self.start = self.last = time.monotonic()
+        self._out, self._wanted = out, wanted
+        self._total, self._before, self._done = total, done, done
+        self._began, self._written = time.time(), -math.inf
+        self._start = self._shown = time.monotonic()
         terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=done, unit="image") if terminal else None
+        self._bar = tqdm(total=total, initial=done, unit="image") if terminal else None
 
     def advance(self, images: int) -> None:
         """Counts images as done."""
-        self.done += images
-        if self.bar is not None:
-            self.bar.update(images)
+        self._done += images
+        if self._bar is not None:
+            self._bar.update(images)
 
-    def tick(self, note: str) -> None:
-        """Shows where things stand, if it is time to.
+    def tick(self, state: Scheduler) -> None:
+        """Shows and writes where things stand, if it is time to.
 
-        Args:
-            note: What else is worth knowing, such as the actors that are alive.
+        Raises:
+            OSError: If it could not be written; rows would then fail too.
         """
-        if self.bar is not None:
-            self.bar.set_postfix_str(note)
-        elif time.monotonic() - self.last >= _LINE_SECONDS or self.done == self.total:
-            self.last = time.monotonic()
-            print(self.line(note), flush=True)
+        now = time.monotonic()
+        if now - self._written >= _FILE_SECONDS:
+            self._write(state)
+        note = f"actors {state.alive}/{self._wanted}, retries {state.retries}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(note)
+        elif now - self._shown >= _LINE_SECONDS or self._done == self._total:
+            self._shown = now
+            print(f"{self._line()}, {note}", flush=True)
 
-    def line(self, note: str) -> str:
+    def close(self, state: Scheduler) -> None:
+        """Ends the bar and writes where things ended.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        if self._bar is not None:
+            self._bar.close()
+        self._write(state)
+
+    def _line(self) -> str:
         """The state in one line."""
-        minutes = max((time.monotonic() - self.start) / 60, 1e-9)
-        rate = (self.done - self.before) / minutes
-        left = f"{(self.total - self.done) / rate:.1f} min" if rate else "unknown"
-        return f"{self.done}/{self.total} images, {rate:.1f} images/min, ETA {left}, {note}"
+        minutes = max((time.monotonic() - self._start) / 60, 1e-9)
+        rate = (self._done - self._before) / minutes
+        left = f"{(self._total - self._done) / rate:.1f} min" if rate else "unknown"
+        return f"{self._done}/{self._total} images, {rate:.1f} images/min, ETA {left}"
 
-    def close(self) -> None:
-        """Ends the bar."""
-        if self.bar is not None:
-            self.bar.close()
+    def _write(self, state: Scheduler) -> None:
+        """Writes how far the run is beside its rows."""
+        self._written = time.monotonic()
+        write_progress(
+            self._out,
+            images=self._total,
+            done=self._done,
+            before=self._before,
+            started=self._began,
+            updated=time.time(),
+            actors=state.alive,
+            wanted=self._wanted,
+            retries=state.retries,
+            losses=state.losses,
+        )

@@ -11,23 +11,25 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from rddrs_dist import cli
 from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import Run
-from tests.small_run import QUICK, trained
+from tests.small_run import QUICK
+
+from .runs import certify
 
 _START_SECONDS = 90
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LeNet for the 8x8 digits, trained for a second or two."""
-    path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
-    return trained(path, sigma=0.25, epochs=4)
+def checkpoint() -> Path:
+    """A LeNet for the 8x8 digits, trained with noise of 0.25."""
+    return Path(__file__).parents[1] / "recorded" / "digits-lenet-0.25.safetensors"
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-@pytest.fixture
-def run(checkpoint: Path, head: Head, tmp_path: Path) -> Run:
-    """All methods on twelve digits, one to a shard, on the head, with fits of no ambition."""
+def _here(checkpoint: Path, out: Path) -> Run:
+    """All methods on twelve digits, one to a shard, in this process, with quick fits."""
     return Run(
         checkpoint=checkpoint,
-        out=tmp_path / "out",
+        out=out,
         indices="0:240:20",
         n=200,
         alpha=0.01,
         shard_size=1,
-        execution=Execution(actors=2, address=head.address),
+        execution=Execution(executor="local"),
         settings=QUICK,
     )
+
+
+@pytest.fixture
+def here(checkpoint: Path, tmp_path: Path) -> Run:
+    """A small run without Ray."""
+    return _here(checkpoint, tmp_path / "out")
+
+
+@pytest.fixture
+def run(here: Run, head: Head) -> Run:
+    """The same run on the head, by two actors."""
+    return replace(here, execution=Execution(actors=2, address=head.address))
+
+
+@pytest.fixture(scope="session")
+def quiet(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the undisturbed run without Ray, with its scales; nobody may change them."""
+    out = tmp_path_factory.mktemp("quiet") / "out"
+    assert certify(_here(checkpoint, out), save_scales=True) == cli.COMPLETE
+    return out

@@ -8,24 +8,24 @@ that runs out of memory: whether Ray's monitor strikes depends on what else the 
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import ray
 
 from benchmarks.faults import FAULTS, Bed, Case
 from rddrs_dist.results import read
-from rddrs_dist.results.columns import TIMINGS
 from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.events import read_events
 from rddrs_dist.run.options import Run
 from rddrs_dist.run.shards import Shard
 
 from .flags import as_flags
+from .runs import assert_same_rows, changed
 
 pytestmark = pytest.mark.ray
+
+_METHODS = ("ddrs", "rddrs_tr")  # which draw on all streams
 
 # How the call that was struck ended; faults that befall the driver leave no call behind.
 OUTCOMES = {
@@ -43,31 +43,17 @@ def bed() -> Iterator[Bed]:
         yield bed
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the rows of the quiet run go; the first test writes them."""
-    return tmp_path_factory.mktemp("reference") / "out"
-
-
 def case(bed: Bed, run: Run, out: Path) -> Case:
-    """A run on the bed, of methods that draw on all streams."""
-    here = replace(run, out=out, address=bed.address, methods=("rs", "rddrs_tr"))
-    return Case(bed, as_flags(here))
-
-
-def rows(out: Path) -> pd.DataFrame:
-    """Everything in a folder but the times."""
-    return read(out).drop(columns=list(TIMINGS))
+    """A run on the bed."""
+    on_bed = changed(run, executor="ray", actors=2, address=bed.address, out=out, methods=_METHODS)
+    return Case(bed, as_flags(on_bed))
 
 
 @pytest.mark.parametrize("fault", [*OUTCOMES, "killed driver"])
-def test_no_row_is_lost_or_changed(fault: str, bed: Bed, run: Run, reference: Path):
-    if not reference.exists():
-        case(bed, run, reference).certify()
-    struck = case(bed, run, reference.with_name(fault))
+def test_no_row_is_lost_or_changed(fault: str, bed: Bed, here: Run, quiet: Path, tmp_path: Path):
+    struck = case(bed, here, tmp_path / "out")
     assert FAULTS[fault](struck)
-    assert read(struck.out).attrs["complete"]
-    pd.testing.assert_frame_equal(rows(struck.out), rows(reference), check_exact=True)
+    assert_same_rows(struck.out, quiet)
     if fault in OUTCOMES:
         outcome, reason = OUTCOMES[fault]
         tried = read_events(struck.out).to_pandas().query("outcome != 'done'")
@@ -82,7 +68,7 @@ def _wait_for(path: str) -> None:
 
 
 def test_a_machine_that_joins_while_the_run_goes_on_is_used(
-    bed: Bed, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bed: Bed, here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Three actors are wanted and two machines there; these wait until the third one works."""
     original, seen, joined = RayExecutor.submit, set[int](), tmp_path / "joined"
@@ -102,7 +88,7 @@ def test_a_machine_that_joins_while_the_run_goes_on_is_used(
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(RayExecutor, "submit", submit)
     try:
-        case(bed, run, tmp_path / "out").certify(actors=3)
+        case(bed, here, tmp_path / "out").certify(actors=3)
     finally:
         bed.remove(-1)
     assert len(seen) == 3

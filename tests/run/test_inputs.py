@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
 def test_a_data_set_may_have_no_training_images(run, caplog):
     inputs = read_inputs(run)
     assert inputs.training is None
-    assert inputs.identity["training_sha256"] is None
+    assert inputs.experiment.training_sha256 is None
     assert "not checked against training images: no train-*.parquet" in caplog.text
 
 
@@ -38,7 +38,7 @@ def test_training_images_are_part_of_the_identity(run):
     write_split(run.data_root, "train", 8)
     inputs = read_inputs(run)
     assert inputs.training is not None and len(inputs.training) == 4
-    assert inputs.identity["training_sha256"] == inputs.training.sha256
+    assert inputs.experiment.training_sha256 == inputs.training.sha256
 
 
 def test_training_images_of_another_size_are_refused(run):

@@ -2,42 +2,57 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.scheduler import Attempt, Event, NoActorError, Scheduler
-from rddrs_dist.run.shards import Limits, Shard
+from rddrs_dist.run.shards import Shard
 
 # What becomes of a call: actor and shard (None for its start) to an event; None for silence.
 Fate = Callable[[int, Shard | None], Event | None]
 
 
-@dataclass
-class FakeExecutor:
-    """Actors whose calls end as `fate` says, one event and one second per wait."""
+class Trial:
+    """A scheduler about to run, and its actors: one event and one second per wait."""
 
-    fate: Fate
-    rng: random.Random = field(default_factory=lambda: random.Random(0))
-    now: float = 0.0
-    calls: dict[int, Shard | None] = field(default_factory=dict)
-    alive: set[int] = field(default_factory=set)
-    resorts: set[int] = field(default_factory=set)
-    started: int = 0
-    most: int = 0
+    def __init__(
+        self, fate: Fate, count: int = 6, seed: int = 0, size: int = 1, **execution: Any
+    ) -> None:
+        self.fate, self.rng, self.now = fate, random.Random(seed), 0.0
+        self.calls: dict[int, Shard | None] = {}
+        self.actors, self.resorts = set[int](), set[int]()
+        self.started = self.most = 0
+        self.results, self.failures = list[int](), dict[int, str]()
+        self.attempts, self.alive = list[Attempt](), list[int]()
+        self.images, pixels = range(count * size), np.zeros((size, 1), np.float32)
+        self.scheduler = Scheduler(
+            executor=self,
+            shards=[
+                Shard(k, tuple(self.images[k * size : (k + 1) * size]), pixels)
+                for k in range(count)
+            ],
+            execution=Execution(**execution),
+            on_result=lambda shard, rows: self.results.extend(rows),
+            on_failure=lambda shard, why: self.failures.update({shard.indices[0]: why}),
+            on_attempt=self.attempts.append,
+            on_tick=lambda state: self.alive.append(state.alive),
+            clock=lambda: self.now,
+        )
 
     def start(self) -> int:
         name, self.started = self.started, self.started + 1
-        self.alive.add(name)
+        self.actors.add(name)
         self.calls[name] = None
-        self.most = max(self.most, len(self.alive))
+        self.most = max(self.most, len(self.actors))
         return name
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
         if resort:
             self.resorts.add(shard.indices[0])
-        assert actor in self.alive, "a shard was given to an actor that is gone"
+        assert actor in self.actors, "a shard was given to an actor that is gone"
         assert actor not in self.calls, "a second call was given to an actor"
         self.calls[actor] = shard
 
@@ -51,8 +66,19 @@ class FakeExecutor:
         return []
 
     def discard(self, actor: int) -> None:
-        self.alive.remove(actor)
+        self.actors.remove(actor)
         self.calls.pop(actor, None)
+
+    def ended(self) -> dict[int, str]:
+        """Runs to the end, where each image was done once or given up; returns the latter."""
+        failed = self.scheduler.run()
+        assert sorted([*self.results, *failed]) == list(self.images)
+        assert failed == self.failures
+        return failed
+
+    def outcomes(self, image: int) -> list[str]:
+        """How the calls with an image ended."""
+        return [one.outcome for one in self.attempts if image in one.job.shard.indices]
 
 
 def well(actor: int, shard: Shard | None) -> Event:
@@ -60,94 +86,22 @@ def well(actor: int, shard: Shard | None) -> Event:
     return Event(actor, result=f"node-{actor}" if shard is None else list(shard.indices))
 
 
-def shards(count: int, size: int = 1) -> list[Shard]:
-    images = np.zeros((size, 1), np.float32)
-    return [Shard(k, tuple(range(k * size, (k + 1) * size)), images) for k in range(count)]
-
-
-@dataclass
-class Done:
-    """A scheduler's run, and what it handed out."""
-
-    executor: FakeExecutor
-    scheduler: Scheduler
-    results: list[int]
-    failures: dict[int, str]
-    attempts: list[Attempt]
-    alive: list[int]
-
-
-def prepare(
-    fate: Fate, count: int = 6, actors: int = 2, seed: int = 0, size: int = 1, **limits
-) -> Done:
-    """A scheduler about to run."""
-    executor = FakeExecutor(fate, random.Random(seed))
-    results, failures, attempts, alive = [], {}, [], []
-    scheduler = Scheduler(
-        executor=executor,
-        shards=shards(count, size),
-        actors=actors,
-        on_result=lambda shard, rows: results.extend(rows),
-        on_failure=lambda shard, why: failures.update({shard.indices[0]: why}),
-        on_attempt=attempts.append,
-        on_tick=lambda state: alive.append(state.alive),
-        clock=lambda: executor.now,
-        limits=Limits(**limits),
-    )
-    return Done(executor, scheduler, results, failures, attempts, alive)
-
-
-def everything(count: int) -> list[int]:
-    return list(range(count))
-
-
 def test_all_shards_are_done_once_in_whatever_order():
     orders = set()
     for seed in range(5):
-        done = prepare(well, count=7, actors=3, seed=seed)
-        assert done.scheduler.run() == {}
-        assert sorted(done.results) == everything(7)
-        orders.add(tuple(done.results))
+        trial = Trial(well, count=7, actors=3, seed=seed)
+        assert trial.ended() == {}
+        orders.add(tuple(trial.results))
     assert len(orders) > 1  # the seeds did give different orders
 
 
 @pytest.mark.parametrize(("count", "actors", "expected"), [(6, 2, 2), (2, 5, 2), (1, 3, 1)])
 def test_never_more_actors_than_wanted_or_than_work(count, actors, expected):
-    done = prepare(well, count=count, actors=actors)
-    done.scheduler.run()
-    assert done.executor.most == expected
-    assert done.executor.started == expected
-    assert max(done.alive) <= expected
-
-
-def test_an_actor_lost_at_work_is_replaced_and_its_shard_redone():
-    lost = []
-
-    def fate(actor, shard):
-        if shard is not None and shard.number == 2 and not lost:
-            lost.append(actor)
-            return Event(actor, error="it crashed", lost=True)
-        return well(actor, shard)
-
-    done = prepare(fate, seed=1)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    assert done.scheduler.retries == 1
-    assert done.executor.started == 3
-    assert lost[0] not in done.executor.alive
-
-
-def test_an_actor_lost_while_starting_is_replaced_and_costs_no_attempt():
-    def fate(actor, shard):
-        if shard is None and actor < 4:
-            return Event(actor, error="no such network", lost=True)
-        return well(actor, shard)
-
-    done = prepare(fate, actors=1, attempts=1)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    assert done.executor.started == 5
-    assert done.scheduler.retries == 0
+    trial = Trial(well, count=count, actors=actors)
+    trial.scheduler.run()
+    assert trial.most == expected
+    assert trial.started == expected
+    assert max(trial.alive) <= expected
 
 
 def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list[tuple[int, ...]]]:
@@ -163,37 +117,53 @@ def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list
     return fate, tries
 
 
+def test_an_actor_lost_at_work_is_replaced_and_its_shard_redone():
+    fate, _ = fails_on(2, times=1, error="it crashed", lost=True)
+    trial = Trial(fate, seed=1)
+    assert trial.ended() == {}
+    assert trial.outcomes(2) == ["lost", "done"]
+    assert trial.scheduler.retries == 1
+    assert trial.started == 3 and len(trial.actors) == 2
+
+
+def test_an_actor_lost_while_starting_is_replaced_and_costs_no_attempt():
+    def fate(actor, shard):
+        if shard is None and actor < 4:
+            return Event(actor, error="no such network", lost=True)
+        return well(actor, shard)
+
+    trial = Trial(fate, actors=1, max_attempts=1)
+    assert trial.ended() == {}
+    assert trial.started == 5
+    assert trial.scheduler.retries == 0
+
+
 def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
     fate, tries = fails_on(3, error="ValueError: bad image")
-    done = prepare(fate, attempts=3)
-    assert done.scheduler.run() == {3: "ValueError: bad image"} == done.failures
-    assert sorted(done.results) == [0, 1, 2, 4, 5]
+    trial = Trial(fate, max_attempts=3)
+    assert trial.ended() == {3: "ValueError: bad image"}
     assert len(tries) == 4  # the last one is the last resort
-    assert done.executor.resorts == {3}
+    assert trial.resorts == {3}
     # Its actors are none the worse.
-    assert done.executor.started == 2
-    assert done.executor.alive == {0, 1}
+    assert trial.started == 2
+    assert trial.actors == {0, 1}
 
 
 def test_the_last_resort_may_do():
     fate, _ = fails_on(3, times=2, error="it is slow")
-    done = prepare(fate, attempts=2)
-    assert done.scheduler.run() == {} == done.failures
-    assert sorted(done.results) == everything(6)
-    assert done.executor.resorts == {3}
-    assert [a.outcome for a in done.attempts if 3 in a.job.shard.indices] == [
-        "failed", "failed", "done",
-    ]  # fmt: skip
+    trial = Trial(fate, max_attempts=2)
+    assert trial.ended() == {}
+    assert trial.resorts == {3}
+    assert trial.outcomes(3) == ["failed", "failed", "done"]
 
 
 def test_a_shard_that_fails_too_often_is_split_until_the_bad_image_is_alone():
     fate, tries = fails_on(5, error="bad image")
-    done = prepare(fate, count=3, size=4, attempts=2)
-    assert done.scheduler.run() == {5: "bad image"}
-    assert sorted(done.results) == [k for k in range(12) if k != 5]
+    trial = Trial(fate, count=3, size=4, max_attempts=2)
+    assert trial.ended() == {5: "bad image"}
     whole = (4, 5, 6, 7)
     assert tries == [whole, whole, (5,), (5,), (5,)]
-    assert done.executor.resorts == {5}
+    assert trial.resorts == {5}
 
 
 def test_losses_and_failures_are_counted_apart():
@@ -206,20 +176,18 @@ def test_losses_and_failures_are_counted_apart():
             return Event(actor, error="oh", lost=len(tries) % 2 == 0)
         return well(actor, shard)
 
-    done = prepare(fate, attempts=3, losses=3)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    assert not done.executor.resorts
-    assert done.scheduler.losses == 2 and done.scheduler.retries == 4
+    trial = Trial(fate, max_attempts=3, max_losses=3)
+    assert trial.ended() == {}
+    assert not trial.resorts
+    assert trial.scheduler.losses == 2 and trial.scheduler.retries == 4
 
 
 def test_an_image_that_kills_actors_is_quarantined():
     fate, tries = fails_on(0, error="out of memory", lost=True)
-    done = prepare(fate, attempts=9, losses=2)
-    assert done.scheduler.run() == {0: "out of memory"}
-    assert sorted(done.results) == everything(6)[1:]
-    assert len(tries) == 4 == done.scheduler.losses  # the last resort may lose as many
-    assert all(a.outcome == "lost" for a in done.attempts if a.job.shard.number == 0)
+    trial = Trial(fate, max_attempts=9, max_losses=2)
+    assert trial.ended() == {0: "out of memory"}
+    assert len(tries) == 4 == trial.scheduler.losses  # the last resort may lose as many
+    assert trial.outcomes(0) == ["lost"] * 4
 
 
 def test_a_call_that_takes_too_long_loses_its_actor_and_is_tried_again():
@@ -231,67 +199,64 @@ def test_a_call_that_takes_too_long_loses_its_actor_and_is_tried_again():
             hung.append(actor)
         return None if actor in hung else well(actor, shard)
 
-    done = prepare(fate, image_seconds=20)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(6)
-    late = [a for a in done.attempts if a.outcome == "late"]
+    trial = Trial(fate, image_seconds=20)
+    assert trial.ended() == {}
+    late = [a for a in trial.attempts if a.outcome == "late"]
     assert [a.job.shard.number for a in late] == [1]
     assert 20 < late[0].seconds <= 22 and late[0].node == f"node-{hung[0]}"
-    assert hung[0] not in done.executor.alive
-    assert done.scheduler.losses == 0  # no machine was to blame
+    assert hung[0] not in trial.actors
+    assert trial.scheduler.losses == 0  # no machine was to blame
 
 
 def test_a_shard_has_as_much_time_as_its_images_together():
     def fate(actor, shard):
-        if shard is not None and done.executor.now < 35:
+        if shard is not None and trial.now < 35:
             return None
         return well(actor, shard)
 
-    done = prepare(fate, count=1, actors=1, size=4, image_seconds=10)
-    assert done.scheduler.run() == {}
-    assert not [a for a in done.attempts if a.outcome != "done"]
+    trial = Trial(fate, count=1, actors=1, size=4, image_seconds=10)
+    assert trial.ended() == {}
+    assert trial.outcomes(0) == ["done"]
 
 
 def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
     def fate(actor, shard):
         return None if shard is not None and shard.number == 2 else well(actor, shard)
 
-    done = prepare(fate, image_seconds=5, attempts=2)
-    assert done.scheduler.run() == {2: "not done within 5 s"}
-    assert sorted(done.results) == [0, 1, 3, 4, 5]
-    assert len(done.executor.alive) <= 2
+    trial = Trial(fate, image_seconds=5, max_attempts=2)
+    assert trial.ended() == {2: "not done within 5 s"}
+    assert len(trial.actors) <= 2
 
 
 def test_every_call_is_reported_with_its_place_and_time():
-    done = prepare(well, count=4, actors=2)
-    done.scheduler.run()
-    assert sorted(a.job.shard.number for a in done.attempts) == [0, 1, 2, 3]
-    assert {a.node for a in done.attempts} == {"node-0", "node-1"}
-    assert all(a.outcome == "done" and a.seconds > 0 and not a.reason for a in done.attempts)
+    trial = Trial(well, count=4, actors=2)
+    trial.ended()
+    assert sorted(a.job.shard.number for a in trial.attempts) == [0, 1, 2, 3]
+    assert {a.node for a in trial.attempts} == {"node-0", "node-1"}
+    assert all(a.outcome == "done" and a.seconds > 0 and not a.reason for a in trial.attempts)
 
 
 def test_ten_thousand_images_over_256_actors():
     """What the driver itself needs; nothing is asserted of its time."""
-    done = prepare(well, count=2500, actors=256, size=4)
-    assert done.scheduler.run() == {}
-    assert sorted(done.results) == everything(10_000)
-    assert done.executor.most == 256
+    trial = Trial(well, count=2500, actors=256, size=4)
+    assert trial.ended() == {}
+    assert trial.most == 256
 
 
 def test_no_actor_in_time_is_an_error():
-    done = prepare(lambda actor, shard: None, start_seconds=30)
+    trial = Trial(lambda actor, shard: None, start_timeout=30)
     with pytest.raises(NoActorError, match=r"no actor was ready within 30 s$"):
-        done.scheduler.run()
-    assert 30 < done.executor.now <= 32
+        trial.scheduler.run()
+    assert 30 < trial.now <= 32
 
 
 def test_the_error_says_why_actors_were_lost():
-    done = prepare(
+    trial = Trial(
         lambda actor, shard: Event(actor, error="ValueError: NaN weights", lost=True),
-        start_seconds=10,
+        start_timeout=10,
     )
     with pytest.raises(NoActorError, match="within 10 s .*NaN weights"):
-        done.scheduler.run()
+        trial.scheduler.run()
 
 
 def test_the_time_without_actors_counts_from_the_last_one_that_was_there():
@@ -302,21 +267,21 @@ def test_the_time_without_actors_counts_from_the_last_one_that_was_there():
             return None
         if shard is None:
             return well(actor, shard)
-        return Event(actor, error="preempted", lost=True) if done.executor.now >= 100 else None
+        return Event(actor, error="preempted", lost=True) if trial.now >= 100 else None
 
-    done = prepare(fate, count=1, start_seconds=20)
+    trial = Trial(fate, count=1, start_timeout=20)
     with pytest.raises(NoActorError):
-        done.scheduler.run()
-    assert 119 < done.executor.now <= 122
+        trial.scheduler.run()
+    assert 119 < trial.now <= 122
 
 
 def test_ticks_come_while_nothing_happens():
     def fate(actor, shard):
-        return well(actor, shard) if shard is None or done.executor.now > 50 else None
+        return well(actor, shard) if shard is None or trial.now > 50 else None
 
-    done = prepare(fate, count=1)
-    done.scheduler.run()
-    assert len(done.alive) >= 50
+    trial = Trial(fate, count=1)
+    trial.scheduler.run()
+    assert len(trial.alive) >= 50
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -332,14 +297,11 @@ def test_random_faults_lose_and_repeat_nothing(seed):
             return Event(actor, error="failed")
         return None if roll < 0.5 else well(actor, shard)
 
-    done = prepare(
-        fate, count=12, actors=3, seed=seed, size=2, start_seconds=1000, image_seconds=50
+    trial = Trial(
+        fate, count=12, actors=3, seed=seed, size=2, start_timeout=1000, image_seconds=50
     )
-    failed = done.scheduler.run()
-    assert sorted([*done.results, *failed]) == list(range(24))
-    assert failed == done.failures
     # An image that was given up has had the last resort, and all its attempts or losses before.
-    for index in failed:
-        last = [a for a in done.attempts if a.job.shard.indices == (index,)]
+    for index in trial.ended():
+        last = [a for a in trial.attempts if a.job.shard.indices == (index,)]
         assert last[-1].job.resort and len(last) >= 4
-    assert done.executor.most <= 3
+    assert trial.most <= 3

@@ -1,95 +1,95 @@
 """The worker in this process, without Ray."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
 
 from rddrs_dist import checkpoints, data
 from rddrs_dist.certify import Budget
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, RS, Ancer
-from rddrs_dist.results.columns import SCHEMA
+from rddrs_dist.results.columns import COLUMNS
+from rddrs_dist.run.experiment import Execution, Experiment
+from rddrs_dist.run.local import own_threads
 from rddrs_dist.run.shards import Shard, split
-from rddrs_dist.run.worker import Task, Worker
-from rddrs_dist.train import train_new
+from rddrs_dist.run.worker import Row, Training, Worker, given_up
 
 DIGITS = data.load("digits")
 KNOWN = data.load("digits", "train")
 TRAINING = (KNOWN.images, KNOWN.labels)
-DRIVERS_COLUMNS = {"label", "correct"}
+START = DDRS(steps=20, candidate_every=10, learning_rate=1e-3)
 METHODS = (
-    DDRS(steps=20, candidate_every=10, learning_rate=1e-3),
     RS(),
+    START,
     Ancer(steps=5),
     RDDRS(steps=3, gradient_samples=200),
     RDDRSTR(steps=3, samples=500, compare_samples=500),
 )
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> bytes:
-    path = tmp_path_factory.mktemp("network") / "lenet.safetensors"
-    model = train_new("lenet", KNOWN, sigma=0.25, epochs=8, learning_rate=3e-3)
-    shape, classes = DIGITS.event_shape, DIGITS.classes
-    checkpoints.save(path, model, architecture="lenet", event_shape=shape, classes=classes, sigma=0.25)
-    return checkpoints.read(path)
+EXPERIMENT = Experiment("digits", "", None, "", 0.25, METHODS, START, "0:9", Budget(n=500))
+SHARD = split(DIGITS, [3, 8, 20], 3)[0]
+# The driver adds these; all others come from the worker.
+ADDED = {"label", "correct"}
 
 
 @pytest.fixture(autouse=True)
 def threads():
     """A worker sets torch's threads for its process; this process wants its own back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    with own_threads():
+        yield
 
 
-def _task(report=("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")) -> Task:
-    return Task(METHODS, report, 0.25, Budget(n=500), seed=0)
+def computed(checkpoint: Path, *methods: str, training: Training | None = TRAINING) -> list[Row]:
+    """Rows of the shard, of all methods or of some."""
+    wanted = tuple(one for one in METHODS if one.name in methods or not methods)
+    own = replace(EXPERIMENT, methods=wanted)
+    content = checkpoints.read(checkpoint)
+    return Worker(own, Execution(), content, training).certify(SHARD).rows
 
 
-def test_a_shard_gives_one_row_per_method_and_image(checkpoint):
-    shard = split(DIGITS, [3, 8, 20], 3)[0]
-    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
-    assert {(row["method"], row["index"]) for row in rows} == {
-        (method.name, index) for method in METHODS for index in shard.indices
-    }
-    assert len(rows) == 15
+@pytest.fixture(scope="module")
+def rows(checkpoint: Path) -> list[Row]:
+    """Rows of all methods."""
+    with own_threads():
+        return computed(checkpoint)
+
+
+def test_a_shard_gives_one_row_per_method_and_image(rows):
+    found = [(row["method"], row["index"]) for row in rows]
+    wanted = {(method.name, index) for method in METHODS for index in SHARD.indices}
+    assert set(found) == wanted and len(found) == len(wanted)
     for row in rows:
-        assert set(row) == set(SCHEMA.names) - DRIVERS_COLUMNS
         assert row["min_axis"] <= row["mean_axis"] <= row["max_axis"]
         assert row["l2_radius"] <= row["proxy_radius"]
 
 
-def test_without_training_images_nobody_knows_who_is_inside(checkpoint):
-    shard = split(DIGITS, [3], 1)[0]
-    report = ("rs", "rddrs_tr")
-    known = Worker(_task(report), checkpoint, TRAINING, threads=1).certify(shard).rows
-    unknown = Worker(_task(report), checkpoint, None, threads=1).certify(shard).rows
-    assert [row["others_inside"] for row in known] == [0, 0]
-    assert [row["others_inside"] for row in unknown] == [None, None]
+def test_rows_have_exactly_the_columns_that_the_driver_does_not_add(rows):
+    assert {one.name for one in COLUMNS if one.value is None} == ADDED
+    wanted = [one.name for one in COLUMNS if one.name not in ADDED]
+    for row in [*rows, *given_up(EXPERIMENT, SHARD, "why").rows]:
+        assert list(row) == wanted
 
 
-def test_balls_are_compared_with_the_ddrs_one(checkpoint):
-    shard = split(DIGITS, [3, 8], 2)[0]
-    rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
+def test_without_training_images_nobody_knows_who_is_inside(rows, checkpoint):
+    assert {row["others_inside"] for row in rows if row["method"] in ("rs", "rddrs_tr")} == {0}
+    unknown = computed(checkpoint, "rs", "rddrs_tr", training=None)
+    assert {row["others_inside"] for row in unknown} == {None}
+
+
+def test_balls_are_compared_with_the_ddrs_one(rows, checkpoint):
     ball = {row["index"]: row["l2_radius"] for row in rows if row["method"] == "ddrs"}
     for row in rows:
         assert row["contains_ddrs_ball"] is (row["l2_radius"] >= ball[row["index"]])
-    alone = (
-        Worker(_task(report=("rs", "ancer")), checkpoint, TRAINING, threads=1).certify(shard).rows
-    )
+    alone = computed(checkpoint, "rs", "ancer")
     assert {row["contains_ddrs_ball"] for row in alone} == {None}
 
 
-def test_methods_asked_for_or_not_the_others_rows_stay(checkpoint):
+def test_methods_asked_for_or_not_the_others_rows_stay(rows, checkpoint):
     """sigma_star is the same whether or not DDRS itself is certified."""
-    shard = split(DIGITS, [3], 1)[0]
-    all_rows = Worker(_task(), checkpoint, TRAINING, threads=1).certify(shard).rows
-    (alone,) = (
-        Worker(_task(report=("rddrs",)), checkpoint, TRAINING, threads=1).certify(shard).rows
-    )
-    (beside,) = (row for row in all_rows if row["method"] == "rddrs")
-    for name in ("count", "radius", "proxy_radius", "max_axis", "fit_objective"):
-        assert alone[name] == beside[name]
+    beside = [row for row in rows if row["method"] == "rddrs"]
+    alone = computed(checkpoint, "rddrs")
+    for name in ("count", "radius", "proxy_radius", "max_axis", "fit_objective", "scale_sha256"):
+        assert [row[name] for row in alone] == [row[name] for row in beside]
 
 
 def test_workers_never_see_labels():
