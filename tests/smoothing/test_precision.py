@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from rddrs_dist import RS, Budget, Context, IsotropicNoise, Streams, certify
+from rddrs_dist import RS, Budget, Context, Smoothed, Streams, certify
 from rddrs_dist.smoothing.precision import multiplying, rounded
 from tests.oracles import Linear
 
@@ -75,10 +75,9 @@ def test_fits_use_tf32_and_certificates_what_is_asked_for(monkeypatch):
     monkeypatch.setattr(sys.modules["rddrs_dist.certify"], "multiplying", noted)
     monkeypatch.setattr("rddrs_dist.methods.base.multiplying", noted)
     model, streams = Linear(torch.ones(6)), Streams.of(0, [0])
-    RS().fit(model, IMAGES, Context(0.5, streams))
-    noise = IsotropicNoise.constant(0.5, IMAGES)
-    certify(model, IMAGES, noise, Budget(n=50), streams)
-    certify(model, IMAGES, noise, Budget(n=50), streams, precision="tf32")
+    fit = RS().fit(model, IMAGES, Context(0.5, streams))
+    for base in (model, Smoothed(model, precision="tf32")):
+        certify(base, IMAGES, fit, Budget(n=50), streams)
     assert asked == ["tf32", "float32", "tf32"]
 
 
