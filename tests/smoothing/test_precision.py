@@ -20,26 +20,16 @@ def flags() -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("float32", False), ("tf32", True)])
-def test_flags_are_set_for_a_gpu_and_put_back(precision, inside):
+def test_flags_are_set_for_a_gpu_and_put_back_even_after_an_error(precision, inside):
     before = flags()
-    with multiplying(precision, GPU):
+    with pytest.raises(ZeroDivisionError), multiplying(precision, GPU):
         assert flags() == (False, inside)
         with multiplying("tf32", GPU):
             assert flags() == (False, True)
         assert flags() == (False, inside)
-    assert flags() == before
-
-
-def test_flags_are_put_back_after_an_error():
-    before = flags()
-    with pytest.raises(ZeroDivisionError), multiplying("float32", GPU):
         _ = 1 / 0
     assert flags() == before
-
-
-def test_a_cpu_is_left_alone():
-    before = flags()
-    with multiplying("tf32", CPU):
+    with multiplying("tf32", CPU):  # a CPU is left alone
         assert flags() == before
 
 
