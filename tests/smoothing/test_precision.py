@@ -22,11 +22,13 @@ def flags() -> tuple[bool, bool]:
 @pytest.mark.parametrize(("precision", "inside"), [("float32", False), ("tf32", True)])
 def test_flags_are_set_for_a_gpu_and_put_back_even_after_an_error(precision, inside):
     before = flags()
-    with pytest.raises(ZeroDivisionError), multiplying(precision, GPU):
+    with multiplying(precision, GPU):
         assert flags() == (False, inside)
         with multiplying("tf32", GPU):
             assert flags() == (False, True)
         assert flags() == (False, inside)
+    assert flags() == before
+    with pytest.raises(ZeroDivisionError), multiplying(precision, GPU):
         _ = 1 / 0
     assert flags() == before
     with multiplying("tf32", CPU):  # a CPU is left alone
