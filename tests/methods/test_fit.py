@@ -77,8 +77,8 @@ def test_the_better_candidate_is_kept_for_each_image():
 class Noted(Method):
     """Notes what it is given."""
 
-    name: str = "noted"  # pyright: ignore[reportIncompatibleVariableOverride]
-    from_sigma_star: bool = False  # pyright: ignore[reportIncompatibleVariableOverride]
+    name: str = "noted"
+    from_sigma_star: bool = False
     calls: list[tuple[str, Context]] = field(default_factory=list)
 
     def _samples(self) -> int:
