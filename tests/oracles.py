@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,26 +51,45 @@ def rotate(images: Tensor, rotation: Tensor) -> Tensor:
     return flat.view_as(images)
 
 
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
 def rotation_matrix(dimension: int, seed: int) -> Tensor:
     """A random rotation, (d, d) float32."""
-    generator = torch.Generator().manual_seed(seed)
-    square = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(square)
+    q, r = torch.linalg.qr(normal(dimension, dimension, seed=seed))
     return (q * r.diagonal().sign()).float()
 
 
 def random_spd(count: int, dimension: int, seed: int) -> Tensor:
     """Well-conditioned SPD matrices, (count, d, d) float64."""
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.randn(count, dimension, dimension, generator=generator, dtype=torch.float64)
+    a = normal(count, dimension, dimension, seed=seed)
     return a @ a.mT / dimension + 0.5 * torch.eye(dimension, dtype=torch.float64)
 
 
 def random_symmetric(count: int, dimension: int, seed: int) -> Tensor:
     """Symmetric matrices, (count, d, d) float64."""
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.randn(count, dimension, dimension, generator=generator, dtype=torch.float64)
+    a = normal(count, dimension, dimension, seed=seed)
     return (a + a.mT) / 2
+
+
+def with_axes(axes: Tensor, count: int, seed: int) -> Tensor:
+    """Matrices with these singular values (d,), and no symmetry, (count, d, d) float64."""
+    first, second = torch.linalg.qr(normal(2, count, len(axes), len(axes), seed=seed)).Q
+    return (first * axes.double()) @ second
+
+
+def spread(smallest: float, largest: float, size: int) -> Tensor:
+    """Axes from a smallest to a largest one, (size,) float64, equally far apart in logarithms."""
+    return torch.logspace(math.log10(smallest), math.log10(largest), size, dtype=torch.float64)
+
+
+def singular_values(matrix: Tensor) -> list[mpmath.mpf]:
+    """Singular values of one matrix, ascending, to 50 digits."""
+    with mpmath.workdps(50):
+        return sorted(mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False))
 
 
 def contact_factor(

@@ -1,36 +1,44 @@
 """Training images in and out of regions."""
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
-from rddrs_dist.neighbours import Neighbours, keep_out, others_inside, whitening
-from rddrs_dist.noise import FullNoise
+from rddrs_dist import ABSTAIN, DiagonalNoise, FullNoise, IsotropicNoise, Neighbours, Region
+from rddrs_dist.neighbours import keep_out
 from tests.oracles import random_spd
 
 EVENT, D = (1, 2, 40), 80  # more axes than are looked at first
-GENERATOR = torch.Generator().manual_seed(0)
 SCALE = random_spd(1, D, 1)[0].float() * 3
-COVARIANCE = SCALE.double() @ SCALE.double().T
-POINTS = torch.randn(500, D, generator=GENERATOR) * 8
+POINTS = torch.randn(500, D, generator=torch.Generator().manual_seed(0)) * 8
+LABELS = torch.arange(500) % 3
+KNOWN = Neighbours(POINTS.view(-1, *EVENT), LABELS)
+ALL = Neighbours(KNOWN.images, torch.ones(500, dtype=torch.int64))
+ZERO = torch.zeros(EVENT)
 
 
-def _distances(scale: torch.Tensor) -> np.ndarray:
-    noise = FullNoise(scale.expand(len(POINTS), D, D), EVENT)
-    return noise.mahalanobis(POINTS.view(-1, *EVENT)).numpy()
+def dense(scale: Tensor) -> FullNoise:
+    """Noise of one image."""
+    return FullNoise(scale[None], EVENT)
 
 
-def _near(limit: float) -> tuple[torch.Tensor, torch.Tensor]:
-    reference = Neighbours(POINTS.view(-1, *EVENT), torch.ones(500, dtype=torch.int64))
-    return reference.near(torch.zeros(EVENT), 0, whitening(COVARIANCE), limit)
+def distances(scale: Tensor, points: Tensor = POINTS) -> np.ndarray:
+    """Exact ones from 0."""
+    return torch.linalg.solve(scale.double(), points.double().mT).norm(dim=0).numpy()
+
+
+def near(limit: float) -> tuple[Tensor, Tensor]:
+    return ALL.near(ZERO, 0, dense(SCALE).whitening(0), limit)
 
 
 def test_near_finds_exactly_those_below_the_limit():
-    expected = _distances(SCALE)
+    expected = distances(SCALE)
     limit = float(np.quantile(expected, 0.2))
-    displacements, found = _near(limit)
+    displacements, found = near(limit)
     assert torch.equal(displacements, POINTS[torch.from_numpy(expected < limit)].double())
     np.testing.assert_allclose(found.numpy(), expected[expected < limit], rtol=1e-6)
-    assert len(_near(0.0)[1]) == 0
+    assert len(near(0.0)[1]) == 0
 
 
 def test_the_first_look_misses_nothing_that_rounding_could_hide():
@@ -38,36 +46,59 @@ def test_the_first_look_misses_nothing_that_rounding_could_hide():
     thin = SCALE.double()
     thin[:, 0] *= 1e-6
     points = torch.cat([POINTS, (thin @ POINTS[:50].double().mT).mT.float()])
-    reference = Neighbours(points.view(-1, *EVENT) + 0.5, torch.ones(550, dtype=torch.int64))
-    image = torch.full(EVENT, 0.5)
-    exact = reference.images.flatten(1).double() - 0.5
-    distances = (exact @ whitening(thin @ thin.mT)).norm(dim=1)
-    limit = float(distances.median())
-    found = reference.near(image, 0, whitening(thin @ thin.mT), limit)[1]
-    torch.testing.assert_close(found, distances[distances < limit])
+    known = Neighbours(points.view(-1, *EVENT) + 0.5, torch.ones(550, dtype=torch.int64))
+    whitening = dense(thin).whitening(0)
+    exact = ((known.images.flatten(1).double() - 0.5) @ whitening).norm(dim=1)
+    limit = float(exact.median())
+    found = known.near(torch.full(EVENT, 0.5), 0, whitening, limit)[1]
+    torch.testing.assert_close(found, exact[exact < limit])
+
+
+NOISES = {
+    "isotropic": IsotropicNoise(torch.tensor([2.0, 3.0, 2.0, 1.0]), EVENT),
+    "diagonal": DiagonalNoise(
+        torch.linspace(0.7, 9, 4 * D).view(D, 4).mT.reshape(4, *EVENT).contiguous(), EVENT
+    ),
+    "full": FullNoise(SCALE * torch.tensor([1.0, 0.8, 1.2, 1.0]).view(4, 1, 1), EVENT),
+}
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+def test_other_labels_inside_a_region_are_counted(noise):
+    """Those of the prediction do not count, and an abstention has nothing inside."""
+    centre = 0.1 * torch.randn(4, *EVENT, generator=torch.Generator().manual_seed(1))
+    distance = torch.stack(
+        [noise.mahalanobis(point.view(EVENT) - centre) for point in POINTS]
+    ).numpy()  # (500, 4)
+    radius = np.quantile(distance, [0.3, 0.6, 0.9, 0.0], axis=0).diagonal() + 1e-3
+    radius[3] = 0
+    prediction = np.array([2, 0, 1, ABSTAIN])
+    region = Region(centre, noise, radius, prediction)
+    inside = (distance < radius) & (LABELS.numpy()[:, None] != prediction)
+    expected = inside.sum(0).tolist()
+    assert KNOWN.inside(region) == expected and expected[3] == 0 < min(expected[:3])
 
 
 def test_a_diagonal_finds_what_its_matrix_finds():
-    variances = torch.linspace(0.5, 90, D, dtype=torch.float64)
-    reference = Neighbours(POINTS.view(-1, *EVENT), torch.ones(500, dtype=torch.int64))
+    standard = torch.linspace(0.7, 9.5, D)
+    noise = DiagonalNoise(standard.view(1, *EVENT), EVENT)
     image = torch.full(EVENT, 0.25)
-    dense = whitening(torch.diag(variances))
-    limit = float((POINTS.double() - 0.25).div(variances.sqrt()).norm(dim=1).median())
-    delta, found = reference.near(image, 0, whitening(variances), limit)
-    wanted = reference.near(image, 0, dense, limit)
-    assert len(found) == 249 and torch.equal(delta, wanted[0])
-    torch.testing.assert_close(found, wanted[1])
-    assert others_inside(variances, image, reference, 0, limit) == 249
+    limit = float(noise.mahalanobis(ALL.images[:1] - image))
+    found = ALL.near(image, 0, noise.whitening(0), limit)
+    wanted = ALL.near(image, 0, dense(torch.diag(standard)).whitening(0), limit)
+    assert torch.equal(found[0], wanted[0]) and 0 < len(found[0]) < 500
+    torch.testing.assert_close(found[1], wanted[1])
 
 
 def test_keep_out_pushes_all_out_and_nothing_in():
-    before = _distances(SCALE)
+    before = distances(SCALE)
     wanted = float(np.quantile(before, 0.1))
-    whitened = torch.linalg.solve(SCALE.double(), _near(wanted)[0].mT).mT
+    displacements = near(wanted)[0].mT
+    whitened = torch.linalg.solve(SCALE.double(), displacements).mT
     kept, left = keep_out(SCALE.double(), whitened, wanted)
-    torch.testing.assert_close(left, torch.linalg.solve(kept, _near(wanted)[0].mT).mT)
+    torch.testing.assert_close(left, torch.linalg.solve(kept, displacements).mT)
     kept = kept.float()
-    after = _distances(kept)
+    after = distances(kept)
     assert (after >= wanted).all()
     assert (after >= before * (1 - 1e-5)).all()
     # At most one direction per point is narrowed, none by more than the nearest needs.
@@ -78,14 +109,3 @@ def test_keep_out_pushes_all_out_and_nothing_in():
 def test_keep_out_leaves_a_scale_that_is_far_enough_alone():
     scale = SCALE.double()
     assert keep_out(scale, torch.zeros(0, D, dtype=torch.float64), 1.0)[0] is scale
-
-
-def test_only_other_labels_count():
-    image = torch.zeros(EVENT)
-    labels = torch.arange(500) % 3
-    reference = Neighbours(POINTS.view(-1, *EVENT), labels)
-    distances = _distances(SCALE)
-    radius = float(np.quantile(distances, 0.3))
-    expected = int(((distances < radius) & (labels.numpy() != 2)).sum())
-    assert others_inside(COVARIANCE, image, reference, 2, radius) == expected > 0
-    assert others_inside(COVARIANCE, image, reference, 2, 0.0) == 0

@@ -5,11 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rddrs_dist.stats import (
-    clopper_pearson_lower,
-    normal_quantile_lower,
-    smallest_certifying_n,
-)
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower, smallest_certifying_n
 
 CASES = [(k, n) for n in (10, 100, 1000, 100_000) for k in {0, 1, n // 2, n - 3, n - 1, n}]
 

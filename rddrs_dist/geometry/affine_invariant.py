@@ -1,6 +1,6 @@
-"""The affine-invariant (Fisher-Rao) metric on SPD matrices, <U, V>_P = tr(P^-1 U P^-1 V).
+"""Gradient steps under the affine-invariant metric on SPD matrices, <U, V>_P = tr(P^-1 U P^-1 V).
 
-Everything goes through a factor L of the point P = L L^T. In the frame it gives, the tangent
+A step goes through a factor L of the point P = L L^T. In the frame of the factor, the tangent
 vector V is L^-1 V L^-T, the metric is the Frobenius product and geodesics are matrix exponentials.
 
 References:
@@ -9,80 +9,13 @@ References:
 """
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from rddrs_dist.geometry import products
-from rddrs_dist.geometry.symmetric import apply, check_square, expm, logm, sym
+from rddrs_dist.geometry.symmetric import apply, check_square, sym
 
 # For velocities of a norm up to 2^8: the end of a longer step is beyond single precision.
 _SQUARINGS = 8
-
-
-def _whiten(factor: Tensor, tangent: Tensor) -> Tensor:
-    """L^-1 V L^-T for a lower triangular L (..., d, d) and a symmetric V (..., d, d)."""
-    left = linalg.solve_triangular(factor, tangent, upper=False)
-    return sym(linalg.solve_triangular(factor, left.mT, upper=False))
-
-
-def exp(point: Tensor, tangent: Tensor) -> Tensor:
-    """Riemannian exponential, Exp_P(V) = L expm(L^-1 V L^-T) L^T.
-
-    Args:
-        point: (..., d, d), SPD.
-        tangent: (..., d, d), symmetric.
-    """
-    factor = linalg.cholesky(point)
-    return factor @ expm(_whiten(factor, tangent)) @ factor.mT
-
-
-def log(point: Tensor, other: Tensor) -> Tensor:
-    """Riemannian logarithm, the V with Exp_P(V) = Q: L logm(L^-1 Q L^-T) L^T.
-
-    Args:
-        point: (..., d, d), SPD.
-        other: (..., d, d), SPD.
-    """
-    factor = linalg.cholesky(point)
-    return factor @ logm(_whiten(factor, other)) @ factor.mT
-
-
-def inner(point: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Inner product tr(P^-1 U P^-1 V) of two tangent vectors.
-
-    Args:
-        point: (..., d, d), SPD.
-        first: (..., d, d), symmetric.
-        second: (..., d, d), symmetric.
-
-    Returns:
-        (...,).
-    """
-    factor = linalg.cholesky(point)
-    return (_whiten(factor, first) * _whiten(factor, second)).sum((-2, -1))
-
-
-def distance(point: Tensor, other: Tensor) -> Tensor:
-    """Geodesic distance, the norm of the logarithms of the eigenvalues of P^-1 Q.
-
-    Args:
-        point: (..., d, d), SPD.
-        other: (..., d, d), SPD.
-
-    Returns:
-        (...,).
-    """
-    whitened = _whiten(linalg.cholesky(point), other)
-    return linalg.vector_norm(linalg.eigvalsh(whitened).log(), dim=-1)
-
-
-def egrad2rgrad(point: Tensor, gradient: Tensor) -> Tensor:
-    """Riemannian gradient P G P from the Euclidean gradient G.
-
-    Args:
-        point: (..., d, d), SPD.
-        gradient: (..., d, d), symmetric.
-    """
-    return sym(point @ gradient @ point)
 
 
 def whiten(factor: Tensor, gradient: Tensor) -> Tensor:

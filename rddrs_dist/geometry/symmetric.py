@@ -59,21 +59,3 @@ def apply(function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
     check_square("matrix", matrix)
     eigenvalues, eigenvectors = linalg.eigh(matrix)
     return from_eigen(function(eigenvalues), eigenvectors)
-
-
-def expm(matrix: Tensor) -> Tensor:
-    """Exponential of a symmetric matrix.
-
-    Args:
-        matrix: (..., d, d), symmetric.
-    """
-    return apply(Tensor.exp, matrix)
-
-
-def logm(matrix: Tensor) -> Tensor:
-    """Logarithm of a symmetric positive definite matrix.
-
-    Args:
-        matrix: (..., d, d), SPD.
-    """
-    return apply(Tensor.log, matrix)

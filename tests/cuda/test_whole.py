@@ -1,7 +1,5 @@
 """Fits and certificates on a GPU, held against those of the CPU."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -14,18 +12,21 @@ from rddrs_dist import (
     RDDRSTR,
     RS,
     Ancer,
+    Batching,
     Budget,
     Context,
+    Fit,
     FullNoise,
     IsotropicNoise,
+    Neighbours,
+    Region,
+    Smoothed,
     Streams,
     certify,
 )
-from rddrs_dist.methods import rddrs_tr
-from rddrs_dist.neighbours import Neighbours, others_inside
 from rddrs_dist.networks import LeNet
 from rddrs_dist.smoothing import Stage
-from rddrs_dist.smoothing.batching import Memory, limit_memory
+from tests.oracles import normal, spread, with_axes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 METHODS = [
@@ -49,12 +50,15 @@ def images() -> Tensor:
     return torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(1))
 
 
+def neighbours(device: str) -> Neighbours:
+    known = torch.rand(500, 1, 12, 12, generator=torch.Generator().manual_seed(2))
+    return Neighbours(known.to(device), (torch.arange(500) % 4).to(device))
+
+
 def context(images: Tensor) -> Context:
     start = IsotropicNoise.constant(0.25, images)
-    known = torch.rand(500, 1, 12, 12, generator=torch.Generator().manual_seed(2))
-    labels = torch.arange(500) % 4
-    reference = Neighbours(known.to(images.device), labels.to(images.device))
-    return Context(0.25, Streams.of(0, [4, 7, 9]), sigma_star=start, neighbours=reference)
+    known = neighbours(images.device.type)
+    return Context(0.25, Streams.of(0, [4, 7, 9]), sigma_star=start, neighbours=known)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -75,15 +79,14 @@ def test_fits_find_what_the_cpu_finds(model, images, method):
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_counts_agree_with_those_of_the_cpu(model, images, precision):
-    scale = torch.randn(3, 144, 144, generator=torch.Generator().manual_seed(3)) / 12
-    scale += torch.eye(144) / 4
+    scale = (normal(3, 144, 144, seed=3) / 12 + torch.eye(144) / 4).float()
     counts = []
     for device in ("cpu", "cuda"):
-        noise = FullNoise(scale.to(device), (1, 12, 12))
+        fit = Fit.of(FullNoise(scale.to(device), (1, 12, 12)))
+        smoothed = Smoothed(model.to(device), precision=precision)
         found = certify(
-            model.to(device), images.to(device), noise, Budget(n=20_000), Streams.of(0, range(3)),
-            precision=precision,
-        )  # fmt: skip
+            smoothed, images.to(device), fit, Budget(n=20_000), Streams.of(0, range(3))
+        )
         counts.append(found.count)
     for first, second in zip(*counts, strict=True):
         table = [[first, 20_000 - first], [second, 20_000 - second]]
@@ -91,10 +94,7 @@ def test_counts_agree_with_those_of_the_cpu(model, images, precision):
 
 
 def test_axes_are_lower_bounds_near_to_the_truth():
-    generator = torch.Generator().manual_seed(5)
-    frame = linalg.qr(torch.randn(2, 144, 144, generator=generator)).Q
-    other = linalg.qr(torch.randn(2, 144, 144, generator=generator)).Q
-    scale = (frame * torch.logspace(-2, 1, 144)) @ other
+    scale = with_axes(spread(1e-2, 10, 144), 2, seed=5).float()
     exact = linalg.svdvals(scale.double()).flip(-1)
     noise = FullNoise(scale.cuda(), (1, 12, 12))
     found = noise.axes_below.cpu()
@@ -115,17 +115,21 @@ def test_axes_are_lower_bounds_near_to_the_truth():
     ]
 
 
-def test_images_inside_are_those_that_the_cpu_counts(images):
-    generator = torch.Generator().manual_seed(6)
-    covariance = torch.randn(144, 144, dtype=torch.float64, generator=generator)
-    covariance = covariance @ covariance.mT / 144 + torch.eye(144) / 50
-    counts = []
-    for device in ("cpu", "cuda"):
-        reference = context(images.to(device)).reference
-        assert reference is not None
-        at = [covariance.to(device), images[0].to(device), reference, 1]
-        counts.append([others_inside(*at, radius) for radius in (5.0, 12.0, 14.0, 20.0)])
-    assert counts[0] == counts[1] and 0 < counts[0][1] < 375
+def test_regions_are_those_of_the_cpu(images):
+    """Their sizes, what is inside, and how many images of other labels are."""
+    noise = FullNoise(with_axes(spread(0.15, 0.5, 144), 3, seed=6).float(), (1, 12, 12))
+    radius, prediction = np.array([17.0, 19.0, 21.0]), np.array([1, 0, 3])
+    there = FullNoise(noise.scale.cuda(), noise.event_shape)
+    first = Region(images, noise, radius, prediction)
+    second = Region(images.cuda(), there, radius, prediction)
+    counts = [neighbours(one.centre.device.type).inside(one) for one in (first, second)]
+    assert counts[0] == counts[1] and 0 < counts[0][0] < counts[0][2] < 375
+    for size in ("l2_radius", "proxy_radius", "capped_proxy_radius", "log_volume", "max_axis"):
+        np.testing.assert_allclose(getattr(second, size), getattr(first, size), rtol=1e-6)
+    assert second.axes_beyond_domain.tolist() == first.axes_beyond_domain.tolist()
+    point = images.flip(0)
+    np.testing.assert_allclose(second.distance(point.cuda()), first.distance(point), rtol=1e-9)
+    np.testing.assert_allclose(second.support(point.cuda()), first.support(point), rtol=1e-9)
 
 
 def test_draws_do_not_depend_on_company(images):
@@ -139,7 +143,7 @@ def test_draws_do_not_depend_on_company(images):
 def test_steps_never_wait_for_the_device(model, images, monkeypatch):
     """What WAITS of test_no_waiting lists for a CPU, as CUDA itself sees it."""
     method = RDDRSTR(steps=3, patience=99)
-    moved = rddrs_tr.RDDRSTR._move
+    moved = RDDRSTR._move
 
     def watched(*args):
         torch.cuda.set_sync_debug_mode("error")
@@ -150,41 +154,43 @@ def test_steps_never_wait_for_the_device(model, images, monkeypatch):
 
     own, where = images.cuda(), model.cuda()
     method.fit(where, own, context(own))  # kernels are compiled and libraries loaded here
-    monkeypatch.setattr(rddrs_tr.RDDRSTR, "_move", watched)
+    monkeypatch.setattr(RDDRSTR, "_move", watched)
     fit = method.fit(where, own, context(own))
     assert fit.steps.tolist() == [3, 3, 3]
 
 
 def test_launches_keep_within_their_memory_and_change_nothing(model, images):
     own, where = images.cuda(), model.cuda()
-    noise, budget = IsotropicNoise.constant(0.25, own), Budget(n=200_000)
+    fit, budget = Fit.of(IsotropicNoise.constant(0.25, own)), Budget(n=200_000)
     found = []
-    try:
-        for gigabytes in (4.0, 0.25):
-            limit_memory(Memory.of(where, own, gigabytes * 2**30))
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            found.append(certify(where, own, noise, budget, Streams.of(0, range(3))).count)
-            assert torch.cuda.max_memory_allocated() - before < gigabytes * 2**30
-    finally:
-        limit_memory(None)
+    for gigabytes in (4.0, 0.25):
+        smoothed = Smoothed(where, batching=Batching.within(gigabytes * 2**30, where, own))
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        found.append(certify(smoothed, own, fit, budget, Streams.of(0, range(3))).count)
+        assert torch.cuda.max_memory_allocated() - before < gigabytes * 2**30
     assert found[0].tolist() == found[1].tolist()
 
 
 def test_a_worker_certifies_on_the_gpu(tmp_path, images):
     from rddrs_dist import checkpoints
+    from rddrs_dist.run.experiment import Execution, Experiment
     from rddrs_dist.run.shards import Shard
-    from rddrs_dist.run.worker import Task, Worker
+    from rddrs_dist.run.worker import Worker
 
+    path = tmp_path / "net.safetensors"
     checkpoints.save(
-        tmp_path / "net.safetensors", LeNet((1, 12, 12), 4),
+        path, LeNet((1, 12, 12), 4),
         architecture="lenet", event_shape=(1, 12, 12), classes=4, sigma=0.25,
     )  # fmt: skip
-    methods = [replace(METHODS[1], steps=5), METHODS[4]]
-    task = Task(methods, ("ddrs", "rddrs_tr"), 0.25, Budget(n=500), 0, save_scales=True, gpus=1)
-    checkpoint = (tmp_path / "net.safetensors").read_bytes()
-    worker = Worker(task, checkpoint, None, threads=1, cuda=True)
+    start = DDRS(steps=5, candidate_every=10)
+    experiment = Experiment(
+        "made", "", None, "", 0.25, (start, RDDRSTR(steps=12)), start, "4,7,9", Budget(n=500),
+        device="cuda",
+    )  # fmt: skip
+    execution = Execution(gpus_per_actor=1, save_scales=True)
+    worker = Worker(experiment, execution, path.read_bytes(), None)
     done = worker.certify(Shard(0, (4, 7, 9), images.numpy()))
     assert len(done.rows) == len(done.scales) == 6
     assert all(row["error"] is None and row["n"] == 500 for row in done.rows)

@@ -1,45 +1,34 @@
 """Bounds of singular values: on the right side of the truth, and near to it."""
 
-import math
-
-import mpmath
 import pytest
 import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.norm import least_bound, norm_bounds
+from tests.oracles import singular_values, spread, with_axes
 
-D = 12
-
-
-def spread(smallest: float, size: int = D) -> Tensor:
-    """(3, size, size), singular values from a smallest one to 10."""
-    generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
-    first, second = linalg.qr(draw).Q
-    return (first * torch.logspace(math.log10(smallest), 1, size, dtype=torch.float64)) @ second
+each_smallest = pytest.mark.parametrize("smallest", [9.999, 1.0, 1e-3, 1e-6])
 
 
-def exact(matrix: Tensor) -> list[mpmath.mpf]:
-    """Singular values, ascending, to 50 digits."""
-    with mpmath.workdps(50):
-        return sorted(mpmath.svd_r(mpmath.matrix(matrix.tolist()), compute_uv=False))
+def matrices(smallest: float, size: int = 12) -> Tensor:
+    """(2, size, size), singular values from a smallest one to 10."""
+    return with_axes(spread(smallest, 10, size), 2, seed=0)
 
 
-@pytest.mark.parametrize("smallest", [9.999, 1.0, 1e-3, 1e-6])
+@each_smallest
 def test_the_largest_lies_between_its_bounds(smallest):
-    matrices = spread(smallest)
-    for matrix, low, high in zip(matrices, *norm_bounds(matrices), strict=True):
-        truth = exact(matrix)[-1]
+    some = matrices(smallest)
+    for matrix, low, high in zip(some, *norm_bounds(some), strict=True):
+        truth = singular_values(matrix)[-1]
         assert low.item() <= truth <= high.item()
         assert float(high - low) < 1e-10 * truth
 
 
-@pytest.mark.parametrize("smallest", [9.999, 1.0, 1e-3, 1e-6])
+@each_smallest
 def test_the_smallest_is_bounded_from_below_and_near(smallest):
-    lower = linalg.cholesky(spread(smallest) @ spread(smallest).mT)
+    lower = linalg.cholesky(matrices(smallest) @ matrices(smallest).mT)
     for matrix, bound in zip(lower, least_bound(lower), strict=True):
-        truth = exact(matrix)[0]
+        truth = singular_values(matrix)[0]
         assert bound.item() <= truth
         # What the squares that the factor was made of have lost is no matter here.
         assert bound.item() > truth * (1 - max(1e-9, 1e-14 / smallest))
@@ -54,11 +43,11 @@ def test_equal_singular_values_lose_next_to_nothing(size):
 
 
 def test_fewer_squarings_leave_bounds_further_apart():
-    matrices = spread(1.0, 40)
-    truth = linalg.matrix_norm(matrices, 2)
+    some = matrices(1.0, 40)
+    truth = linalg.matrix_norm(some, 2)
     gaps = []
     for squarings in (2, 5, 10):
-        low, high = norm_bounds(matrices, squarings)
+        low, high = norm_bounds(some, squarings)
         assert (low <= truth).all() and (truth <= high).all()
         gaps.append(float((high / low).max()))
     assert gaps == sorted(gaps, reverse=True) and gaps[-1] < 1.002

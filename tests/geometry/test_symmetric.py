@@ -7,17 +7,19 @@ from rddrs_dist.geometry import symmetric
 from tests.oracles import random_spd, random_symmetric
 
 
-def test_expm_agrees_with_torch_and_logm_inverts_it():
-    matrix = random_symmetric(4, 7, seed=0)
-    exponential = symmetric.expm(matrix)
+def test_functions_act_on_eigenvalues():
+    matrix, spd = random_symmetric(4, 7, seed=0), random_spd(3, 5, seed=1)
+    exponential = symmetric.apply(torch.exp, matrix)
     torch.testing.assert_close(exponential, torch.linalg.matrix_exp(matrix))
-    torch.testing.assert_close(symmetric.logm(exponential), matrix)
-
-
-def test_apply_acts_on_eigenvalues():
-    spd = random_spd(3, 5, seed=1)
     root = symmetric.apply(torch.sqrt, spd)
     torch.testing.assert_close(root @ root, spd)
+
+
+def test_the_inverse_of_a_triangle_is_one():
+    lower = torch.linalg.cholesky(random_spd(3, 5, seed=1))
+    found = symmetric.lower_inverse(lower)
+    torch.testing.assert_close(found, torch.linalg.inv(lower))
+    assert not found.triu(1).any()
 
 
 def test_sym_is_the_symmetric_part():

@@ -1,9 +1,8 @@
-"""How fits end: deadlines, steps that are not finite, candidates, wrong arguments."""
+"""How fits end: deadlines, steps that are not finite, wrong arguments."""
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,12 +13,10 @@ from rddrs_dist import (
     RDDRSTR,
     Ancer,
     Context,
-    DiagonalNoise,
     IsotropicNoise,
     Status,
     Streams,
 )
-from rddrs_dist.methods.base import Fit, best_of
 from tests.oracles import Linear
 
 EVENT = (1, 1, 3)
@@ -82,19 +79,6 @@ def test_a_step_that_overflows_ends_with_the_last_finite_scale():
     assert bool(torch.isfinite(fit.noise.scale).all())
 
 
-def test_the_better_candidate_is_kept_for_each_image():
-    def fit(sigmas: list[float], steps: int) -> Fit:
-        noise = DiagonalNoise(torch.tensor(sigmas).view(2, 1, 1, 1).expand(2, *EVENT), EVENT)
-        return Fit(
-            noise, [Status.MAX_STEPS] * 2, np.full(2, steps), np.zeros(2), np.full(2, 9.0 - steps)
-        )
-
-    wide, narrow = fit([50.0, 0.5], 1), fit([0.3, 0.001], 2)
-    best = best_of(MODEL, IMAGES, [wide, narrow], CONTEXT, 2000)
-    assert best.noise.scale[:, 0, 0, 0].tolist() == pytest.approx([0.3, 0.5])
-    assert best.steps.tolist() == [2, 1] and best.limit.tolist() == [7.0, 8.0]
-
-
 def test_ancer_never_falls_below_sigma_star():
     fit = Ancer(steps=10).fit(MODEL, IMAGES, CONTEXT)
     assert bool((fit.noise.scale >= CONTEXT.start().scale.view(2, 1, 1, 1)).all())
@@ -118,30 +102,66 @@ def test_other_metrics_climb_too(metric):
 
 @pytest.mark.parametrize("method", [Ancer(), RDDRS()], ids=["ancer", "rddrs"])
 def test_methods_that_start_from_ddrs_say_so(method):
-    with pytest.raises(ValueError, match=r"starts from the DDRS noise: fit DDRS\(\) first"):
+    assert method.from_sigma_star
+    with pytest.raises(ValueError, match=r"starts from the DDRS noise .* use fit_all"):
         method.fit(MODEL, IMAGES, replace(CONTEXT, sigma_star=None))
 
 
+POSITIVE = "must be positive and finite, got "
+WRONG = [
+    (DDRS, "steps", 0, "must be at least 1, got 0"),
+    (DDRS, "clamp", 0.6, "must be between 0 and 1/2"),
+    (Ancer, "learning_rates", (), POSITIVE),
+    (Ancer, "kappa", -1.0, POSITIVE),
+    (RDDRS, "step_lengths", (0.5, float("nan")), POSITIVE),
+    (RDDRS, "metric", "flat", "must be one of"),
+    (RDDRS, "exp_map", "slow", "must be one of"),
+]
+COUNTS = (
+    "rank", "samples", "steps", "patience", "start_samples", "compare_samples", "coarse_share",
+)  # fmt: skip
+SIZES = ("shrinkage", "damping", "temperature", "cap_factor", "neighbour_margin")
+WRONG_TR = [
+    *((name, 0, "must be at least 1, got 0") for name in COUNTS),
+    *((name, 0.0, POSITIVE + "0.0") for name in (*SIZES, "growth", "neighbour_reach")),
+    ("target", 0.5, "must be between 0.5 and 1, got 0.5"),
+    ("target", float("nan"), "must be between 0.5 and 1, got nan"),
+    ("growth", 0.4, "must be between 0 and 0.4, got 0.4"),
+    ("shrinkage", 1.0, "must be between 0 and 1, got 1.0"),
+    ("decay", 1.0, "must be between 0 and 1, got 1.0"),
+    ("decay", -0.1, "must be between 0 and 1, got -0.1"),
+    *(
+        (name, 0.0, "must be between 0 and 1, got 0")
+        for name in ("boundary_share", "domain_share")
+    ),
+    *(
+        (name, 1.1, "must be between 0 and 1, got 1")
+        for name in ("boundary_share", "domain_share")
+    ),
+    *(("compare_alpha", wrong, "must be between 0 and 0.5, got") for wrong in (0.0, 0.5)),
+    *((name, (), "") for name in ("start_multiples", "coarse_multiples", "fine_multiples")),
+    *((name, (1.0, -1.0), POSITIVE) for name in ("coarse_multiples", "fine_multiples")),
+    ("start_multiples", (0.5, 2.0), "must have 1, the network's own sigma, among them"),
+    ("coarse_multiples", (1.0, 0.5), "must ascend"),
+    ("coarse_multiples", (1.0, 1.0), "must ascend"),
+]
+
+
+def test_all_fields_of_rddrs_tr_are_checked():
+    assert {name for name, _, _ in WRONG_TR} == {field.name for field in fields(RDDRSTR)}
+
+
 @pytest.mark.parametrize(
-    ("method", "wrong", "text"),
-    [
-        (DDRS, {"steps": 0}, "ddrs.steps must be at least 1, got 0"),
-        (DDRS, {"clamp": 0.6}, "ddrs.clamp must be between 0 and 1/2"),
-        (Ancer, {"learning_rates": ()}, "ancer.learning_rates must be positive"),
-        (Ancer, {"kappa": -1.0}, "ancer.kappa must be positive"),
-        (RDDRS, {"step_lengths": (0.5, float("nan"))}, "rddrs.step_lengths must be positive"),
-        (RDDRS, {"metric": "flat"}, "rddrs.metric must be one of"),
-        (RDDRS, {"exp_map": "slow"}, "rddrs.exp_map must be one of"),
-        (RDDRSTR, {"target": 0.5}, "rddrs_tr.target must be between 0.5 and 1, got 0.5"),
-        (RDDRSTR, {"growth": 0.4}, "rddrs_tr.growth must be between 0 and 0.4, got 0.4"),
-        (RDDRSTR, {"memory": 1.0}, "rddrs_tr.memory must be between 0 and 1, got 1.0"),
-        (RDDRSTR, {"patience": 0}, "rddrs_tr.patience must be at least 1, got 0"),
-        (RDDRSTR, {"guard": 0.0}, "rddrs_tr.guard must be positive and finite, got 0.0"),
-    ],
+    ("method", "name", "value", "text"), [*WRONG, *((RDDRSTR, *wrong) for wrong in WRONG_TR)]
 )
-def test_wrong_settings_are_refused(method, wrong, text):
-    with pytest.raises(ValueError, match=text):
-        method(**wrong)
+def test_wrong_settings_are_refused(method, name, value, text):
+    with pytest.raises(ValueError, match=f"{method.name}.{name} {text}") as caught:
+        method(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_ends_that_mean_something_are_allowed():
+    RDDRSTR(decay=0.0, boundary_share=1.0, domain_share=1.0)
 
 
 def test_sigma_must_be_positive():

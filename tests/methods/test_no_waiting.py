@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rddrs_dist import DDRS, RDDRSTR, Context, IsotropicNoise, Streams
+from rddrs_dist import DDRS, RDDRSTR, Context, IsotropicNoise, Method, Streams
 from rddrs_dist.methods import ascent, rddrs_tr
 
 IMAGES = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -37,52 +37,49 @@ def model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 10)).eval().requires_grad_(False)
 
 
+def waits(method: Method, model: nn.Module, steps: int) -> list[str]:
+    """What a fit of so many steps waits for."""
+    with Waits() as found:
+        replace(method, steps=steps).fit(model, IMAGES, CONTEXT)
+    return sorted(found.seen)
+
+
+@pytest.fixture
+def asks_nothing(monkeypatch):
+    """The host asks for no value, as on a GPU."""
+    for module in (ascent, rddrs_tr):
+        monkeypatch.setattr(module, "asks", lambda tensor: False)
+
+
+QUICK = RDDRSTR(samples=40, start_samples=20, compare_samples=60, patience=99)
+
+
 @pytest.mark.parametrize(
     "method",
-    [
-        DDRS(steps=2, candidate_every=9, samples=20, compare_samples=20),
-        RDDRSTR(steps=2, samples=40, start_samples=20, compare_samples=60, patience=99),
-    ],
+    [DDRS(candidate_every=9, samples=20, compare_samples=20), QUICK],
     ids=lambda method: method.name,
 )
 @pytest.mark.parametrize("small", [0.0, 0.3])
-def test_the_number_of_waits_does_not_grow_with_the_steps(model, method, small, monkeypatch):
-    """As on a GPU; what is left is before and after all steps, and every `_POLL` of them.
+def test_waits_do_not_grow_with_the_steps(model, method, small, monkeypatch, asks_nothing):
+    """What is left is before and after all steps, and every `_POLL` of them.
 
     Not of ANCER: torch's Adam reads a step number, which it keeps on the host.
     """
-    for module in (ascent, rddrs_tr):
-        monkeypatch.setattr(module, "asks", lambda tensor: False)
     monkeypatch.setattr(ascent, "_POLL", 1000)
     monkeypatch.setattr(rddrs_tr, "_SMALL", small)
-    counts = []
-    for steps in (2, 8):
-        with Waits() as waits:
-            replace(method, steps=steps).fit(model, IMAGES, CONTEXT)
-        counts.append(sorted(waits.seen))
-    assert counts[0] == counts[1]
+    assert waits(method, model, 2) == waits(method, model, 8)
 
 
 def test_a_host_that_may_ask_does(model):
     """The count sees what it is meant to see."""
-    with Waits() as waits:
-        RDDRSTR(steps=3, samples=40, start_samples=20, compare_samples=60, patience=99).fit(
-            model, IMAGES, CONTEXT
-        )
-    few = len(waits.seen)
-    with Waits() as waits:
-        RDDRSTR(steps=6, samples=40, start_samples=20, compare_samples=60, patience=99).fit(
-            model, IMAGES, CONTEXT
-        )
-    assert len(waits.seen) >= few + 3
+    assert len(waits(QUICK, model, 6)) >= len(waits(QUICK, model, 3)) + 3
 
 
 @pytest.mark.parametrize("poll", [1, 5, 7])
-def test_how_often_the_host_looks_changes_no_result(model, poll, monkeypatch):
-    method = RDDRSTR(samples=60, start_samples=20, compare_samples=60, patience=2)
+def test_how_often_the_host_looks_changes_no_result(model, poll, monkeypatch, request):
+    method = replace(QUICK, patience=2)
     expected = method.fit(model, IMAGES, CONTEXT)
-    for module in (ascent, rddrs_tr):
-        monkeypatch.setattr(module, "asks", lambda tensor: False)
+    request.getfixturevalue("asks_nothing")
     monkeypatch.setattr(ascent, "_POLL", poll)
     found = method.fit(model, IMAGES, CONTEXT)
     assert torch.equal(found.noise.scale, expected.noise.scale)

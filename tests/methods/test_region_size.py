@@ -1,6 +1,7 @@
 """Sizes of fitted regions: the cap, the limits, the multiple, and an SVD that fails."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -9,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import Context, IsotropicNoise, Streams
-from rddrs_dist.methods import sizing
-from rddrs_dist.neighbours import Neighbours
+from rddrs_dist import RDDRSTR, Context, Neighbours, Streams
+from rddrs_dist.methods import region_size
 from tests.oracles import Linear, random_spd
 
 EVENT, D = (1, 2, 3), 6
@@ -20,9 +20,23 @@ CLASSES = torch.tensor([0, 1])
 SCALE = random_spd(2, D, 3).float() * 2
 
 
+SIZING = replace(RDDRSTR().sizing, samples=4000, margin=1.0, radius=0.5)
+COARSE = SIZING.coarse
+ONE = torch.eye(D).expand(2, -1, -1)
+FIRST = torch.zeros(2, dtype=torch.int64)
+CONTEXT = Context(0.25, Streams.of(0, range(2)))
+
+
+def bounded(
+    scale: Tensor, radius: list[float], neighbours: Neighbours | None = None, **changes: float
+) -> tuple[Tensor, NDArray[np.float64]]:
+    sizing = replace(SIZING, **changes)
+    return region_size.bounded(scale, IMAGES, CLASSES, neighbours, np.array(radius), sizing)
+
+
 def test_long_axes_are_cut_and_short_ones_stay():
     cap = math.sqrt(D) / 1.5
-    cut, limits = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.full(2, 1.5), guard=1.0)
+    cut, limits = bounded(SCALE, [1.5, 1.5])
     expected = linalg.svdvals(SCALE).clamp_max(cap)
     assert bool((linalg.svdvals(SCALE) > cap).any())
     torch.testing.assert_close(linalg.svdvals(cut), expected)
@@ -33,7 +47,7 @@ def test_long_axes_are_cut_and_short_ones_stay():
 
 
 def test_each_image_has_its_own_radius():
-    cut, limits = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.array([1.5, 3.0]), guard=1.0)
+    cut, limits = bounded(SCALE, [1.5, 3.0])
     assert limits == pytest.approx([1.5, 3.0])
     longest = linalg.matrix_norm(cut, 2).numpy()
     assert longest * limits == pytest.approx(math.sqrt(D))
@@ -41,20 +55,19 @@ def test_each_image_has_its_own_radius():
 
 def test_equal_axes_are_no_trouble():
     """Many axes at the cap: an SVD in single precision may not converge there."""
-    scale = 100 * torch.eye(D).expand(2, -1, -1)
-    cut, limits = sizing.bounded(scale, IMAGES, CLASSES, None, np.full(2, 1.5), guard=1.0)
-    torch.testing.assert_close(cut, math.sqrt(D) / 1.5 * torch.eye(D).expand(2, -1, -1))
+    cut, limits = bounded(100 * ONE, [1.5, 1.5])
+    torch.testing.assert_close(cut, math.sqrt(D) / 1.5 * ONE)
     assert limits == pytest.approx([1.5, 1.5])
 
 
-def test_other_labels_are_kept_out_of_the_guarded_region_and_limit_the_radius():
+def test_other_labels_are_kept_out_of_the_region_and_its_margin_and_limit_the_radius():
     point = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]).view(1, *EVENT)
     small = 0.3 * SCALE  # all axes inside the domain
-    free, wide = sizing.bounded(small, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
+    free, wide = bounded(small, [1.0, 1.0], margin=2.0)
     before = linalg.solve(free[0].double(), point.flatten().double()).norm()
     assert float(before) < 2.0
-    reference = Neighbours(point, torch.tensor([1]))  # another label for the first image alone
-    kept, limits = sizing.bounded(small, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
+    known = Neighbours(point, torch.tensor([1]))  # another label for the first image alone
+    kept, limits = bounded(small, [1.0, 1.0], known, margin=2.0)
     after = linalg.solve(kept[0].double(), point.flatten().double()).norm()
     assert 2.0 < float(after) < 2.01
     assert limits[0] == pytest.approx(float(after) / 2, rel=1e-6) and limits[0] < wide[0]
@@ -63,10 +76,17 @@ def test_other_labels_are_kept_out_of_the_guarded_region_and_limit_the_radius():
 
 def test_a_twin_with_another_label_is_passed_over():
     """A training image equal to the test image can be kept out by nothing."""
-    reference = Neighbours(IMAGES[:1], torch.tensor([1]))
-    kept, limits = sizing.bounded(SCALE, IMAGES, CLASSES, reference, np.ones(2), guard=2.0)
-    free, wide = sizing.bounded(SCALE, IMAGES, CLASSES, None, np.ones(2), guard=2.0)
+    twin = Neighbours(IMAGES[:1], torch.tensor([1]))
+    (kept, limits), (free, wide) = (bounded(SCALE, [1.0, 1.0], known) for known in (twin, None))
     assert torch.equal(kept, free) and limits.tolist() == wide.tolist()
+
+
+def test_no_region_goes_farther_than_training_images_are_looked_for():
+    far = Neighbours(torch.full((1, *EVENT), 1e3), torch.tensor([2]))
+    free, limits = (
+        bounded(0.1 * ONE, [1.0, 2.0], known, furthest=1.5)[1] for known in (None, far)
+    )
+    assert (free > 20).all() and limits.tolist() == [1.5, 3.0]
 
 
 class Homogeneous(nn.Module):
@@ -79,57 +99,61 @@ class Homogeneous(nn.Module):
         return torch.stack([3 * first, second], 1)
 
 
-def without_reference(n: int = 2) -> Context:
-    start = IsotropicNoise.constant(0.25, IMAGES[:n])
-    return Context(0.25, Streams.of(0, range(n)), sigma_star=start, neighbours=None)
+def likely(radii: list[NDArray[np.float64]], limits: list[float]) -> NDArray[np.float64]:
+    return region_size.likely_multiple(COARSE, radii, np.array(limits))
 
 
-def radii(slope: float) -> list[NDArray[np.float64]]:
+def falling(slope: float) -> list[NDArray[np.float64]]:
     """Radii of 1 at a multiple of 1, in proportion to k^slope."""
-    return [np.full(1, value) for value in np.array(sizing.COARSE) ** slope]
+    return [np.full(1, value) for value in np.array(COARSE) ** slope]
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.6, 1.7, 3.2, 25.0, 90.0])
 def test_the_likely_multiple_is_the_smallest_that_reaches_the_limit(factor):
-    (found,) = sizing.likely_multiple(radii(0), np.full(1, factor))
-    assert found == pytest.approx(np.clip(factor, sizing.COARSE[0], sizing.COARSE[-1]), rel=0.03)
+    (found,) = likely(falling(0), [factor])
+    assert found == pytest.approx(np.clip(factor, COARSE[0], COARSE[-1]), rel=0.03)
 
 
 def test_where_the_radius_falls_fast_the_likely_multiple_is_the_smallest():
-    assert sizing.likely_multiple(radii(-2), np.full(1, 3.0)) == pytest.approx(sizing.COARSE[0])
+    assert likely(falling(-2), [3.0]) == pytest.approx(COARSE[0])
 
 
 def test_in_a_valley_the_likely_multiple_is_at_its_higher_side():
     """k r(k) rises to 1 at 1, falls, and rises again to 1.5 at the end."""
-    heights = np.interp(np.log(sizing.COARSE), np.log([0.5, 1, 4, 32]), [0.5, 1, 0.2, 1.5])
-    found = [np.full(2, height / k) for height, k in zip(heights, sizing.COARSE, strict=True)]
-    likely = sizing.likely_multiple(found, np.array([0.9, 2.0]))
-    assert 0.8 < likely[0] < 1 and likely[1] == pytest.approx(32)
+    heights = np.interp(np.log(COARSE), np.log([0.5, 1, 4, 32]), [0.5, 1, 0.2, 1.5])
+    found = [np.full(2, height / k) for height, k in zip(heights, COARSE, strict=True)]
+    first, second = likely(found, [0.9, 2.0])
+    assert 0.8 < first < 1 and second == pytest.approx(32)
 
 
-def sized(model: nn.Module, limits: float) -> sizing.Sized:
+def sized(limits: float, sizing: region_size.Sizing = SIZING) -> region_size.Sized:
     """Two images, a scale of I, and class 0."""
-    scale, classes = torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
-    context = without_reference()
-    return sizing.best_multiple(model, IMAGES, scale, np.full(2, limits), classes, context, 4000)
+    return region_size.best_multiple(
+        Homogeneous(), IMAGES, ONE, np.full(2, limits), FIRST, CONTEXT, sizing
+    )
 
 
-def test_where_the_second_look_is_worse_the_first_has_the_word(monkeypatch):
-    monkeypatch.setattr(sizing, "FINE", (0.1,))
-    found = sized(Homogeneous(), 1.2 * Homogeneous.radius)
+def test_where_the_second_look_is_worse_the_first_has_the_word():
+    found = sized(1.2 * Homogeneous.radius, replace(SIZING, fine=(0.1,)))
     assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([2.0, 2.0])
     assert found.limit * 2 == pytest.approx(1.2 * Homogeneous.radius, rel=2e-4)
 
 
 @pytest.mark.parametrize("limit", [0.7, 3.0, 20.0])
 def test_the_multiple_is_the_smallest_with_which_the_limit_is_surely_reached(limit):
-    model = Homogeneous()
-    found = sized(model, limit)
-    room = model.radius / found.limit
+    found = sized(limit)
+    room = Homogeneous.radius / found.limit
     assert ((room > 1) & (room < 1.25)).all()
     # k S and the limit over k: the region is that of S with its limit, and never more.
     reach = linalg.matrix_norm(found.scale.double(), 2).numpy() * found.limit
     assert (reach < limit).all() and reach == pytest.approx(limit, rel=2e-4)
+
+
+def fitted(
+    model: nn.Module, scale: Tensor, radius: float, images: Tensor = IMAGES
+) -> region_size.Sized:
+    sizing = replace(SIZING, radius=radius)
+    return region_size.sized_region(model, images, scale, FIRST, CONTEXT, sizing)
 
 
 def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
@@ -139,24 +163,16 @@ def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
         def forward(self, images: Tensor) -> Tensor:
             return torch.stack([torch.ones(len(images)), images.flatten(1).abs().amax(1)], 1)
 
-    scale, classes = 50 * torch.eye(D).expand(2, -1, -1), torch.zeros(2, dtype=torch.int64)
-    context = without_reference()
-    found = sizing.sized_region(
-        Narrow(), IMAGES, scale, classes, context, radius=0.05, guard=1.0, n=4000
-    )
+    found = fitted(Narrow(), 50 * ONE, 0.05)
     assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([0.25, 0.25])
     assert found.limit.tolist() == [math.inf] * 2
 
 
 def test_where_a_rounder_region_does_not_hold_the_sure_one_is_taken():
     """Before a plane k r(k) is the same at all k: a rounder region only has shorter axes."""
-    model, distance = Linear(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])), 0.5
-    images = IMAGES + torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -distance]).view(EVENT)
+    distance, towards = 0.5, torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
     scale = torch.diag(torch.tensor([5.0] * 5 + [distance / 1.8])).expand(2, -1, -1)
-    classes = torch.zeros(2, dtype=torch.int64)
-    found = sizing.sized_region(
-        model, images, scale, classes, without_reference(), radius=1.0, guard=1.0, n=4000
-    )
+    found = fitted(Linear(towards), scale, 1.0, IMAGES + distance * towards.view(EVENT))
     semi_axes = linalg.svdvals(found.scale.double()).numpy() * found.radius[:, None]
     assert (semi_axes[:, :5] > 0.85 * math.sqrt(D)).all()
     assert (semi_axes[:, 5] > 0.85 * distance).all() and (semi_axes[:, 5] < distance).all()
@@ -164,12 +180,7 @@ def test_where_a_rounder_region_does_not_hold_the_sure_one_is_taken():
 
 @pytest.mark.parametrize("size", [0.2, 1.0, 5.0])
 def test_a_region_fills_the_domain_whatever_the_size_of_the_fit(size):
-    model = Homogeneous()
-    scale = size * torch.eye(D).expand(2, -1, -1)
-    classes = torch.zeros(2, dtype=torch.int64)
-    found = sizing.sized_region(
-        model, IMAGES, scale, classes, without_reference(), radius=0.5, guard=1.0, n=4000
-    )
-    assert (found.limit < model.radius).all()
+    found = fitted(Homogeneous(), size * ONE, 0.5)
+    assert (found.limit < Homogeneous.radius).all()
     semi_axes = found.limit * linalg.matrix_norm(found.scale.double(), 2).numpy()
     assert (semi_axes <= math.sqrt(D)).all() and semi_axes == pytest.approx(math.sqrt(D), rel=2e-4)

@@ -1,36 +1,52 @@
 """Sizes are lower bounds, also where floating point is at its worst."""
 
+import mpmath
 import pytest
 import torch
-from torch import linalg
+from torch import Tensor, linalg
 
-from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
-from rddrs_dist.noise.full import ends
+from rddrs_dist.noise import FullNoise
+from rddrs_dist.noise.full import axes_by_squares, axes_by_values, ends
+from tests.oracles import singular_values, spread, with_axes
+
+EVENT, D = (1, 3, 4), 12
 
 
-def _graded(condition: float, dimension: int, seed: int) -> torch.Tensor:
-    """A symmetric scale with axes from 1 to `condition`, (d, d) float32."""
-    generator = torch.Generator().manual_seed(seed)
-    square = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
-    frame = linalg.qr(square).Q
-    axes = torch.logspace(0, torch.tensor(condition).log10().item(), dimension).double()
-    return ((frame * axes) @ frame.T).float()
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-4, 1e-7])
+def test_bounds_of_axes_are_below_the_truth_and_near_to_it(smallest):
+    matrices = with_axes(spread(smallest, 10, D), 4, seed=0)
+    truths = [singular_values(matrix) for matrix in matrices]
+    for way in (axes_by_values, axes_by_squares):
+        axes, errors = way(matrices)
+        for own, truth in zip((axes - errors).tolist(), truths, strict=True):
+            for bound, exact in zip(own, truth, strict=True):
+                assert 0 < bound <= exact
+                assert bound > exact * (1 - 2e-4)
+
+
+def test_only_images_that_feel_it_have_singular_values_computed(monkeypatch):
+    matrices = torch.cat([with_axes(spread(small, 10, D), 1, seed=0) for small in (1e-2, 1e-7)])
+    seen: list[int] = []
+
+    def noted(some: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(len(some))
+        return axes_by_values(some)
+
+    monkeypatch.setattr("rddrs_dist.noise.full.axes_by_values", noted)
+    axes, _ = axes_by_squares(matrices)
+    assert seen == [1]
+    torch.testing.assert_close(axes, axes_by_values(matrices)[0], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("condition", [1e1, 1e4, 1e6])
 def test_min_and_mean_axis_of_a_full_scale_are_never_above_the_truth(condition):
-    """The truth in 60 digits: the exact Gram matrix of the stored float32 numbers."""
-    mpmath = pytest.importorskip("mpmath")
-    scale = _graded(condition, 12, seed=3)
-    noise = FullNoise(scale[None], (1, 3, 4))
-    with mpmath.workdps(60):
-        exact = mpmath.matrix(scale.double().tolist())
-        smallest = mpmath.sqrt(min(mpmath.eigsy(exact.T * exact, eigvals_only=True)))
-        mean = abs(mpmath.det(exact)) ** (mpmath.mpf(1) / 12)
-        assert mpmath.mpf(noise.min_axis.item()) <= smallest
-        assert mpmath.mpf(noise.mean_axis.item()) <= mean
-        assert noise.min_axis.item() > float(smallest) * (1 - 1e-6)
-        assert noise.mean_axis.item() > float(mean) * (1 - 1e-6)
+    """The truth in 50 digits, of the stored float32 numbers."""
+    noise = FullNoise(with_axes(spread(1, condition, D), 1, seed=3).float(), EVENT)
+    truth = singular_values(noise.scale[0].double())
+    with mpmath.workdps(50):
+        mean = mpmath.exp(mpmath.fsum(map(mpmath.log, truth)) / D)
+        for found, exact in ((noise.min_axis, truth[0]), (noise.mean_axis, mean)):
+            assert exact * (1 - 1e-6) < mpmath.mpf(found.item()) <= exact
 
 
 def test_a_scale_too_ill_conditioned_for_float64_is_worth_nothing():
@@ -39,15 +55,11 @@ def test_a_scale_too_ill_conditioned_for_float64_is_worth_nothing():
     assert noise.mean_axis.item() == 0
 
 
-@pytest.fixture
-def without_axes(monkeypatch):
+def test_sizes_without_axes_are_those_with_them(monkeypatch):
     """Sizes of triangular scales as a GPU finds them, from bounds and the diagonal."""
     monkeypatch.setattr(FullNoise, "_ends", property(lambda noise: ends(noise.scale.double())))
-
-
-def test_sizes_without_axes_are_those_with_them(without_axes, monkeypatch):
-    scale = torch.stack([_graded(condition, 12, seed=4) for condition in (1.0, 1e2)])
-    lower = FullNoise(scale, (1, 3, 4)).lower()
+    scales = [with_axes(spread(1, widest, D), 1, seed=4) for widest in (1.0, 1e2)]
+    lower = FullNoise(torch.cat(scales).float(), EVENT).lower()
     axes = linalg.svdvals(lower.scale.double()).flip(-1)
     above = torch.full((2,), 101.0, dtype=torch.float64)
     inside = torch.tensor([0.5, 50.0], dtype=torch.float64)
@@ -69,16 +81,8 @@ def test_sizes_without_axes_are_those_with_them(without_axes, monkeypatch):
         raise AssertionError("singular values were computed")
 
     monkeypatch.setattr(FullNoise, "_spectrum", property(dear))
-    fresh = FullNoise(lower.scale, (1, 3, 4))
+    fresh = FullNoise(lower.scale, EVENT)
     assert fresh.axes_above(above).tolist() == [0, 0]
     assert torch.equal(fresh.capped_mean_axis(above), fresh.mean_axis)
     with pytest.raises(AssertionError):
         fresh.axes_above(inside)
-
-
-@pytest.mark.parametrize("sigma", [0.0, -1.0])
-def test_standard_deviations_must_be_positive(sigma):
-    with pytest.raises(ValueError, match="must be positive"):
-        IsotropicNoise(torch.tensor([sigma]), (1, 2, 2))
-    with pytest.raises(ValueError, match="must be positive"):
-        DiagonalNoise(torch.full((1, 1, 2, 2), sigma), (1, 2, 2))

@@ -2,36 +2,51 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import linalg
 
-from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
-from tests.oracles import random_spd
+import rddrs_dist.noise
+from rddrs_dist.noise import (
+    NOISES,
+    DiagonalNoise,
+    FullNoise,
+    IsotropicNoise,
+    Noise,
+    Packed,
+    pack,
+    unpack,
+)
+from tests.oracles import normal, random_spd, rotation_matrix
 
 EVENT = (1, 2, 3)
 D = math.prod(EVENT)
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def _full() -> FullNoise:
-    """Not symmetric, on purpose."""
-    rotation = linalg.qr(random_spd(2, D, seed=1)).Q
-    return FullNoise((linalg.cholesky(random_spd(2, D, seed=0)) @ rotation).float(), EVENT)
-
-
-NOISES: dict[str, Noise] = {
-    "isotropic": IsotropicNoise(torch.tensor([0.3, 1.7]), EVENT),
-    "diagonal": DiagonalNoise(torch.rand(2, *EVENT, generator=GENERATOR) + 0.1, EVENT),
-    "full": _full(),
+B = 3
+# Not symmetric, on purpose; the triangle with a diagonal of both signs.
+DENSE = (linalg.cholesky(random_spd(B, D, seed=0)) @ linalg.qr(random_spd(B, D, seed=1)).Q).float()
+TRIANGLE = linalg.cholesky(random_spd(B, D, seed=2)).float() * torch.tensor([1, -1, 1, 1, -1, 1])
+EXAMPLES: dict[str, Noise] = {
+    "isotropic": IsotropicNoise(torch.tensor([0.3, 1.7, 0.1]), EVENT),
+    "diagonal": DiagonalNoise(normal(B, *EVENT, seed=4).abs().float() + 0.1, EVENT),
+    "lower": FullNoise(TRIANGLE, EVENT),
+    "dense": FullNoise(DENSE, EVENT),
 }
-pytestmark = pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES.keys())
+SIZES = {"isotropic": 1, "diagonal": D, "lower": D * (D + 1) // 2, "dense": D * D}
+of_every_noise = pytest.mark.parametrize("noise", EXAMPLES.values(), ids=EXAMPLES.keys())
+VECTORS = normal(B, *EVENT, seed=5)
+FLAT = VECTORS.flatten(1).unsqueeze(-1)
 
 
+def test_every_kind_of_every_noise_is_under_the_contract():
+    assert {type(noise) for noise in EXAMPLES.values()} == set(NOISES)
+    assert set(EXAMPLES) == {kind for structure in NOISES for kind in structure.kinds}
+
+
+@of_every_noise
 def test_samples_have_the_covariance(noise):
-    n = 200_000
-    z = torch.randn(2, n, *EVENT, generator=torch.Generator().manual_seed(1))
-    samples = noise.colour(z).flatten(2).double()  # (B, n, d)
+    n = 50_000
+    samples = noise.colour(normal(B, n, *EVENT, seed=1).float()).flatten(2).double()  # (B, n, d)
     covariance = samples.mT @ samples / n
     scale = noise.covariance().diagonal(dim1=1, dim2=2).sqrt()
     error = (covariance - noise.covariance()) / (scale.unsqueeze(1) * scale.unsqueeze(2))
@@ -39,44 +54,187 @@ def test_samples_have_the_covariance(noise):
     assert error.abs().max() < 5 * 2**0.5 / n**0.5  # five standard deviations
 
 
-def test_logdet_and_mean_axis(noise):
-    logdet = linalg.slogdet(noise.covariance()).logabsdet / 2
-    torch.testing.assert_close(noise.logdet, logdet, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(noise.mean_axis, (logdet / D).exp(), rtol=1e-9, atol=0)
+@of_every_noise
+def test_the_dense_scale_is_a_root_of_the_covariance(noise):
+    scale = noise.matrix()
+    torch.testing.assert_close(scale @ scale.mT, noise.covariance())
+    diagonal = noise.covariance().diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(noise.variances(), diagonal)
+    assert noise.is_lower == (not scale.triu(1).any())
+    assert noise.is_diagonal == (not (scale - torch.diag_embed(scale.diagonal(0, 1, 2))).any())
 
 
-def test_axes_are_the_roots_of_the_eigenvalues(noise):
-    axes = linalg.eigvalsh(noise.covariance()).sqrt()
-    torch.testing.assert_close(noise.axes, axes, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(noise.min_axis, axes[:, 0], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(noise.max_axis, axes[:, -1], rtol=1e-9, atol=1e-9)
+@of_every_noise
+def test_sizes_are_those_of_the_covariance(noise):
+    squares = linalg.eigvalsh(noise.covariance())
+    axes, close = squares.sqrt(), {"rtol": 1e-9, "atol": 1e-9}
+    torch.testing.assert_close(noise.axes, axes, **close)
+    torch.testing.assert_close(noise.min_axis, axes[:, 0], **close)
+    torch.testing.assert_close(noise.max_axis, axes[:, -1], **close)
+    torch.testing.assert_close(noise.logdet, axes.log().sum(1), **close)
+    torch.testing.assert_close(noise.mean_axis, axes.log().mean(1).exp(), rtol=1e-9, atol=0)
+    # A bound of the norm from above, near to it.
+    norm = linalg.matrix_norm(noise.matrix())
+    assert (noise.frobenius >= norm * (1 - 1e-15)).all()
+    torch.testing.assert_close(noise.frobenius, norm, rtol=1e-5, atol=0)
 
 
-def test_mahalanobis_is_the_norm_in_the_inverse_covariance(noise):
-    delta = torch.randn(2, *EVENT, generator=torch.Generator().manual_seed(2))
-    flat = delta.flatten(1).double().unsqueeze(-1)
-    squared = (flat.mT @ linalg.solve(noise.covariance(), flat)).flatten()
-    torch.testing.assert_close(noise.mahalanobis(delta), squared.sqrt())
+@of_every_noise
+def test_distance_and_whitening_are_the_norm_in_the_inverse_covariance(noise):
+    distances = (FLAT.mT @ linalg.solve(noise.covariance(), FLAT)).flatten().sqrt()
+    torch.testing.assert_close(noise.mahalanobis(VECTORS), distances)
+    for row in range(B):
+        whitening = noise.whitening(row)
+        dense = torch.diag(whitening) if whitening.ndim == 1 else whitening
+        assert (whitening.ndim == 1) == noise.is_diagonal and whitening.dtype == torch.float64
+        torch.testing.assert_close((dense.mT @ FLAT[row]).norm(), distances[row])
+        if not noise.is_diagonal:  # longest columns first
+            lengths = dense.norm(dim=0)
+            assert (lengths[:-1] >= lengths[1:] * (1 - 1e-9)).all()
 
 
+@of_every_noise
 def test_support_is_the_norm_in_the_covariance(noise):
-    w = torch.randn(2, *EVENT, generator=torch.Generator().manual_seed(3))
-    flat = w.flatten(1).double().unsqueeze(-1)
-    squared = (flat.mT @ noise.covariance() @ flat).flatten()
-    torch.testing.assert_close(noise.support(w), squared.sqrt())
+    squared = (FLAT.mT @ noise.covariance() @ FLAT).flatten()
+    torch.testing.assert_close(noise.support(VECTORS), squared.sqrt())
 
 
+@of_every_noise
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_vectors_are_transformed_by_the_scale_of_their_owner(noise, dtype):
+    owners = torch.tensor([2, 0, 0, 2])  # in no order, and none of the second image
+    vectors = normal(4, D, seed=6).to(dtype)
+    scale = noise.matrix()[owners]
+    for found, matrix in (
+        (noise.colour_of(owners, vectors), scale),
+        (noise.adjoint_of(owners, vectors), scale.mT),
+    ):
+        assert found.dtype == dtype
+        wanted = (matrix @ vectors.double().unsqueeze(-1))[..., 0]
+        error = 1e-5 if dtype == torch.float32 else 1e-12
+        torch.testing.assert_close(found.double(), wanted, atol=error, rtol=error)
+
+
+@of_every_noise
+def test_a_lower_scale_is_the_same_noise(noise):
+    lower = noise.lower()
+    scale = lower.matrix()
+    assert lower.is_lower and not scale.triu(1).any()
+    assert (scale.diagonal(dim1=1, dim2=2) > 0).all()
+    torch.testing.assert_close(lower.covariance(), noise.covariance(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dimension", [1, 6, 130, 300])
+def test_zeros_above_the_diagonal_are_skipped_and_nothing_else(dimension):
+    """More and fewer columns than are multiplied at once."""
+    event = (1, 1, dimension)
+    dense = FullNoise(random_spd(2, dimension, 1).float() @ rotation_matrix(dimension, 2), event)
+    z = normal(2, 3, *event, seed=0).float()
+    for noise in (dense, dense.lower()):
+        for found, matrix in (
+            (noise.colour(z), noise.matrix().mT),
+            (noise.adjoint(z), noise.matrix()),
+        ):
+            wanted = (z.flatten(2).double() @ matrix).view_as(z)
+            torch.testing.assert_close(found.double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+@of_every_noise
 def test_parts_put_together_are_the_whole(noise):
-    parts = [noise[0:1], noise[1:2]]
-    whole = type(noise).concatenate(parts)
-    assert len(parts[0]) == 1
-    torch.testing.assert_close(whole.scale, noise.scale, rtol=0, atol=0)
+    parts = [noise[0:1], noise[[1, 2]]]
+    assert [len(part) for part in parts] == [1, 2] and noise[0:B] is noise
+    assert torch.equal(type(noise).concatenate(parts).scale, noise.scale)
+    assert torch.equal(torch.cat([one.scale for one in noise.each]), noise.scale)
 
 
+@of_every_noise
 def test_wrong_shapes_and_values_are_refused(noise):
     with pytest.raises(ValueError, match="wanted shape"):
-        noise.mahalanobis(torch.zeros(3, *EVENT))
+        noise.mahalanobis(torch.zeros(B + 1, *EVENT))
     with pytest.raises(ValueError, match="must be finite"):
         type(noise)(noise.scale * torch.nan, EVENT)
     with pytest.raises(ValueError, match="must have shape"):
         type(noise)(noise.scale.unsqueeze(-1), EVENT)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_standard_deviations_must_be_positive(sigma):
+    with pytest.raises(ValueError, match="must be positive"):
+        IsotropicNoise(torch.tensor([sigma]), (1, 2, 2))
+    with pytest.raises(ValueError, match="must be positive"):
+        DiagonalNoise(torch.full((1, 1, 2, 2), sigma), (1, 2, 2))
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_a_noise_comes_back_bit_for_bit_and_takes_no_more_room_than_it_needs(kind: str):
+    noise = EXAMPLES[kind]
+    packed = pack(noise)
+    assert {(one.kind, one.values.size) for one in packed} == {(kind, SIZES[kind])}
+    again = unpack(packed, EVENT)
+    assert type(again) is type(noise)
+    assert torch.equal(again.scale, noise.scale)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "common"),
+    [
+        (("isotropic", "diagonal"), DiagonalNoise),
+        (("isotropic", "lower"), FullNoise),
+        (("diagonal", "dense", "isotropic"), FullNoise),
+    ],
+)
+def test_noises_of_several_kinds_become_one_that_holds_them_all(kinds, common):
+    together = unpack([pack(EXAMPLES[kind])[1] for kind in kinds], EVENT)
+    assert type(together) is common
+    wanted = torch.stack([EXAMPLES[kind].covariance()[1] for kind in kinds])
+    assert torch.equal(together.covariance(), wanted)
+
+
+def test_the_hash_tells_every_bit_and_the_kind_apart():
+    values = np.arange(D, dtype=np.float32)
+    changed = values.copy()
+    changed[3] = np.nextafter(changed[3], np.float32(9))
+    different = [("diagonal", values), ("diagonal", changed), ("lower", values)]
+    different += [("diagonal", values.astype(np.float64))]
+    hashes = {Packed(*one).sha256 for one in different}
+    assert len(hashes) == 4
+    assert Packed("diagonal", values.copy()).sha256 in hashes
+
+
+def test_scales_of_other_images_and_of_no_noise_are_refused():
+    for kind, size in SIZES.items():
+        wrong = [Packed(kind, np.ones(size + 1, np.float32))]
+        with pytest.raises(ValueError, match=f"have {size} numbers, got {size + 1}: it belongs"):
+            unpack(wrong, EVENT)
+    with pytest.raises(ValueError, match="one of isotropic, diagonal, lower, dense, got 'round'"):
+        unpack([Packed("round", np.ones(6, np.float32))], EVENT)
+
+
+def like_diagonal(*missing: str) -> type[Noise]:
+    """A noise of its own that does as a diagonal one does, without some of its methods."""
+    own = {name: vars(DiagonalNoise)[name] for name in Noise.__abstractmethods__ - {*missing}}
+    return type("Other", (Noise,), {**own, "kinds": ("other",)})
+
+
+def test_a_noise_is_stored_once_it_is_in_the_list(monkeypatch):
+    other = like_diagonal()(EXAMPLES["diagonal"].scale, EVENT)
+    with pytest.raises(ValueError, match="got Other: add its class to NOISES") as caught:
+        pack(other)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(rddrs_dist.noise, "NOISES", (*NOISES, type(other)))
+    again = unpack(pack(other), EVENT)
+    assert type(again) is type(other) and torch.equal(again.scale, other.scale)
+
+
+def test_a_noise_that_would_come_back_as_its_parent_is_not_stored():
+    class Other(DiagonalNoise):
+        """One that colours in its own way, perhaps."""
+
+    with pytest.raises(ValueError, match="got Other: add its class to NOISES"):
+        pack(Other(EXAMPLES["diagonal"].scale, EVENT))
+
+
+@pytest.mark.parametrize("name", sorted(Noise.__abstractmethods__))
+def test_a_noise_that_lacks_a_method_cannot_be_made(name):
+    with pytest.raises(TypeError, match=name):
+        like_diagonal(name)(EXAMPLES["diagonal"].scale, EVENT)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from rddrs_dist import RS, Budget, Context, IsotropicNoise, Streams, certify
+from rddrs_dist import RS, Budget, Context, Smoothed, Streams, certify
 from rddrs_dist.smoothing.precision import multiplying, rounded
 from tests.oracles import Linear
 
@@ -20,7 +20,7 @@ def flags() -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("float32", False), ("tf32", True)])
-def test_flags_are_set_for_a_gpu_and_put_back(precision, inside):
+def test_flags_are_set_for_a_gpu_and_put_back_even_after_an_error(precision, inside):
     before = flags()
     with multiplying(precision, GPU):
         assert flags() == (False, inside)
@@ -28,18 +28,10 @@ def test_flags_are_set_for_a_gpu_and_put_back(precision, inside):
             assert flags() == (False, True)
         assert flags() == (False, inside)
     assert flags() == before
-
-
-def test_flags_are_put_back_after_an_error():
-    before = flags()
-    with pytest.raises(ZeroDivisionError), multiplying("float32", GPU):
+    with pytest.raises(ZeroDivisionError), multiplying(precision, GPU):
         _ = 1 / 0
     assert flags() == before
-
-
-def test_a_cpu_is_left_alone():
-    before = flags()
-    with multiplying("tf32", CPU):
+    with multiplying("tf32", CPU):  # a CPU is left alone
         assert flags() == before
 
 
@@ -75,10 +67,9 @@ def test_fits_use_tf32_and_certificates_what_is_asked_for(monkeypatch):
     monkeypatch.setattr(sys.modules["rddrs_dist.certify"], "multiplying", noted)
     monkeypatch.setattr("rddrs_dist.methods.base.multiplying", noted)
     model, streams = Linear(torch.ones(6)), Streams.of(0, [0])
-    RS().fit(model, IMAGES, Context(0.5, streams))
-    noise = IsotropicNoise.constant(0.5, IMAGES)
-    certify(model, IMAGES, noise, Budget(n=50), streams)
-    certify(model, IMAGES, noise, Budget(n=50), streams, precision="tf32")
+    fit = RS().fit(model, IMAGES, Context(0.5, streams))
+    for base in (model, Smoothed(model, precision="tf32")):
+        certify(base, IMAGES, fit, Budget(n=50), streams)
     assert asked == ["tf32", "float32", "tf32"]
 
 

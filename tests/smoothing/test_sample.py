@@ -13,12 +13,11 @@ EVENT = (1, 2, 2)
 MODEL = Linear(torch.tensor([1.0, -2.0, 0.5, 1.0]), b=0.1)
 IMAGES = torch.tensor([[0.5, 0.1, 0.2, 0.3], [0.2, 0.4, 0.1, 0.6]]).view(2, *EVENT)
 STREAMS = Streams.of(3, [10, 20])
+NOISE = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
 SCALE = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(
-    "noise", [IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT), FullNoise(SCALE, EVENT)]
-)
+@pytest.mark.parametrize("noise", [NOISE, FullNoise(SCALE, EVENT)])
 def test_counts_follow_the_exact_probability(noise):
     """P(w.(x + S z) > b) = Phi((w.x - b) / ||S^T w||)."""
     n = 20_000
@@ -30,17 +29,15 @@ def test_counts_follow_the_exact_probability(noise):
 
 
 def test_counts_do_not_depend_on_the_company_of_images():
-    noise = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
-    together = class_counts(MODEL, IMAGES, noise, 3000, STREAMS, Stage.SELECT)
-    alone = class_counts(MODEL, IMAGES[1:], noise[1:2], 3000, STREAMS[1:2], Stage.SELECT)
+    together = class_counts(MODEL, IMAGES, NOISE, 3000, STREAMS, Stage.SELECT)
+    alone = class_counts(MODEL, IMAGES[1:], NOISE[1:2], 3000, STREAMS[1:2], Stage.SELECT)
     assert torch.equal(together[1:], alone)
 
 
 def test_soft_probabilities_average_the_softmax():
-    noise = IsotropicNoise(torch.tensor([0.5, 1.0]), EVENT)
-    p = soft_probabilities(MODEL, IMAGES, noise, 1000, STREAMS, step=4)
+    p = soft_probabilities(MODEL, IMAGES, NOISE, 1000, STREAMS, step=4)
     z = STREAMS.normal(Stage.FIT, 4, 0, 1000, IMAGES)
-    logits = MODEL((IMAGES.unsqueeze(1) + noise.colour(z)).flatten(0, 1))
+    logits = MODEL((IMAGES.unsqueeze(1) + NOISE.colour(z)).flatten(0, 1))
     torch.testing.assert_close(p, logits.softmax(-1).view(2, 1000, 2).mean(1))
 
 

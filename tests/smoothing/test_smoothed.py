@@ -5,10 +5,22 @@ from fractions import Fraction
 import pytest
 import torch
 
-from rddrs_dist import ABSTAIN, Budget, DiagonalNoise, FullNoise, IsotropicNoise, Streams, certify
+from rddrs_dist import (
+    ABSTAIN,
+    Budget,
+    Certificate,
+    DiagonalNoise,
+    Fit,
+    FullNoise,
+    IsotropicNoise,
+    Noise,
+    Smoothed,
+    Streams,
+    certify,
+)
 from rddrs_dist.smoothing import Stage
-from rddrs_dist.smoothing.quantised import Quantised
 from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.smoothing.smoothed import Quantised
 from tests.oracles import Linear, random_spd
 
 EVENT = (1, 2, 3)
@@ -20,6 +32,15 @@ NOISES = {
     "lower": FullNoise(random_spd(2, 6, seed=1).float(), EVENT).lower(),
 }
 STREAMS = Streams.of(3, range(2))
+ONES = Linear(torch.ones(6))
+
+
+def certified(
+    model: Linear, images: torch.Tensor, noise: Noise, n: int, levels: int
+) -> Certificate:
+    """On pixels rounded to multiples of 1 / levels."""
+    smoothed, streams = Smoothed(model, levels), Streams.of(3, range(len(images)))
+    return certify(smoothed, images, Fit.of(noise), Budget(n=n), streams)
 
 
 def exact_levels(image, scale, z, levels: int) -> list[int]:
@@ -48,37 +69,37 @@ def test_counts_are_those_of_exact_arithmetic(noise):
 def test_a_sample_in_the_middle_of_two_levels_counts_for_no_class():
     image = torch.full((1, *EVENT), 0.25)  # in the middle of 0 and 1/2, but not of 0 and 1/3
     noise = IsotropicNoise(torch.tensor([1e-20]), EVENT)
-    found = [
-        certify(Linear(torch.ones(6)), image, noise, Budget(n=100), STREAMS[:1], levels)
-        for levels in (2, 3)
-    ]
-    assert [one.count.tolist() for one in found] == [[0], [100]]
-    assert found[0].prediction.tolist() == [ABSTAIN] and found[1].prediction.tolist() == [0]
+    two, three = (certified(ONES, image, noise, 100, levels) for levels in (2, 3))
+    assert [two.count.tolist(), three.count.tolist()] == [[0], [100]]
+    assert [one.region.prediction.tolist() for one in (two, three)] == [[ABSTAIN], [0]]
 
 
 def test_the_bound_grows_with_the_noise_until_nothing_can_be_told():
-    model = Linear(torch.ones(6))
-    errors = [
-        Quantised(model, 255, IMAGES, IsotropicNoise(torch.full((2,), sigma), EVENT)).error
-        for sigma in (0.1, 1.0, 1e20)
-    ]
+    noises = [IsotropicNoise(torch.full((2,), sigma), EVENT) for sigma in (0.1, 1.0, 1e20)]
+    errors = [Quantised(ONES, 255, IMAGES, noise).error for noise in noises]
     assert 0 < errors[0] < errors[1] < 1e-10 and errors[2] > 1
-    wide = IsotropicNoise(torch.full((2,), 1e20), EVENT)
-    counts = certify(model, IMAGES, wide, Budget(n=100), STREAMS, levels=255).count
-    assert counts.tolist() == [0, 0]
+    assert certified(ONES, IMAGES, noises[2], 100, 255).count.tolist() == [0, 0]
 
 
 def test_the_radius_is_that_of_the_rounded_boundary():
     """The line x > 0.3 becomes x > 0.375 where pixels are multiples of 1/4."""
     points, sigma = torch.tensor([0.45, 0.6, 0.9]).view(-1, 1, 1, 1), 0.25
     noise = IsotropicNoise.constant(sigma, points)
-    model, budget = Linear(torch.ones(1), b=0.3), Budget(n=20_000)
-    found = certify(model, points, noise, budget, Streams.of(0, range(3)), levels=4)
+    found = certified(Linear(torch.ones(1), b=0.3), points, noise, 20_000, 4).region
     exact = (points.flatten().double().numpy() - 0.375) / sigma
     assert (found.prediction == 0).all() and (found.radius < exact).all()
     assert (found.radius > exact - 0.1).all()
+    # The region is that of the images and the noise as they were given.
+    assert found.noise is noise and found.centre is points
 
 
-def test_levels_below_one_are_refused():
-    with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
-        certify(Linear(torch.ones(6)), IMAGES, NOISES["full"], Budget(n=100), STREAMS, levels=0)
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"quantisation": 0}, "quantisation must be at least 1, got 0; 255 is that of images"),
+        ({"precision": "bf16"}, "precision must be one of float32, tf32, got 'bf16'"),
+    ],
+)
+def test_impossible_classifiers_are_refused(wrong, text):
+    with pytest.raises(ValueError, match=text):
+        Smoothed(ONES, **wrong)
