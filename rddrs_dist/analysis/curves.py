@@ -5,49 +5,52 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from rddrs_dist.analysis.sizes import certified, silent
+from rddrs_dist.analysis.lines import Line
 from rddrs_dist.stats import clopper_pearson_lower
 
 ALPHA_CURVE = 0.05
 TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis may leave out
 _SPREAD = 10.0  # an axis is at most this much longer than the second longest method needs
-METHOD_ORDER = ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")
 MAX_KNOTS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Certified accuracy of one method at one sigma, as an exact step function.
+    """Certified accuracy of one line, as an exact step function.
 
     The value on `(radii[k - 1], radii[k]]` is `accuracy[k]`; behind the last radius it is 0.
 
     Attributes:
-        method: Name of the method.
-        sigma: Noise level of the panel.
-        metric: Name in `metrics.METRICS`, which gives the unit of the radii.
+        line: The line.
+        size: Name in `sizes.SIZES`.
         radii: Array (R,), increasing, from 0 to just behind the largest size.
         accuracy: Array (R,): fraction of images certified at each radius.
         lower: Array (R,): pointwise one-sided lower confidence bound of the accuracy over
             the draw of the images, at level `ALPHA_CURVE`. It takes each certificate as
             right; each fails with probability at most the run's alpha.
-        images: Number of images.
     """
 
-    method: str
-    sigma: float
-    metric: str
-    radii: np.ndarray
-    accuracy: np.ndarray
-    lower: np.ndarray
-    images: int
+    line: Line
+    size: str
+    radii: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    lower: NDArray[np.float64]
+
+    @property
+    def reach(self) -> float:
+        """The largest certified size."""
+        return float(self.radii[-2])
 
 
-def certified_accuracy(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def certified_accuracy(
+    sizes: NDArray[np.float64], radii: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Returns the fraction of sizes that reach each radius, compared exactly.
 
     Args:
-        sizes: Array (N,) as `metrics.certified` returns it; -1 never counts.
+        sizes: Array (N,) as `Line.certified` returns it; -1 never counts.
         radii: Array (R,), 0 or more, in the unit of the sizes.
 
     Returns:
@@ -56,90 +59,35 @@ def certified_accuracy(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If there is no size, a size is NaN, or a radius is negative or NaN.
     """
-    sizes, radii = np.asarray(sizes, np.float64), np.asarray(radii, np.float64)
     return _reached(sizes, radii) / len(sizes)
 
 
 def curve(
-    frame: pd.DataFrame,
-    metric: str,
-    *,
-    method: str,
-    sigma: float,
-    alpha: float = ALPHA_CURVE,
-    knots: int = MAX_KNOTS,
-) -> Curve:
-    """Computes the curve of one method at one sigma.
+    line: Line, size: str, *, alpha: float = ALPHA_CURVE, knots: int = MAX_KNOTS
+) -> Curve | None:
+    """Computes the curve of one line; None where the line lacks the size.
 
     Args:
-        frame: Rows as `read` returns them; other methods and sigmas are left out.
-        metric: A name in `metrics.METRICS`.
-        method: Name of the method.
-        sigma: Noise level.
+        line: The line.
+        size: Name in `sizes.SIZES`.
         alpha: Level of the pointwise lower band.
         knots: Most steps that are kept; see `_knots`.
 
     Raises:
-        ValueError: If there is no such row or the metric is not known.
+        ValueError: If there is no such size.
     """
-    sizes = certified(select(frame, method=method, sigma=sigma), metric)
+    sizes = line.certified(size)
+    if sizes is None:
+        return None
     radii = _knots(sizes, knots)
     counts = _reached(sizes, radii)
-    return Curve(
-        method=method,
-        sigma=float(sigma),
-        metric=metric,
-        radii=radii,
-        accuracy=counts / len(sizes),
-        lower=clopper_pearson_lower(counts, len(sizes), alpha),
-        images=len(sizes),
-    )
+    lower = clopper_pearson_lower(counts, len(sizes), alpha)
+    return Curve(line, size, radii, counts / len(sizes), lower)
 
 
-def curves(
-    frame: pd.DataFrame, metric: str, *, alpha: float = ALPHA_CURVE, knots: int = MAX_KNOTS
-) -> list[Curve]:
-    """Computes one curve per sigma and method, in the order of figures and tables.
-
-    Args:
-        frame: Rows as `read` or `read_many` returns them.
-        metric: A name in `metrics.METRICS`.
-        alpha: Level of the pointwise lower band.
-        knots: Most steps that are kept of each.
-
-    Returns:
-        Curves by increasing sigma, then in the order of `METHOD_ORDER`; none of a log that lacks
-        the metric.
-
-    Raises:
-        ValueError: If the metric is not known.
-    """
-    return [
-        curve(frame, metric, method=method, sigma=sigma, alpha=alpha, knots=knots)
-        for sigma, method in lines(frame)
-        if not silent(select(frame, method=method, sigma=sigma), metric)
-    ]
-
-
-def lines(frame: pd.DataFrame) -> list[tuple[float, str]]:
-    """Lists the pairs (sigma, method) of a frame in the order of figures and tables."""
-    pairs = set(zip(frame["sigma"].tolist(), frame["method"].tolist(), strict=True))
-    return [
-        (sigma, method)
-        for sigma in sorted({sigma for sigma, _ in pairs})
-        for method in in_order(method for other, method in pairs if other == sigma)
-    ]
-
-
-def select(frame: pd.DataFrame, *, method: str, sigma: float) -> pd.DataFrame:
-    """Returns the rows of one method at one sigma."""
-    return frame.loc[(frame["method"] == method) & (frame["sigma"] == sigma)]
-
-
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Sorts methods as every figure and table shows them: the published ones first."""
-    rank = {method: position for position, method in enumerate(METHOD_ORDER)}
-    return sorted(methods, key=lambda method: (rank.get(method, len(rank)), method))
+def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[Curve]:
+    """Computes the curves of all lines that have a size, in their order."""
+    return [one for line in lines if (one := curve(line, size, knots=knots))]
 
 
 def axis_end(panel: Iterable[Curve]) -> float:
@@ -158,10 +106,10 @@ def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
     return pd.concat(
         pd.DataFrame(
             {
-                "metric": one.metric,
-                "sigma": one.sigma,
-                "method": one.method,
-                "images": one.images,
+                "metric": one.size,
+                "sigma": one.line.sigma,
+                "method": one.line.method,
+                "images": len(one.line),
                 "radius": one.radii,
                 "accuracy": one.accuracy,
                 "lower": one.lower,
@@ -171,7 +119,7 @@ def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _reached(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def _reached(sizes: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
     """Counts the sizes that reach each radius: (N,), (R,) -> (R,) integers."""
     if sizes.ndim != 1 or not len(sizes) or np.isnan(sizes).any():
         raise ValueError(
@@ -183,7 +131,7 @@ def _reached(sizes: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return len(sizes) - np.searchsorted(np.sort(sizes), radii, side="left")
 
 
-def _knots(sizes: np.ndarray, limit: int) -> np.ndarray:
+def _knots(sizes: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
     """Chooses the radii of a curve: 0, every size, and the first number behind the largest.
 
     Of more sizes than `limit` as many are kept, evenly by rank. A step function drawn

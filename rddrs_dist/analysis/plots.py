@@ -1,31 +1,22 @@
 """Figures of certified accuracy against radius; the one module that imports matplotlib."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.curves import Curve, axis_end, curves, in_order, lines, to_frame
-from rddrs_dist.analysis.logs.marks import printed
-from rddrs_dist.analysis.sizes import available
-from rddrs_dist.analysis.styles import Look, looks
+from rddrs_dist.analysis.curves import Curve, axis_end, curves, to_frame
+from rddrs_dist.analysis.lines import Line, by_sigma, chosen, methods_of
+from rddrs_dist.analysis.sizes import SIZES, Size
 from rddrs_dist.analysis.tables import floor_to
 
-AXES = {
-    "proxy": r"Proxy radius $R$",
-    "capped": r"Proxy radius $R$, semi-axes cut at the diameter of the domain",
-    "l2": r"$\ell_2$ radius",
-    "sound": r"Proxy radius $R$ of the sound region (thin: before)",
-    "simultaneous": r"Proxy radius $R$, certified for all images at once",
-}
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
 RC: dict[Any, Any] = {
     "font.family": "STIXGeneral",
@@ -52,84 +43,75 @@ _EQUALS = "\u00a0=\u00a0"  # no line ends beside an equals sign
 _SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", ", n =": ", $n$ ="}
 
 
-def write(frame: pd.DataFrame, folder: str | Path) -> list[Path]:
-    """Writes the figure of each metric as PNG, SVG and CSV: curves-proxy.*, curves-l2.*.
-
-    Where a soundness pass was made there is curves-sound.* too, with the sizes before it as thin
-    lines.
+def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) -> list[Path]:
+    """Writes the figure of each size as PNG, SVG and CSV: curves-proxy.*, curves-l2.*.
 
     Args:
-        frame: Rows as `read` or `read_many` returns them, with their `attrs`.
+        lines: The lines to draw.
         folder: Where the files go; created where it does not exist.
+        sizes: Names in `sizes.SIZES`; by default all that the lines have.
 
     Returns:
         The paths written. The same rows give the same bytes.
 
     Raises:
-        ValueError: If there is no row or the folder is a file.
+        ValueError: If there is no row, a size is not known or the folder is a file.
     """
-    folder = Path(folder)
+    folder, sizes = Path(folder), chosen(lines, sizes)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"figures go to a folder, got the file {folder}; pass another --out")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for metric in available(frame):
-        stem = folder / f"curves-{metric}"
-        figure = draw(frame, [metric])
+    for size in sizes:
+        stem = folder / f"curves-{size}"
+        figure = draw(lines, [size])
         written += [stem.with_suffix(end) for end in (".png", ".svg", ".csv")]
         with matplotlib.rc_context(RC):
             figure.savefig(written[-3], dpi=200, metadata={"Software": None})
             figure.savefig(written[-2], metadata={"Date": None, "Creator": None})
-        to_frame(curves(frame, metric)).to_csv(written[-1], index=False, lineterminator="\n")
+        to_frame(curves(lines, size)).to_csv(written[-1], index=False, lineterminator="\n")
     return written
 
 
-def draw(frame: pd.DataFrame, metrics: Sequence[str] = ("proxy", "l2")) -> Figure:
-    """Draws one row of panels per metric, one panel per sigma and one line per method.
+def draw(lines: Sequence[Line], sizes: Sequence[str] = ("proxy", "l2")) -> Figure:
+    """Draws one row of panels per size, one panel per sigma and one curve per line.
 
     Args:
-        frame: Rows as `read` or `read_many` returns them, with their `attrs`.
-        metrics: Names in `metrics.METRICS`, from top to bottom.
+        lines: The lines to draw.
+        sizes: Names in `sizes.SIZES`, from top to bottom.
 
     Returns:
-        The figure, with legend above and caption below the panels. A log that lacks a metric has
-        no line in its row, and the caption says so.
+        The figure, with legend above and caption below the panels. A log that lacks a size has
+        no curve in its row, and the caption says so.
 
     Raises:
-        ValueError: If there is no row, a metric is not known or no line has it.
+        ValueError: If there is no row, a size is not known or no line has it.
     """
-    if not len(frame):
+    if not any(map(len, lines)):
         raise ValueError("a figure wants at least one row, got none; read a run with rows")
-    sigmas = sorted({sigma for sigma, _ in lines(frame)})
-    rows = {metric: _by_sigma(curves(frame, metric), sigmas) for metric in metrics}
-    if lacking := [metric for metric, panels in rows.items() if not any(panels)]:
-        raise ValueError(f"no log of the figure has {', '.join(lacking)}; leave it out")
-    before = _by_sigma(curves(frame, "proxy"), sigmas)
-    columns, how = len(sigmas), looks(printed(frame))
+    panels = by_sigma(lines)
+    drawn = {size: curves(lines, size) for size in sizes}
+    if lacking := [size for size, own in drawn.items() if not own]:
+        raise ValueError(f"no line of the figure has {', '.join(lacking)}; leave it out")
     with matplotlib.rc_context(RC):
-        size = np.array(_PANELS.get(columns, _PANEL)) * (columns, len(rows)) + _MARGIN
-        figure = Figure(figsize=tuple(size), layout="constrained")
-        axes = figure.subplots(len(rows), columns, sharey=True, squeeze=False)
+        inches = np.array(_PANELS.get(len(panels), _PANEL)) * (len(panels), len(sizes)) + _MARGIN
+        figure = Figure(figsize=tuple(inches), layout="constrained")
+        axes = figure.subplots(len(sizes), len(panels), sharey=True, squeeze=False)
         cuts = [
             cut
-            for line, panels in zip(axes, rows.values(), strict=True)
-            for ax, panel, whole in zip(line, panels, before, strict=True)
-            if (cut := _panel(ax, panel, whole, how))
+            for row, size in zip(axes, sizes, strict=True)
+            for ax, panel in zip(row, panels.values(), strict=True)
+            if (cut := _panel(ax, curves(panel, size), size))
         ]
-        _label_axes(axes, list(rows), sigmas)
-        drawn = {one.method for panels in rows.values() for panel in panels for one in panel}
-        _legend(figure, [how[method] for method in in_order(drawn)])
-        add_caption(figure, caption(frame, cuts, metrics))
+        _label_axes(axes, [SIZES[size] for size in sizes], list(panels))
+        named = methods_of(one.line for own in drawn.values() for one in own)
+        _legend(figure, list(named.values()))
+        add_caption(figure, caption(lines, cuts, sizes))
     return figure
 
 
-def _by_sigma(drawn: list[Curve], sigmas: Sequence[float]) -> list[list[Curve]]:
-    """Groups curves into panels."""
-    return [[one for one in drawn if one.sigma == sigma] for sigma in sigmas]
-
-
-def _panel(ax: Axes, panel: list[Curve], whole: list[Curve], how: Mapping[str, Look]) -> str:
-    """Draws the curves of one panel, and thinly what they were before the soundness pass.
+def _panel(ax: Axes, panel: list[Curve], size: str) -> str:
+    """Draws the curves of one panel, and as thin lines the size that stands beside it.
 
     Returns what its axis leaves out, if anything.
     """
@@ -137,29 +119,27 @@ def _panel(ax: Axes, panel: list[Curve], whole: list[Curve], how: Mapping[str, L
         ax.text(0.5, 0.5, "not known", ha="center", transform=ax.transAxes)
         ax.set_xticks([])
         return ""
-    drawn = {one.method for one in panel if one.metric == "sound"}
-    before = [one for one in whole if one.method in drawn]
+    beside = SIZES[size].before
+    before = curves([one.line for one in panel], beside) if beside else []
     for one in before:
-        color = how[one.method].color
-        ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=color, lw=0.6)
+        ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=one.line.colour, lw=0.6)
     for one in panel:
-        color, dashes = how[one.method].color, how[one.method].dashes
-        front = 3.0 if one.method.startswith("rddrs") else 2.0
+        colour, front = one.line.colour, 3.0 if one.line.method.startswith("rddrs") else 2.0
         ax.fill_between(
-            one.radii, one.lower, one.accuracy, step="pre", color=color, alpha=0.13, linewidth=0
+            one.radii, one.lower, one.accuracy, step="pre", color=colour, alpha=0.13, linewidth=0
         )
         (line,) = ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", zorder=front)
-        line.set(color=color, linestyle=dashes, linewidth=1.4)
+        line.set(color=colour, linestyle=one.line.dashes, linewidth=1.4)
     ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
     ax.grid(color="#e4e4e4", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    return _cut(ax, [*panel, *before], how)
+    return _cut(ax, [*panel, *before])
 
 
-def _cut(ax: Axes, panel: list[Curve], how: Mapping[str, Look]) -> str:
+def _cut(ax: Axes, panel: list[Curve]) -> str:
     """Ends the axis before a long thin tail, marks it, and says what lies outside, if any."""
-    end, largest = axis_end(panel), max(float(one.radii[-2]) for one in panel)
+    end, largest = axis_end(panel), max(one.reach for one in panel)
     if largest == 0:
         ax.set_xlim(0, 1)
         ax.text(0.5, 0.5, "nothing certified", ha="center", transform=ax.transAxes)
@@ -167,21 +147,19 @@ def _cut(ax: Axes, panel: list[Curve], how: Mapping[str, Look]) -> str:
     if end == 0 or largest <= _SLACK * end:
         ax.set_xlim(0, 1.03 * largest)
         return ""
-    beyond, reached, one = max(
-        ((_beyond(one, end), float(one.radii[-2]), one) for one in panel), key=lambda own: own[:2]
-    )
+    farthest = max(panel, key=lambda one: (_beyond(one, end), one.reach))
     ax.set_xlim(0, end)
-    reach = f"{floor_to(reached, 0 if reached >= 100 else 1):,}".removesuffix(".0")
+    reach = f"{floor_to(farthest.reach, 0 if farthest.reach >= 100 else 1):,}".removesuffix(".0")
     beside = max(_beyond(own, 0.72 * end) for own in panel)
     ax.text(
         *(end, beside + 0.03),
         f"to {reach} $\\rightarrow$",
         ha="right",
         fontsize=_CAPTION_SIZE,
-        color=how[one.method].color,
+        color=farthest.line.colour,
     )
-    share = f"{beyond:.1%} of its images, up to {reach}"
-    return f"{how[one.method].name} at σ = {one.sigma:g} ({share})"
+    share = f"{_beyond(farthest, end):.1%} of its images, up to {reach}"
+    return f"{farthest.line.label} at σ = {farthest.line.sigma:g} ({share})"
 
 
 def _beyond(one: Curve, radius: float) -> float:
@@ -190,26 +168,28 @@ def _beyond(one: Curve, radius: float) -> float:
     return float(behind[0]) if len(behind) else 0.0
 
 
-def _label_axes(axes: np.ndarray, metrics: list[str], sigmas: Sequence[float]) -> None:
+def _label_axes(axes: np.ndarray, sizes: Sequence[Size], sigmas: Sequence[float]) -> None:
     """Writes the axis labels: radius under every row, accuracy at the left, sigma on top."""
-    for line, metric in zip(axes, metrics, strict=True):
-        line[0].set_ylabel("Certified accuracy")
-        for ax in line:
-            ax.set_xlabel(AXES.get(metric, metric))
+    for row, size in zip(axes, sizes, strict=True):
+        row[0].set_ylabel("Certified accuracy")
+        text = size.axis.replace("radius R", "radius $R$").replace("l2", r"$\ell_2$")
+        for ax in row:
+            ax.set_xlabel(f"{text} (thin: before)" if size.before else text)
     for ax, sigma in zip(axes[0], sigmas, strict=True):
         ax.set_title(rf"$\sigma = {sigma:g}$")
 
 
-def _legend(figure: Figure, drawn: list[Look]) -> None:
+def _legend(figure: Figure, drawn: Sequence[Line]) -> None:
     """Puts one legend above all panels."""
     handles = [
-        Line2D([], [], color=one.color, linestyle=one.dashes, linewidth=1.6) for one in drawn
+        Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=1.6) for one in drawn
     ]
+    names = [one.label for one in drawn]
     figure.legend(
         handles,
-        [one.name for one in drawn],
+        names,
         loc="outside upper center",
-        ncols=_legend_columns([one.name for one in drawn], figure.get_figwidth()),
+        ncols=_legend_columns(names, figure.get_figwidth()),
         frameon=False,
         handlelength=2.3,
         columnspacing=1.2,

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from rddrs_dist.analysis import tables
-from rddrs_dist.analysis.curves import lines, select
-from rddrs_dist.analysis.logs.marks import marks, sentences
-from rddrs_dist.results import files as parts
+from rddrs_dist.analysis.lines import Line, lines_of
+from rddrs_dist.results import files
 from rddrs_dist.results.columns import canonical_json
-from rddrs_dist.results.reading import read
+from rddrs_dist.results.reading import read_run
 
 PROGRESS = "_progress.json"
 SUMMARY = "_summary.json"
@@ -49,17 +48,21 @@ def progress(out: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: If the file is not JSON or lacks a number.
     """
-    path = out / PROGRESS
+    path, known = out / PROGRESS, None
     try:
-        found = json.loads(path.read_bytes())
+        known = json.loads(path.read_bytes())
+        numbers = known if isinstance(known, dict) else {}
+        lacking = [key for key in _KEYS if not isinstance(numbers.get(key), int | float)]
+        got = f"no number for {', '.join(lacking)}" if lacking else ""
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise _unreadable(path, parts.reason(error)) from error
-    known = found if isinstance(found, dict) else {}
-    lacking = [key for key in _KEYS if not isinstance(known.get(key), int | float)]
-    if lacking:
-        raise _unreadable(path, f"no number for {', '.join(lacking)}")
+        got = files.reason(error)
+    if got:
+        raise ValueError(
+            f"{path} must be the JSON of a driver's progress, got {got}; remove it, a driver "
+            "writes it again"
+        )
     return known
 
 
@@ -75,7 +78,7 @@ def write_progress(out: Path, **values: float) -> None:
     Raises:
         OSError: If it could not be written; what was there before is untouched.
     """
-    parts.replace_json(out / PROGRESS, values)
+    files.replace_json(out / PROGRESS, values)
 
 
 def status(out: Path, now: float) -> str:
@@ -94,22 +97,20 @@ def status(out: Path, now: float) -> str:
     """
     _check_folder(out)
     # Asked before the rows are read: those of a complete run are then all among them.
-    complete = (out / parts.SUCCESS).exists()
+    complete = (out / files.SUCCESS).exists()
     known = progress(out)
-    frame = _finished(out)
-    state = _state(_kept(frame), known, complete, now)
-    if frame is None:
+    lines = _lines_on_disk(out)
+    state = _state(_kept(lines), known, complete, now)
+    if not lines:
         return state + "\n\nno part is finished yet\n"
-    if logs := marks(frame):
-        state = "\n".join(["imported log, " + state, *sentences(logs.values())])
-    return "\n\n".join([state, _methods(frame), _slowest(frame)]) + "\n"
+    return "\n\n".join([state, _methods(lines), _slowest(lines)]) + "\n"
 
 
-def summary(frame: pd.DataFrame, run: Mapping[str, Any]) -> dict[str, Any]:
+def summary(lines: Sequence[Line], run: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the content of summary.json.
 
     Args:
-        frame: Rows as `read` returns them.
+        lines: Those of the run.
         run: What else is to be told of the run, as plain values or numpy scalars.
 
     Returns:
@@ -119,7 +120,7 @@ def summary(frame: pd.DataFrame, run: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If something in `run` is not JSON.
     """
-    methods = tables.summary(frame).to_dict("records")
+    methods = tables.summary(lines).to_dict("records")
     return json.loads(canonical_json(_plain({"run": run, "methods": methods})))
 
 
@@ -127,38 +128,31 @@ def _check_folder(out: Path) -> None:
     """Raises where a folder holds nothing of a run."""
     if not out.is_dir():
         got = "a file" if out.exists() else "no such folder"
-    elif (out / parts.CONFIG).exists() or parts.part_paths(out):
+    elif (out / files.CONFIG).exists() or files.part_paths(out):
         return
     else:
-        got = f"a folder with neither {parts.CONFIG} nor part-*.parquet"
+        got = f"a folder with neither {files.CONFIG} nor part-*.parquet"
     raise ValueError(
         f"{out} must be the folder of a run, got {got}; give the folder that was --out"
     )
 
 
-def _unreadable(path: Path, got: str) -> ValueError:
-    """Makes the error for a file of progress that no driver can have written."""
-    return ValueError(
-        f"{path} must be the JSON of a driver's progress, got {got}; remove it, a driver "
-        "writes it again"
-    )
-
-
-def _finished(out: Path) -> pd.DataFrame | None:
-    """Reads the parts that are on disk; None where there is none."""
-    while found := parts.part_paths(out):
+def _lines_on_disk(out: Path) -> list[Line]:
+    """Reads the parts that are on disk; no line where there is none."""
+    while found := files.part_paths(out):
         try:
-            return read(out)
+            return lines_of(*read_run(out, with_disjoint=False))
         except (FileNotFoundError, ValueError):
             # A driver that starts sets bad parts aside, perhaps just after we listed them.
-            if found.keys() <= parts.part_paths(out).keys():
+            if found.keys() <= files.part_paths(out).keys():
                 raise
-    return None
+    return []
 
 
-def _kept(frame: pd.DataFrame | None) -> int:
+def _kept(lines: Sequence[Line]) -> int:
     """Counts the images on disk that --resume would not try again."""
-    return 0 if frame is None else len(set(frame["index"][frame["error"].isna()]))
+    kept = (line.rows.loc[line.rows["error"].isna(), "index"] for line in lines)
+    return len({index for own in kept for index in own})
 
 
 def _state(kept: int, known: Mapping[str, Any] | None, complete: bool, now: float) -> str:
@@ -166,8 +160,8 @@ def _state(kept: int, known: Mapping[str, Any] | None, complete: bool, now: floa
     if known is None:
         unknown = f"not complete: {kept} images, no {PROGRESS} tells of a driver"
         return f"complete: {kept}/{kept} images" if complete else unknown
-    silent = now - known["updated"]
-    running = not complete and silent <= _SILENT_SECONDS
+    quiet = now - known["updated"]
+    running = not complete and quiet <= _SILENT_SECONDS
     rate = _rate(known)
     # A driver knows of images whose part is not whole yet; without one, what is on disk counts.
     done = known["done"] if running else kept
@@ -179,7 +173,7 @@ def _state(kept: int, known: Mapping[str, Any] | None, complete: bool, now: floa
     facts += [f"{name} {known[name]}" for name in ("retries", "losses")]
     if complete or running:
         return f"{'complete' if complete else 'running'}: {', '.join(facts)}"
-    return f"stopped {_duration(silent)} ago: {', '.join(facts)}; go on with --resume"
+    return f"stopped {_duration(quiet)} ago: {', '.join(facts)}; go on with --resume"
 
 
 def _rate(known: Mapping[str, Any]) -> float:
@@ -195,43 +189,31 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _methods(frame: pd.DataFrame) -> str:
-    """Prints one line per method over the images so far, and what its columns mean."""
-    table = tables.summary(frame, {"proxy": (0.0,)}).to_dict("records")
-    unusual = [_unusual(select(frame, method=m, sigma=sigma)) for sigma, m in lines(frame)]
-    body = [_cells(line, text) for line, text in zip(table, unusual, strict=True)]
+def _methods(lines: Sequence[Line]) -> str:
+    """Prints one row per line over the images so far, and what its columns mean."""
+    table = tables.summary(lines, ["proxy"]).to_dict("records")
+    body = [_cells(line, found) for line, found in zip(lines, table, strict=True)]
     return tables.aligned([_HEADER, *body]) + "\n" + _LEGEND
 
 
-def _cells(line: Mapping[Any, Any], unusual: str) -> list[str]:
-    """Prints the numbers of one method, floored."""
+def _cells(line: Line, found: Mapping[Any, Any]) -> list[str]:
+    """Prints the numbers of one line, floored, and the fits that did not end as fits should."""
+    endings = Counter(line.rows["fit_status"].dropna())
+    unusual = [f"{endings[name]} {name}" for name in sorted(endings.keys() - _USUAL)]
     return [
-        line["method"],
-        str(line["images"]),
-        _number(100 * tables.floor_to(line["proxy@0"], 3), 1),  # as a fraction, see tables.py
-        _number(tables.floor_to(line["proxy_acr"], 3), 3),
-        str(line["abstentions"]),
-        unusual,
-        *(
-            _number(tables.floor_to(line[name], 3), 3)
-            for name in ("fit_seconds", "certify_seconds")
-        ),
+        line.method,
+        str(len(line)),
+        tables.percent(found["proxy@0"]),
+        tables.floored(found["proxy_acr"]),
+        str(found["abstentions"]),
+        ", ".join(unusual) or "-",
+        *(tables.floored(found[name]) for name in ("fit_seconds", "certify_seconds")),
     ]
 
 
-def _number(floored: float, digits: int) -> str:
-    """Prints a number, or that a log does not know it."""
-    return "-" if math.isnan(floored) else f"{floored:.{digits}f}"
-
-
-def _unusual(rows: pd.DataFrame) -> str:
-    """Counts the fits that did not end as fits should, by how they ended."""
-    counts = Counter(ending for ending in rows["fit_status"].dropna() if ending not in _USUAL)
-    return ", ".join(f"{counts[ending]} {ending}" for ending in sorted(counts)) or "-"
-
-
-def _slowest(frame: pd.DataFrame) -> str:
+def _slowest(lines: Sequence[Line]) -> str:
     """Prints the images that took longest."""
+    frame = pd.concat([line.rows for line in lines])
     timed = frame.assign(seconds=frame[["fit_seconds", "certify_seconds"]].sum(axis=1))
     slow = timed.nlargest(_SLOWEST, "seconds").to_dict("records")
     body = [[str(one["index"]), one["method"], f"{one['seconds']:.3f}"] for one in slow]

@@ -1,71 +1,47 @@
 """Tables at chosen radii; what they print is floored, so no number promises too much."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Decimal
 
 import numpy as np
 import pandas as pd
 
-from rddrs_dist.analysis.curves import certified_accuracy, lines, select
-from rddrs_dist.analysis.sizes import (
-    METRICS,
-    available,
-    average_certified_radius,
-    certified,
-    silent,
-)
-from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.analysis.curves import certified_accuracy
+from rddrs_dist.analysis.lines import Line, available
+from rddrs_dist.analysis.sizes import SIZES
 
-RADII: dict[str, tuple[float, ...]] = {
-    "proxy": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
-    "capped": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
-    "l2": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
-    "sound": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
-    "simultaneous": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
-}
-TITLES = {
-    "proxy": "Proxy radius",
-    "capped": "Capped proxy radius",
-    "l2": "l2 radius",
-    "sound": "Sound proxy radius",
-    "simultaneous": "Proxy radius, all images at once",
-}
 _WHOLE = 2.0**53  # from here on floats have no digits behind the point
-_COUNTS = ("images", "abstentions", "nonfinite", "swallowing")
+_COUNTS = ("images", "abstentions", "nonfinite", "with_others_inside")
 _KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
+_HEADINGS = {
+    "abstentions": "abstained",
+    "with_others_inside": "others inside",
+    "fit_seconds": "fit s",
+    "certify_seconds": "certify s",
+    "capped_acr": "capped ACR",
+}
 
 
-def summary(
-    frame: pd.DataFrame, radii: Mapping[str, Sequence[float]] | None = None
-) -> pd.DataFrame:
-    """Summarises a run: one row per sigma and method, at full precision.
+def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
+    """Summarises lines: one row per sigma and method, at full precision.
 
     Args:
-        frame: Rows as `read` or `read_many` returns them.
-        radii: For each metric, the radii at which certified accuracy is wanted; by default `RADII`
-            for all that the rows have.
+        lines: The lines.
+        sizes: Names in `sizes.SIZES`; by default all that the lines have.
 
     Returns:
-        A frame with columns sigma, method, images, abstentions, nonfinite and swallowing (counts;
-        the last of images whose region holds training images with another label; NaN where that
-        is not known, as are all numbers that an imported log does not give), for each metric
-        `<metric>_acr` and `<metric>@<radius>` (fractions), capped_acr (that of the proxy radius
-        with semi-axes cut at the domain's diameter), and the medians fit_seconds and
-        certify_seconds per image.
+        A frame with columns sigma, method, images, abstentions, nonfinite and with_others_inside
+        (counts; the last of images whose region holds training images of another label), for each
+        size `<size>_acr` and `<size>@<radius>` (fractions), capped_acr, and the medians
+        fit_seconds and certify_seconds per image; NaN where something is not known.
 
     Raises:
-        ValueError: If a metric is not known or a radius is negative.
+        ValueError: If there is no such size.
     """
-    wanted = {name: RADII[name] for name in available(frame)} if radii is None else radii
-    return pd.DataFrame(
-        [
-            {"sigma": sigma, "method": method}
-            | _line(select(frame, method=method, sigma=sigma), wanted)
-            for sigma, method in lines(frame)
-        ]
-    )
+    names = tuple(sizes) or available(lines)
+    return pd.DataFrame([_summarised(line, names) for line in lines])
 
 
 def floor_to(value: float, digits: int) -> float:
@@ -85,11 +61,19 @@ def floor_to(value: float, digits: int) -> float:
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
+def floored(value: float, digits: int = 3, unknown: str = "-") -> str:
+    """Prints a number rounded down, or that it is not known."""
+    return unknown if math.isnan(value) else f"{floor_to(value, digits):.{digits}f}"
+
+
+def percent(share: float, unknown: str = "-") -> str:
+    """Prints a share in percent, floored as a fraction, since 100 * 0.29 is below 29."""
+    return unknown if math.isnan(share) else f"{100 * floor_to(share, 3):.1f}"
+
+
 def to_text(table: pd.DataFrame) -> str:
-    """Renders a summary as aligned text for a terminal, one block per metric."""
-    blocks = []
-    for title, header, body in _blocks(table):
-        blocks.append(title + "\n" + aligned([header, *body]))
+    """Renders a summary as aligned text for a terminal, one block per size."""
+    blocks = [f"{title}\n{aligned(rows)}" for title, rows in _blocks(table)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -100,84 +84,65 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """Renders a summary as Markdown tables, one per metric."""
+    """Renders a summary as Markdown tables, one per size."""
     blocks = []
-    for title, header, body in _blocks(table):
-        printed = map(_markdown_line, [header, ["---:"] * len(header), *body])
-        blocks.append("\n".join([f"**{title}**", "", *printed]))
+    for title, (header, *body) in _blocks(table):
+        rows = [header, ["---:"] * len(header), *body]
+        blocks.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(row)} |" for row in rows)]))
     return "\n\n".join(blocks) + "\n"
 
 
-def _line(rows: pd.DataFrame, radii: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Summarises the rows of one sigma and method."""
-    line: dict[str, float] = {
-        "images": len(rows),
-        "abstentions": int(np.sum(rows["prediction"].to_numpy() == ABSTAIN)),
-    }
+def _summarised(line: Line, sizes: Sequence[str]) -> dict[str, float | str]:
+    """Summarises one line."""
     # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
-    ended = rows["fit_status"].tolist()
+    ended = line.rows["fit_status"].tolist()
     known = all(isinstance(one, str) for one in ended)
-    line["nonfinite"] = ended.count("nonfinite") if known else math.nan
-    inside = rows["others_inside"].to_numpy(np.float64)
-    line["swallowing"] = math.nan if np.isnan(inside).any() else int(np.sum(inside > 0))
-    capped = rows["capped_proxy_radius"].to_numpy(np.float64)
-    right = rows["correct"].to_numpy(bool)
-    unknown = np.isnan(capped).any()  # also where nothing is right, as 0 would be a claim
-    line["capped_acr"] = math.nan if unknown else float(np.where(right, capped, 0.0).mean())
-    for metric, wanted in radii.items():
-        line |= _sizes(rows, metric, wanted)
-    return line | {name: float(np.median(rows[name].to_numpy())) for name in _SECONDS}
+    inside = line.column("others_inside")
+    found: dict[str, float | str] = {
+        "sigma": line.sigma,
+        "method": line.method,
+        "images": len(line),
+        "abstentions": int(line.abstained.sum()),
+        "nonfinite": ended.count("nonfinite") if known else math.nan,
+        "with_others_inside": math.nan if np.isnan(inside).any() else int(np.sum(inside > 0)),
+        "capped_acr": line.average("capped"),
+    }
+    for size in sizes:
+        radii, own = np.asarray(SIZES[size].radii), line.certified(size)
+        reached = np.full(len(radii), np.nan) if own is None else certified_accuracy(own, radii)
+        found[f"{size}_acr"] = line.average(size)
+        found |= zip((f"{size}@{radius:g}" for radius in radii), reached, strict=True)
+    return found | {name: float(np.median(line.column(name))) for name in _SECONDS}
 
 
-def _sizes(rows: pd.DataFrame, metric: str, radii: Sequence[float]) -> dict[str, float]:
-    """Mean size and certified accuracies of one line, NaN for a log that lacks the metric."""
-    names = [f"{metric}_acr", *(f"{metric}@{radius:g}" for radius in radii)]
-    if silent(rows, metric):
-        return dict.fromkeys(names, math.nan)
-    reached = certified_accuracy(certified(rows, metric), np.asarray(radii))
-    return dict(zip(names, [average_certified_radius(rows, metric), *reached], strict=True))
-
-
-def _blocks(table: pd.DataFrame) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Splits a summary into one (title, header, lines) of texts per metric."""
+def _blocks(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:
+    """Splits a summary into one (title, lines of texts, header first) per size."""
     blocks = []
-    for metric in METRICS:
-        sizes = [
-            name for name in table.columns if name.startswith((f"{metric}@", f"{metric}_acr"))
-        ]
-        if any("@" in name for name in sizes):  # summaries have capped_acr without its radii too
-            capped = ["capped_acr"] if metric == "proxy" else []
-            names = [*_KEYS, *sizes, *capped, *_SECONDS]
-            header = [_heading(name) for name in names]
+    for size in SIZES.values():
+        at = [name for name in table.columns if name.startswith(f"{size.name}@")]
+        if at:  # summaries have capped_acr without its radii too
+            capped = ["capped_acr"] if size.name == "proxy" else []
+            names = [*_KEYS, f"{size.name}_acr", *at, *capped, *_SECONDS]
+            header = [heading(name) for name in names]
             body = [[_cell(name, row[name]) for name in names] for row in table.to_dict("records")]
-            title = f"{TITLES.get(metric, metric)}: certified accuracy in %, floored"
-            blocks.append((title, header, body))
+            title = f"{size.title}: certified accuracy in %, floored"
+            blocks.append((title, [header, *body]))
     return blocks
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
     """Shortens a column's name for print."""
     if "@" in name:
         return "@" + name.split("@")[1]
-    short = {"abstentions": "abstained", "fit_seconds": "fit s", "certify_seconds": "certify s"}
-    if name == "capped_acr":
-        return "capped ACR"
-    return "ACR" if name.endswith("_acr") else short.get(name, name)
+    return _HEADINGS.get(name) or ("ACR" if name.endswith("_acr") else name)
 
 
 def _cell(name: str, value: float | str) -> str:
     """Prints a value with the digits of its column, floored."""
     if isinstance(value, str):
         return value
-    if math.isnan(value):
-        return "-"
-    if "@" in name:  # floored as a fraction, since 100 * 0.29 is below 29
-        return f"{100 * floor_to(value, 3):.1f}"
+    if "@" in name:
+        return percent(value)
     if name in _COUNTS:
-        return str(int(value))
-    return f"{value:g}" if name == "sigma" else f"{floor_to(value, 3):.3f}"
-
-
-def _markdown_line(cells: Sequence[str]) -> str:
-    """Joins cells into one line of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
+        return "-" if math.isnan(value) else str(int(value))
+    return f"{value:g}" if name == "sigma" else floored(value)

@@ -1,135 +1,118 @@
-"""Reads runs back: one folder, or several for one figure, with nothing mixed silently."""
+"""Reads the rows of a run back: one folder, whole, nothing mixed silently."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from rddrs_dist.analysis.curves import lines, select
-from rddrs_dist.analysis.logs.marks import is_log
-from rddrs_dist.results import disjoint as sound
-from rddrs_dist.results import files as parts
-from rddrs_dist.results.columns import KEY, LOG_SCHEMA, TIMINGS, read_metadata
+from rddrs_dist.results import disjoint, files
+from rddrs_dist.results.columns import KEY, TIMINGS, read_metadata
+
+# Keys of configurations by their names in version 0.7.0.
+RENAMED = {
+    "looks": "sequential_tests",
+    "levels": "quantisation",
+    "memory": "decay",
+    "near": "boundary_share",
+    "guard": "neighbour_margin",
+}
 
 
-def read(directory: str | Path, *, sound_columns: bool = True) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where rows come from: a run, or the log of another project.
+
+    Attributes:
+        folder: Folder of the run; of a log its file.
+        run_id: Name of the run, or hash of the log.
+        config: What decides the rows of a run, keys by their present names; empty of a log.
+        metadata: Hashes and versions of a run; empty of a log.
+        complete: Whether the run has ended.
+        digits: Significant digits of the radii of a log; None of a run.
+    """
+
+    folder: Path
+    run_id: str | None
+    config: Mapping[str, Any]
+    metadata: Mapping[str, str]
+    complete: bool = True
+    digits: int | None = None
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set; None where it is not known."""
+        return self.config.get("dataset")
+
+    @property
+    def network(self) -> str:
+        """The classifier that was smoothed, in words; empty where it is not known."""
+        weights, steps = self.metadata.get("weights_sha256", ""), self.config.get("quantisation")
+        rounding = f" on pixels rounded to 1/{steps}" if steps else ""
+        shorter = " in TF32" if self.config.get("precision") == "tf32" else ""
+        return weights[:12] + rounding + shorter if weights else ""
+
+
+def read(directory: str | Path) -> pd.DataFrame:
     """Reads all parts of a run as one frame, sorted by method and index.
 
-    Files whose names start with `_` or `.` are ignored. Rows that a retry wrote twice are
-    kept once; they may differ in their timings only.
+    Files whose names start with `_` or `.` are ignored. Rows that a retry wrote twice are kept
+    once; they may differ in their timings only.
 
     Args:
         directory: Folder of a run, as given to `--out`.
-        sound_columns: Whether to add what a soundness pass has found, where one was made.
 
     Returns:
-        A frame with the columns of `schema.SCHEMA`, and those of `sound.SCHEMA` where a soundness
-        pass was made. Its `attrs` hold run_id, config, dataset
-        (name, or None), metadata (the hashes and versions), and complete (whether the run
-        was marked as complete).
+        A frame with the columns of the rows, and those of the disjoint pass where one was made.
+        Its `attrs` hold run_id, config, metadata, complete and dataset of the `Source`, as long
+        as pandas keeps them.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no part.
         ValueError: If a part cannot be read, parts are of different runs, or duplicate rows
             differ.
     """
-    folder = Path(directory)
-    tables = [parts.read_part(path) for path in _part_files(folder)]
-    attrs = _attributes(folder, [read_metadata(table.schema) for table in tables])
-    bare = [table.replace_schema_metadata(None) for table in tables]
-    frame = pa.concat_tables(bare).to_pandas()
-    frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")
-    frame = _without_duplicates(frame, str(folder)).sort_values(["method", "index"])
-    frame = frame.reset_index(drop=True)
-    frame = sound.join(frame, folder) if sound_columns else frame
-    frame.attrs.update(attrs)
-    return frame
-
-
-def read_many(directories: Sequence[str | Path], *, common: bool = False) -> pd.DataFrame:
-    """Reads several runs into one frame whose curves may be drawn beside each other.
-
-    Args:
-        directories: Folders of runs; a run may be given twice or be spread over copies.
-        common: Whether to keep, for each sigma, only the images that every run has; otherwise
-            runs of one sigma must be over the same images.
-
-    Returns:
-        The frame of `read` with a column `run` (the folder). Its `attrs` hold dataset,
-        complete (whether all runs are), common and runs (the `attrs` of each folder).
-
-    Raises:
-        FileNotFoundError: If a folder does not exist or has no part.
-        ValueError: If no folder is given, the runs are of different data sets, hold the same
-            method at the same sigma twice, or are over different images or of different networks
-            at one sigma. Of an imported log data and network are not known, so that only the name
-            of its data set and its labels are held against those of the others.
-    """
-    if not directories:
-        raise ValueError("at least one folder of a run is wanted, got none; name one")
-    frames = {str(directory): read(directory) for directory in directories}
-    runs = {name: dict(frame.attrs) for name, frame in frames.items()}
-    _check_datasets(runs)
-    logs = any(map(is_log, runs.values()))
-    frame = pd.concat([_labelled(frame, name, logs) for name, frame in frames.items()])
-    frame = _without_duplicates(frame, " and ".join(frames), key=("run_id", *KEY))
-    _check_methods(frame)
-    _check_labels(frame)
-    _check_networks(frame, runs)
-    frame = _common_images(frame) if common else _same_images(frame)
-    frame = frame.drop(columns="run_id").sort_values(["method", "sigma", "index"])
-    frame = frame.reset_index(drop=True)
+    source, frame = read_run(directory)
     frame.attrs.update(
-        dataset=next(iter(runs.values()))["dataset"],
-        complete=all(attrs["complete"] for attrs in runs.values()),
-        common=common,
-        runs=runs,
+        {name: getattr(source, name) for name in ("run_id", "config", "metadata", "complete")},
+        dataset=source.dataset,
     )
     return frame
 
 
-def _part_files(folder: Path) -> list[Path]:
-    """Lists the parts of a run, and raises where there is nothing to read."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no run in {folder}: the folder does not exist; give the folder that was --out"
-        )
-    files = list(parts.part_paths(folder).values())
-    if not files:
-        raise FileNotFoundError(
-            f"no run in {folder}: it holds no part-*.parquet; give the folder that was --out, or "
-            "wait for the run's first part"
-        )
-    return files
+def read_run(directory: str | Path, *, with_disjoint: bool = True) -> tuple[Source, pd.DataFrame]:
+    """Reads all parts of a run as `read` does, and tells where they come from.
+
+    Args:
+        directory: Folder of a run.
+        with_disjoint: Whether to add the columns of the disjoint pass, where one was made.
+    """
+    folder = Path(directory)
+    parts = [files.read_part(path) for path in _part_files(folder)]
+    source = _source(folder, [read_metadata(part.schema) for part in parts])
+    frame = pa.concat_tables([part.replace_schema_metadata(None) for part in parts]).to_pandas()
+    frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")
+    frame = without_duplicates(frame, str(folder)).sort_values(["method", "index"])
+    frame = frame.reset_index(drop=True)
+    return source, disjoint.join(frame, folder) if with_disjoint else frame
 
 
-def _attributes(folder: Path, metadata: list[dict[str, str]]) -> dict[str, Any]:
-    """Returns what the frame tells of its run, from the metadata of all parts."""
-    ids = sorted({own.get("run_id", "(none)") for own in metadata})
-    if len(ids) > 1:
-        raise ValueError(
-            f"parts in {folder} must be of one run, got runs {', '.join(ids)}; continue the run "
-            "with --resume, which sets foreign parts aside"
-        )
-    own = metadata[0]
-    config = json.loads(own.pop("config", "{}"))
-    return {
-        "run_id": own.pop("run_id", None),
-        "config": config,
-        "dataset": config.get("dataset"),
-        "metadata": own,
-        "complete": (folder / parts.SUCCESS).exists(),
-    }
+def without_duplicates(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Drops rows that repeat an image and a method.
 
+    Args:
+        frame: Rows of one run.
+        where: Its folders, in words.
 
-def _without_duplicates(frame: pd.DataFrame, where: str, key: Sequence[str] = KEY) -> pd.DataFrame:
-    """Drops rows that repeat a key, and raises where repeats differ in more than timings."""
-    compared = [name for name in frame.columns if name not in (*TIMINGS, "run")]
+    Raises:
+        ValueError: If repeated rows differ in more than timings.
+    """
+    compared = [name for name in frame.columns if name not in TIMINGS]
     distinct = frame.drop_duplicates(compared)  # NaN counts as equal to NaN here
-    repeated = distinct.loc[distinct.duplicated(list(key), keep=False)]
+    repeated = distinct.loc[distinct.duplicated(list(KEY), keep=False)]
     if len(repeated):
         index, method = repeated["index"].iloc[0], repeated["method"].iloc[0]
         twins = repeated.loc[(repeated["index"] == index) & (repeated["method"] == method)]
@@ -142,106 +125,36 @@ def _without_duplicates(frame: pd.DataFrame, where: str, key: Sequence[str] = KE
     return distinct
 
 
-def _labelled(frame: pd.DataFrame, run: str, logs: bool) -> pd.DataFrame:
-    """Adds the columns that tell runs apart; beside logs, whole numbers may be null."""
-    labelled = frame.assign(run=run, run_id=frame.attrs["run_id"])
-    labelled.attrs.clear()  # pandas compares attrs when frames are joined
-    if not logs:
-        return labelled
-    # One type in all frames, or pandas would choose by what is in them.
-    whole = [one.name for one in LOG_SCHEMA if one.nullable and pa.types.is_integer(one.type)]
-    return labelled.astype(dict.fromkeys(whole, "float64"))
-
-
-def _check_datasets(runs: dict[str, dict[Any, Any]]) -> None:
-    """Raises where runs are of different data sets, or of different splits of one."""
-    names = {own["dataset"] for own in runs.values()}
-    kinds = {own["metadata"].get("data_sha256") for own in runs.values() if not is_log(own)}
-    if len(names) > 1 or len(kinds) > 1:
-        described = ", ".join(
-            f"{run} is of {own['dataset'] or 'unnamed data (name it with --dataset)'}"
-            if is_log(own)
-            else f"{run} is of {own['dataset']} ({str(own['metadata'].get('data_sha256'))[:12]})"
-            for run, own in runs.items()
+def _part_files(folder: Path) -> Sequence[Path]:
+    """Lists the parts of a run, and raises where there is nothing to read."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no run in {folder}: the folder does not exist; give the folder that was --out"
         )
+    if found := list(files.part_paths(folder).values()):
+        return found
+    raise FileNotFoundError(
+        f"no run in {folder}: it holds no part-*.parquet; give the folder that was --out, or "
+        "wait for the run's first part"
+    )
+
+
+def _source(folder: Path, metadata: Sequence[dict[str, str]]) -> Source:
+    """What the metadata of all parts of a folder tell of its run."""
+    ids = sorted({own.get("run_id", "(none)") for own in metadata})
+    if len(ids) > 1:
         raise ValueError(
-            f"runs of one figure must be of one data set, got: {described}; draw them apart"
+            f"parts in {folder} must be of one run, got runs {', '.join(ids)}; continue the run "
+            "with --resume, which sets foreign parts aside"
         )
+    own = dict(metadata[0])
+    config, run_id = _renamed(json.loads(own.pop("config", "{}"))), own.pop("run_id", None)
+    return Source(folder, run_id, config, own, (folder / files.SUCCESS).exists())
 
 
-def _check_methods(frame: pd.DataFrame) -> None:
-    """Raises where one line of the figure would mix two different runs."""
-    for sigma, method in lines(frame):
-        rows = select(frame, method=method, sigma=sigma)
-        if len(set(rows["run_id"])) > 1:
-            names = " and ".join(sorted(set(rows["run"])))
-            raise ValueError(
-                f"method {method} at sigma {sigma} must come from one run, got {names}; leave "
-                "one of them out or draw them apart"
-            )
-
-
-def _check_labels(frame: pd.DataFrame) -> None:
-    """Raises where one image has two labels: a log of another split, or in another order."""
-    known = frame.drop_duplicates(["index", "label"])
-    twice = known.loc[known.duplicated("index", keep=False)].sort_values("index")
-    if len(twice):
-        first, second = twice.iloc[:2].to_dict("records")
-        raise ValueError(
-            f"runs of one figure must have one label for each image, got for image "
-            f"{first['index']} {first['label']} in {first['run']} and {second['label']} in "
-            f"{second['run']}: they are of other data, or of another split; draw them apart"
-        )
-
-
-def _check_networks(frame: pd.DataFrame, runs: dict[str, dict[Any, Any]]) -> None:
-    """Raises where lines of one panel are of different networks; those of logs are not known."""
-    for sigma in sorted(set(frame["sigma"])):
-        names = sorted(set(frame.loc[frame["sigma"] == sigma, "run"]))
-        known = {run: _network(runs[run]) for run in names}
-        known = {run: network for run, network in known.items() if network}
-        if len(set(known.values())) > 1:
-            got = ", ".join(f"{run} has {network}" for run, network in known.items())
-            raise ValueError(
-                f"runs at sigma {sigma} must be of one network, or a figure would show networks "
-                f"as if they were methods, got (sha256): {got}; draw them apart"
-            )
-
-
-def _network(attrs: dict[Any, Any]) -> str:
-    """The classifier that a run has smoothed; empty where it is not known."""
-    weights, config = attrs["metadata"].get("weights_sha256"), attrs["config"]
-    levels = config.get("levels")
-    rounding = f" on pixels rounded to 1/{levels}" if levels else ""
-    shorter = " in TF32" if config.get("precision") == "tf32" else ""
-    return weights[:12] + rounding + shorter if weights else ""
-
-
-def _same_images(frame: pd.DataFrame) -> pd.DataFrame:
-    """Raises where runs of one sigma are over different images."""
-    for sigma in sorted(set(frame["sigma"])):
-        rows = frame.loc[frame["sigma"] == sigma]
-        owners = sorted(set(zip(rows["run_id"], rows["run"], strict=True)))
-        images = {run: frozenset(rows.loc[rows["run"] == run, "index"]) for _, run in owners}
-        if len({run_id for run_id, _ in owners}) > 1 and len(set(images.values())) > 1:
-            counts = ", ".join(f"{run} has {len(own)}" for run, own in images.items())
-            shared = len(frozenset.intersection(*images.values()))
-            raise ValueError(
-                f"runs at sigma {sigma} must be over the same images, got: {counts}, {shared} in "
-                "common; complete the runs, or ask for the common images only"
-            )
-    return frame
-
-
-def _common_images(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keeps, for each sigma, the images that every method has."""
-    shared: dict[float, set[int]] = {}
-    for sigma, method in lines(frame):
-        own = set(select(frame, method=method, sigma=sigma)["index"])
-        shared[sigma] = shared.get(sigma, own) & own
-        if not shared[sigma]:
-            raise ValueError(
-                f"methods at sigma {sigma} must have images in common, got none; draw them apart"
-            )
-    pairs = zip(frame["sigma"], frame["index"], strict=True)
-    return frame.loc[[index in shared[sigma] for sigma, index in pairs]]
+def _renamed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with its keys by their present names."""
+    return {
+        RENAMED.get(key, key): _renamed(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }

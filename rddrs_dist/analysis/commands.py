@@ -1,0 +1,120 @@
+"""The commands `rddrs curves`, `rddrs status` and `rddrs export`: their flags and what they do."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from rddrs_dist.analysis import captions, tables
+from rddrs_dist.analysis.lines import Line, lines_of, read_lines
+from rddrs_dist.analysis.logs import export as write_logs
+from rddrs_dist.analysis.logs import read_logs
+from rddrs_dist.analysis.status import status as told
+from rddrs_dist.results import read_run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a figure or a page is about.
+
+    Attributes:
+        dirs: Folders written by `rddrs certify`.
+        out: Where to write.
+        common: Show only the images that all methods of a sigma have certified.
+        simultaneous: Also what holds for all images of a method at once, with probability
+            1 - alpha.
+        logs: Logs that locuslab/smoothing, DDRS or ANCER wrote, radii in the l2 norm, each as
+            NAME@SIGMA=FILE: what the line is called and the standard deviation of its base noise.
+            NAME@SIGMA:RADIUS=FILE for a log of `rddrs export --radius RADIUS`.
+    """
+
+    dirs: Positional[tuple[Path, ...]]
+    out: Path
+    common: bool = False
+    simultaneous: bool = False
+    logs: tuple[str, ...] = ()
+
+    def lines(self) -> list[Line]:
+        """Reads all that is to be shown."""
+        return read_lines(
+            self.dirs,
+            common=self.common,
+            simultaneous=self.simultaneous,
+            logs=read_logs(self.logs),
+        )
+
+
+@dataclass(frozen=True)
+class Curves(Shown):
+    """Draw certified-accuracy curves of one or more runs.
+
+    Attributes:
+        sizes: Sizes of regions to draw, such as proxy and l2; by default all that are known.
+    """
+
+    sizes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """Show how far a run is and what it has found, while it runs and afterwards.
+
+    Attributes:
+        dir: Folder given to `rddrs certify` as --out.
+    """
+
+    dir: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the rows of a run as tab-separated logs, one per method.
+
+    Attributes:
+        dir: Folder written by `rddrs certify`.
+        out: Folder for the logs; made if missing.
+        format: cohen-tsv, the columns of locuslab/smoothing, with one radius; or ancer-tsv, those
+            of ANCER, with l2 and proxy radius.
+        radius: The radius of cohen-tsv: l2, proxy, capped, or disjoint after `rddrs disjoint`.
+    """
+
+    dir: Positional[Path]
+    out: Path
+    format: Literal["cohen-tsv", "ancer-tsv"] = "cohen-tsv"
+    radius: Literal["l2", "proxy", "capped", "disjoint"] = "l2"
+
+
+def curves(options: Curves) -> int:
+    """Draws the figures, writes the tables and prints them."""
+    lines = options.lines()
+    # Imported here: matplotlib takes its time, and wrong input should not have to wait for it.
+    from rddrs_dist.analysis import plots
+
+    written = plots.write(lines, options.out, options.sizes)
+    table = tables.summary(lines, options.sizes)
+    notes = "".join(f"\n{sentence}\n" for sentence in captions.of_logs(lines))
+    for name, text in (
+        ("table.md", tables.to_markdown(table) + notes),
+        ("table.csv", table.to_csv(index=False)),
+    ):
+        (options.out / name).write_text(text)
+        written.append(options.out / name)
+    print(tables.to_text(table) + notes)
+    print("\nwrote " + ", ".join(str(path) for path in written))
+    return 0
+
+
+def status(options: Status) -> int:
+    """Prints where a run stands."""
+    print(told(options.dir, time.time()), end="")
+    return 0
+
+
+def export(options: Export) -> int:
+    """Writes the rows of a run as logs."""
+    lines = lines_of(*read_run(options.dir))
+    written = write_logs(lines, options.out, kind=options.format, radius=options.radius)
+    print("wrote " + ", ".join(str(path) for path in written))
+    return 0

@@ -1,0 +1,335 @@
+"""Lines of figures: the rows of one method at one sigma, made once by what reads runs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rddrs_dist.analysis.simultaneous import with_simultaneous
+from rddrs_dist.analysis.sizes import SIZES, size_of
+from rddrs_dist.methods import METHODS
+from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.results.reading import Source, read_run, without_duplicates
+
+EXACT_DIGITS = 15  # as many as every number of double precision keeps
+# Styles of lines that are none of our methods.
+_COLOURS = ("#a6761d", "#56b4e9", "#8c6bb1")
+_USUAL = tuple(zip(_COLOURS, ("solid", "solid", (0, (3, 1, 1, 1, 1, 1))), strict=True))
+_OTHERS = (*_USUAL, *((colour, (0, (2, 2))) for colour in _COLOURS))
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of a figure.
+
+    Attributes:
+        sigma: Standard deviation of the noise that the network was trained for.
+        method: Name of the method, or of a log of another project.
+        rows: One row per image, by index; what is not known is null.
+        source: Where the rows come from; of a run that is spread over copies one of them.
+        colour: Of the line, as hexadecimal digits.
+        dashes: Of the line, as matplotlib takes them.
+        common: Whether rows were left out since other lines lack their images.
+    """
+
+    sigma: float
+    method: str
+    rows: pd.DataFrame
+    source: Source
+    colour: str = "#000000"
+    dashes: Any = "solid"
+    common: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is the log of another project."""
+        return self.source.digits is not None
+
+    @property
+    def rounded(self) -> bool:
+        """Whether radii may be above those that were computed, as logs print few digits."""
+        return self.source.digits is not None and self.source.digits < EXACT_DIGITS
+
+    @property
+    def label(self) -> str:
+        """What a legend says."""
+        if self.is_log:
+            return f"{self.method} ({'rounded' if self.rounded else 'log'})"
+        return METHODS[self.method].label if self.method in METHODS else self.method
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the prediction of each image is right, (N,)."""
+        return self.rows["correct"].to_numpy(bool) & ~self.abstained
+
+    @property
+    def abstained(self) -> NDArray[np.bool_]:
+        """Whether there is no prediction of each image, (N,)."""
+        return self.rows["prediction"].to_numpy() == ABSTAIN
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A column of numbers, (N,), NaN where it is null or not there."""
+        if name not in self.rows:
+            return np.full(len(self), np.nan)
+        return self.rows[name].to_numpy(np.float64)
+
+    def certified(self, size: str) -> NDArray[np.float64] | None:
+        """Each image's size where the prediction is right, and -1 where it is not.
+
+        A wrong prediction or an abstention is -1 rather than 0, so that it does not count as
+        certified at radius 0.
+
+        Args:
+            size: A name in `sizes.SIZES`.
+
+        Returns:
+            Array (N,), in pixels scaled to [0, 1]; None where the size of some image is not known.
+
+        Raises:
+            ValueError: If there is no such size, or its column is none of the rows.
+        """
+        known = size_of(size)
+        if known.column not in self.rows and not known.wants:
+            raise ValueError(
+                f"size {size} must be a column of the rows, got {known.column}; choose one of "
+                f"{', '.join(self.rows.select_dtypes('float').columns)}"
+            )
+        values = self.column(known.column)
+        return None if np.isnan(values).any() else np.where(self.right, values, -1.0)
+
+    def average(self, size: str) -> float:
+        """The mean certified size, wrong predictions and abstentions as 0; NaN if not known.
+
+        References:
+            Zhai et al. 2020 (MACER), section 5.
+        """
+        sizes = self.certified(size)
+        return float("nan") if sizes is None else float(np.maximum(sizes, 0.0).mean())
+
+
+def read_lines(
+    directories: Sequence[str | Path],
+    *,
+    common: bool = False,
+    simultaneous: bool = False,
+    logs: Sequence[Line] = (),
+) -> list[Line]:
+    """Reads runs whose curves may be drawn beside each other.
+
+    Args:
+        directories: Folders of runs; a run may be given twice or be spread over copies.
+        common: Whether to keep, for each sigma, only the images that every line has; otherwise
+            runs of one sigma must be over the same images.
+        simultaneous: Whether to add sizes that hold for all images of a line at once.
+        logs: Lines of `logs.read_log` to be drawn beside them. Their data and networks are not
+            known; their labels are held against those of the runs.
+
+    Returns:
+        Lines by increasing sigma, then in the order of `METHODS`.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist or has no part.
+        ValueError: If there is nothing to read, the runs are of different data sets, hold the same
+            method at the same sigma twice, or are over different images or of different networks
+            at one sigma.
+    """
+    if not directories and not logs:
+        raise ValueError("at least one folder of a run is wanted, got none; name one")
+    found = [line for one in dict.fromkeys(directories) for line in lines_of(*read_run(one))]
+    _check_datasets(sources([*found, *logs]))
+    found = _merged([*found, *logs])
+    _check_labels(found)
+    for panel in by_sigma(found).values():
+        _check_networks(panel)
+        if not common:
+            _check_images(panel)
+    if common:
+        found = [line for panel in by_sigma(found).values() for line in _with_common_images(panel)]
+    if simultaneous:
+        found = [replace(one, rows=with_simultaneous(one.rows, one.source)) for one in found]
+    return in_order(found)
+
+
+def lines_of(source: Source, frame: pd.DataFrame) -> list[Line]:
+    """The lines of rows that come from one place, in the order of figures.
+
+    Args:
+        source: Where they come from.
+        frame: The rows.
+    """
+    pairs = dict.fromkeys(zip(frame["sigma"].tolist(), frame["method"].tolist(), strict=True))
+    rows = {
+        (sigma, method): frame.loc[(frame["method"] == method) & (frame["sigma"] == sigma)]
+        for sigma, method in pairs
+    }
+    return in_order(
+        Line(*pair, own.sort_values("index").reset_index(drop=True), source)
+        for pair, own in rows.items()
+    )
+
+
+def in_order(lines: Iterable[Line]) -> list[Line]:
+    """Sorts lines by sigma and as `METHODS` does, others last, and gives each its style."""
+    rank = {method: position for position, method in enumerate(METHODS)}
+    ordered = sorted(
+        lines, key=lambda one: (one.sigma, rank.get(one.method, len(rank)), one.method)
+    )
+    styles = _styles({one.method for one in ordered})
+    return [
+        replace(one, colour=styles[one.method][0], dashes=styles[one.method][1]) for one in ordered
+    ]
+
+
+def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
+    """The lines of each panel, by increasing sigma."""
+    panels: dict[float, list[Line]] = {}
+    for line in sorted(lines, key=lambda one: one.sigma):
+        panels.setdefault(line.sigma, []).append(line)
+    return panels
+
+
+def methods_of(lines: Iterable[Line]) -> dict[str, Line]:
+    """One line of each method, in the order of `METHODS`: lines of a method look the same."""
+    first: dict[str, Line] = {}
+    for line in lines:
+        # The name in the legend says if any of them is rounded.
+        if line.method not in first or line.rounded:
+            first[line.method] = line
+    rank = [*METHODS, *sorted(first.keys() - METHODS.keys())]
+    return {method: first[method] for method in rank if method in first}
+
+
+def sources(lines: Iterable[Line]) -> list[Source]:
+    """Where lines come from, each place once."""
+    return list({line.source.folder: line.source for line in lines}.values())
+
+
+def available(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Names of the sizes that every run has; a log may lack them, if another line has them."""
+    return tuple(
+        name
+        for name in SIZES
+        if any(line.certified(name) is not None for line in lines)
+        and all(line.is_log or line.certified(name) is not None for line in lines)
+    )
+
+
+def chosen(lines: Sequence[Line], names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The sizes that were asked for; all that the lines have where none was.
+
+    Raises:
+        ValueError: If there is no such size or the lines lack it.
+    """
+    known = available(lines)
+    for name in names:
+        if size_of(name).name not in known:
+            remedy = size_of(name).wants or "leave it out"
+            raise ValueError(
+                f"{name} is not known of all runs, which have {', '.join(known)}; {remedy}"
+            )
+    return tuple(dict.fromkeys(names)) or known
+
+
+def _styles(methods: Iterable[str]) -> dict[str, tuple[str, Any]]:
+    """Colour and dashes of each method; of six that are none of ours no two share theirs."""
+    found: dict[str, tuple[str, Any]] = {}
+    for method in sorted(set(methods) - METHODS.keys()):
+        usual = _USUAL[sum(method.encode()) % len(_USUAL)]
+        free = [one for one in (usual, *_OTHERS) if one not in found.values()]
+        found[method] = free[0] if free else usual
+    return found | {name: (own.colour, own.dashes) for name, own in METHODS.items()}
+
+
+def _merged(lines: Iterable[Line]) -> list[Line]:
+    """Lines, those of copies of one run as one; raises where one would mix two runs."""
+    groups: dict[tuple[float, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.sigma, line.method), []).append(line)
+    merged = []
+    for (sigma, method), copies in groups.items():
+        names = " and ".join(sorted(str(one.source.folder) for one in copies))
+        if len({one.source.run_id for one in copies}) > 1:
+            raise ValueError(
+                f"method {method} at sigma {sigma} must come from one run, got {names}; leave one "
+                "of them out or draw them apart"
+            )
+        rows = without_duplicates(pd.concat([one.rows for one in copies]), names)
+        rows = rows.sort_values("index").reset_index(drop=True)
+        whole = max(copies, key=lambda one: one.source.complete)
+        merged.append(replace(whole, rows=rows))
+    return merged
+
+
+def _check_datasets(known: Sequence[Source]) -> None:
+    """Raises where runs are of different data sets, or of different splits of one."""
+    runs = [one for one in known if one.digits is None]
+    kinds = {(one.dataset, one.metadata.get("data_sha256")) for one in runs}
+    if len(kinds) > 1:
+        described = ", ".join(
+            f"{one.folder} is of {one.dataset} ({str(one.metadata.get('data_sha256'))[:12]})"
+            for one in runs
+        )
+        raise ValueError(
+            f"runs of one figure must be of one data set, got: {described}; draw them apart"
+        )
+
+
+def _check_labels(lines: Sequence[Line]) -> None:
+    """Raises where one image has two labels: a log of another split, or in another order."""
+    told = [one.rows[["index", "label"]].assign(of=str(one.source.folder)) for one in lines]
+    known = pd.concat(told).drop_duplicates(["index", "label"])
+    twice = known.loc[known.duplicated("index", keep=False)].sort_values("index")
+    if len(twice):
+        first, second = twice.iloc[:2].to_dict("records")
+        raise ValueError(
+            f"runs of one figure must have one label for each image, got for image "
+            f"{first['index']} {first['label']} in {first['of']} and {second['label']} in "
+            f"{second['of']}: they are of other data, or of another split; draw them apart"
+        )
+
+
+def _check_networks(panel: Sequence[Line]) -> None:
+    """Raises where lines of one panel are of different networks; those of logs are not known."""
+    known = {one.folder: one.network for one in sources(panel) if one.network}
+    if len(set(known.values())) > 1:
+        got = ", ".join(f"{folder} has {network}" for folder, network in known.items())
+        raise ValueError(
+            f"runs at sigma {panel[0].sigma} must be of one network, or a figure would show "
+            f"networks as if they were methods, got (sha256): {got}; draw them apart"
+        )
+
+
+def _check_images(panel: Sequence[Line]) -> None:
+    """Raises where runs of one panel are over different images."""
+    images: dict[Path, set[int]] = {}
+    for line in panel:
+        images.setdefault(line.source.folder, set()).update(line.rows["index"])
+    if len({frozenset(own) for own in images.values()}) > 1:
+        counts = ", ".join(f"{folder} has {len(own)}" for folder, own in images.items())
+        shared = len(set.intersection(*images.values()))
+        raise ValueError(
+            f"runs at sigma {panel[0].sigma} must be over the same images, got: {counts}, "
+            f"{shared} in common; complete the runs, or ask for the common images only"
+        )
+
+
+def _with_common_images(panel: Sequence[Line]) -> list[Line]:
+    """The lines of one panel with the images that all of them have."""
+    shared = set.intersection(*(set(one.rows["index"]) for one in panel))
+    if not shared:
+        raise ValueError(
+            f"methods at sigma {panel[0].sigma} must have images in common, got none; draw them "
+            "apart"
+        )
+    kept = [one.rows.loc[one.rows["index"].isin(list(shared))] for one in panel]
+    return [
+        replace(one, rows=rows.reset_index(drop=True), common=True)
+        for one, rows in zip(panel, kept, strict=True)
+    ]

@@ -1,0 +1,308 @@
+"""Logs of other projects: read as lines of a figure, and written of our own lines.
+
+A log has one line per image, cells separated by tabs; radii and sigmas in pixels scaled to [0, 1],
+printed with `{:.3}`: 3 significant digits, rounded to the nearest and so upward as often as
+downward. `correct` is 0 or 1; an abstention has `predict` -1, `radius` 0.0 and `correct` 0. `time`
+is a `datetime.timedelta` as text, or plain seconds in older logs, of certification without any
+fit. Neither data set, split, network, sigma of the base noise, n0, n, alpha nor norm is in a log.
+
+- cohen-tsv: code/certify.py of github.com/locuslab/smoothing, with logs under data/certify (ten of
+  them with time in seconds). So also ddsmoothing/scripts/certify_dataset.py of
+  github.com/MotasemAlfarra/Data_Dependent_Randomized_Smoothing, and code/certify.py of
+  github.com/jh-jeong/smoothing-consistency, with logs of MNIST under data/certify/mnist.
+- ddrs-tsv: certify_ds.py of github.com/MotasemAlfarra/Data_Dependent_Randomized_Smoothing;
+  `sigma` is that of the image.
+- ancer-tsv: scripts/certify_dataset.py of github.com/MotasemAlfarra/ANCER; `radius` is the
+  smallest axis times the gap, `radius_proxy` the geometric mean of the axes times the gap.
+"""
+
+import datetime
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rddrs_dist.analysis.lines import Line, in_order
+from rddrs_dist.analysis.sizes import SIZES
+from rddrs_dist.methods import METHODS
+from rddrs_dist.results import files
+from rddrs_dist.results.columns import ABSTAIN, SCHEMA
+from rddrs_dist.results.reading import Source
+
+ROUNDED_DIGITS = 3  # of `{:.3}`
+# A ball inside an ellipsoid is no larger than it, but for two roundings to 3 digits and ANCER's
+# product of thousands of roots in single precision.
+_SLACK = 1.02
+RADII = ("l2", "proxy", "capped", "disjoint")
+_WORD = re.compile(
+    rf"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,39}})@(?P<sigma>[0-9.e-]+)"
+    rf"(:(?P<radius>{'|'.join(RADII)}))?=(?P<file>.+)"
+)
+_TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d{6})?)", re.ASCII)
+_NUMBER = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
+_MEND = "mend the line or take it away"
+
+# Columns of each kind of log, and those of our own that each of its sizes fills.
+KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    "cohen-tsv": (
+        ("idx", "label", "predict", "radius", "correct", "time"),
+        {"radius": ("l2_radius", "proxy_radius")},
+    ),
+    "ddrs-tsv": (
+        ("idx", "label", "predict", "radius", "correct", "sigma", "time"),
+        {
+            "radius": ("l2_radius", "proxy_radius"),
+            "sigma": ("min_axis", "mean_axis", "max_axis"),
+        },
+    ),
+    "ancer-tsv": (
+        ("idx", "label", "predict", "radius", "radius_proxy", "correct", "min_sigma", "time"),
+        {"radius": ("l2_radius",), "radius_proxy": ("proxy_radius",), "min_sigma": ("min_axis",)},
+    ),
+}
+
+
+def _size(text: str) -> float | None:
+    """A radius or a sigma; "nan", "inf" and "1_0" are numbers to Python, not to us."""
+    value = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
+
+
+def _whole(text: str) -> int | None:
+    """A whole number, 0 or more."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds, given as such or as hours, minutes and seconds."""
+    if match := _TIME.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    return _size(text)
+
+
+_COUNTING = (_whole, "a whole number, 0 or more")
+_SIZED = (_size, "a finite number, 0 or more")
+# What reads the cells of a column, None where it cannot, and what it wants of them.
+_CELLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "idx": _COUNTING,
+    "label": _COUNTING,
+    "predict": (
+        lambda text: ABSTAIN if text == str(ABSTAIN) else _whole(text),
+        "a class, or -1 for an abstention",
+    ),
+    "correct": ({"0": False, "1": True}.get, "0 or 1"),
+    "time": (_seconds, "seconds, or H:MM:SS.ffffff"),
+    **dict.fromkeys(("radius", "radius_proxy", "sigma", "min_sigma"), _SIZED),
+}
+_OURS = {"idx": "index", "predict": "prediction", "time": "certify_seconds"}
+
+
+def read_logs(words: Sequence[str]) -> list[Line]:
+    """Reads logs named as NAME@SIGMA=FILE, those of one name and sigma as one line.
+
+    A log with a single radius is one of balls, whose l2 radius and proxy radius are equal; of logs
+    that `export` wrote, NAME@SIGMA:RADIUS=FILE says which radius it is.
+
+    Raises:
+        ValueError: If a word is none of these, or a file cannot be read; see `read_log`.
+    """
+    found: dict[tuple[str, float, str | None], list[Path]] = {}
+    for word in words:
+        match = _WORD.fullmatch(word)
+        sigma = _size(match["sigma"]) if match else None
+        if not match or not sigma:
+            raise ValueError(
+                "--logs wants NAME@SIGMA=FILE or NAME@SIGMA:RADIUS=FILE, NAME of up to 40 "
+                "letters, digits, spaces and . _ + -, SIGMA above 0, RADIUS one of "
+                f"{', '.join(RADII)}, got {word!r}; correct it"
+            )
+        found.setdefault((match["name"], sigma, match["radius"]), []).append(Path(match["file"]))
+    return in_order(read_log(paths, *key) for key, paths in found.items())
+
+
+def read_log(paths: Sequence[Path], name: str, sigma: float, radius: str | None = None) -> Line:
+    """Reads the files of a log as one line; what it does not know is null.
+
+    Args:
+        paths: Files of one kind, at least one; no image may be in them twice.
+        name: What the line is called; none of our methods.
+        sigma: Standard deviation of the base noise, which no log has.
+        radius: One of `RADII` that the single radius of a log is; that of balls if None.
+
+    Raises:
+        ValueError: If the name is that of a method, or a file is none of the known logs, is cut
+            off, holds a cell that is not what its column wants or contradicts another, cannot be
+            read, or an image comes twice.
+    """
+    taken = {word.casefold() for own in METHODS.values() for word in (own.name, own.label)}
+    if name.casefold() in taken:
+        raise ValueError(
+            f"a log must not be called like one of our methods, got {name!r}: a figure would show "
+            "it as if it were a run; choose another name, such as cohen"
+        )
+    kinds, tables, digits = zip(*map(_read, paths), strict=True)
+    if len(set(kinds)) > 1:
+        raise ValueError(
+            f"files of one log must be of one format, got {' and '.join(sorted(set(kinds)))}; "
+            "give each a name of its own"
+        )
+    sizes = KINDS[kinds[0]][1]
+    if radius is not None and kinds[0] != "cohen-tsv":
+        raise ValueError(
+            f"{paths[0]} must be a log of cohen-tsv where its radius is named, got one of "
+            f"{kinds[0]}, whose columns say which radii they are; leave :{radius} out"
+        )
+    if radius is not None:
+        sizes = {"radius": (SIZES[radius].column,)}
+    log = pd.concat(tables).sort_values("idx", kind="stable", ignore_index=True)
+    if (twice := log.duplicated("idx", keep=False)).any():
+        first, second = log.loc[twice].iloc[:2].to_dict("records")
+        raise ValueError(
+            f"{second['place']}: every idx must come once, got {second['idx']} as in "
+            f"{first['place']}; take one of them away"
+        )
+    filled = {ours: log[theirs] for theirs, columns in sizes.items() for ours in columns}
+    rows = log.drop(columns=["place", *sizes]).rename(columns=_OURS)
+    rows = rows.assign(method=name, **filled, sigma=sigma)
+    rows = rows.reindex(columns=list(dict.fromkeys([*SCHEMA.names, *rows.columns])))
+    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return Line(sigma, name, rows, Source(paths[0], sha256, {}, {}, digits=min(digits)))
+
+
+def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
+    """Reads one file: its kind, its lines with their places, and the digits of its radii."""
+    header, *lines = _text(path)
+    kind = next((kind for kind, (own, _) in KINDS.items() if header == "\t".join(own)), None)
+    if kind is None:
+        known = "; ".join(f"{' '.join(own)} ({name})" for name, (own, _) in KINDS.items())
+        raise ValueError(
+            f"{path}, line 1: a header is wanted, separated by tabs, one of: {known}; got "
+            f"{header[:80]!r}; give a log of certification"
+        )
+    if not lines:
+        raise ValueError(f"{path} must have a line for at least one image, got a header alone")
+    columns, found, digits = KINDS[kind][0], [], ROUNDED_DIGITS
+    for number, text in enumerate(lines, 2):
+        place, cells = f"{path}, line {number}", text.split("\t")
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"{place}: {len(columns)} cells separated by tabs are wanted "
+                f"({' '.join(columns)}), got {len(cells)} in {text[:80]!r}; {_MEND}"
+            )
+        named = dict(zip(columns, cells, strict=True))
+        values = {name: _CELLS[name][0](cell) for name, cell in named.items()}
+        if fault := _fault(named, values):
+            raise ValueError(f"{place}: {fault}; {_MEND}")
+        digits = max(digits, *(_digits(named[name]) for name in columns if "radius" in name))
+        found.append(values | {"place": place})
+    return kind, pd.DataFrame(found), digits
+
+
+def _text(path: Path) -> list[str]:
+    """The lines of a file."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} must be a log of text, got {files.reason(error)}; give another file"
+        ) from error
+    if not text.strip():
+        raise ValueError(f"{path} must be a log, got an empty file; give another")
+    lines = text.replace("\r\n", "\n").split("\n")
+    if last := lines.pop():
+        raise ValueError(
+            f"{path}, line {len(lines) + 1}: a log ends with the end of a line, got {last!r} and "
+            "then nothing, as where its script was stopped; take the line away, or end it"
+        )
+    return lines
+
+
+def _fault(cells: Mapping[str, str], line: Mapping[str, Any]) -> str | None:
+    """What is not as it must be in a line; None where all is."""
+    for name, value in line.items():
+        if value is None:
+            return f"{name} must be {_CELLS[name][1]}, got {cells[name]!r}"
+    radius, proxy = line["radius"], line.get("radius_proxy", line["radius"])
+    if line["predict"] == ABSTAIN and (radius or proxy):
+        return f"an abstention (predict -1) must have radius 0, got {max(radius, proxy)}"
+    right = line["predict"] == line["label"]
+    if line["correct"] != right:
+        return (
+            f"correct must be {right:d} where label is {line['label']} and predict "
+            f"{line['predict']}, got {line['correct']:d}"
+        )
+    if radius > _SLACK * proxy:
+        return f"radius_proxy must be at least radius, which is {radius}, got {proxy}"
+    return None
+
+
+def _digits(text: str) -> int:
+    """Significant digits of a number's text: 3 of 0.0734, 1 of 1.0."""
+    mantissa = re.split("e", text, flags=re.IGNORECASE)[0].replace(".", "")
+    return len(mantissa.strip("0"))
+
+
+def export(
+    lines: Sequence[Line], folder: Path, *, kind: str = "cohen-tsv", radius: str = "l2"
+) -> list[Path]:
+    """Writes one log per line, such as `rs-sigma-0.25.tsv`.
+
+    Radii are the shortest decimals that read back as the stored numbers, not rounded to 3 digits
+    as in the logs of others. An abstention is predict -1 and radius 0.0 there as here.
+
+    Args:
+        lines: The lines.
+        folder: Where the logs go; made if missing. Logs of the same names are replaced.
+        kind: cohen-tsv or ancer-tsv.
+        radius: One of `RADII`, the radius of cohen-tsv; the names of the logs have it where it is
+            not l2.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        ValueError: If rows lack a size that the log wants, or the folder holds a run or is a file.
+        OSError: If a log could not be written; it is then not there, or as it was.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"logs go to a folder, got the file {folder}; pass another --out")
+    files.refuse_run(folder, "logs")
+    sizes = {theirs: ours[0] for theirs, ours in KINDS[kind][1].items()}
+    suffix = f"-{kind.removesuffix('-tsv')}"
+    if kind == "cohen-tsv":
+        sizes, suffix = {"radius": SIZES[radius].column}, "" if radius == "l2" else f"-{radius}"
+    texts = {}
+    for line in lines:
+        name = f"{line.method}-sigma-{line.sigma}{suffix}.tsv"
+        for column in sizes.values():
+            if not np.isfinite(line.column(column)).all():
+                raise ValueError(
+                    f"{name} wants {column} of every image, got rows without it; choose another "
+                    "--radius or --format (disjoint wants `rddrs disjoint` first)"
+                )
+        texts[name] = "\n".join(_log(line, KINDS[kind][0], sizes)) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        files.replace(folder / name, text.encode(), then="export again")
+    return [folder / name for name in texts]
+
+
+def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a log, header first."""
+    yield "\t".join(columns)
+    for row in line.rows.to_dict("records"):
+        cells = {
+            "idx": str(row["index"]),
+            "label": str(row["label"]),
+            "predict": str(row["prediction"]),
+            "correct": str(int(row["correct"])),
+            "time": str(datetime.timedelta(seconds=row["certify_seconds"])),
+        } | {theirs: repr(float(row[ours])) for theirs, ours in sizes.items()}
+        yield "\t".join(cells[name] for name in columns)
