@@ -1,26 +1,24 @@
-"""What a report tells in tables: provenance, radii, cost, endings."""
+"""What a report tells in tables: provenance, radii, cost, endings, the disjoint pass."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from rddrs_dist.analysis import tables
-from rddrs_dist.analysis.curves import lines, select
-from rddrs_dist.analysis.logs.marks import marks, printed
-from rddrs_dist.analysis.sizes import available
+from rddrs_dist.analysis.lines import Line, available, by_sigma, sources
+from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.status import progress
-from rddrs_dist.analysis.styles import label
-from rddrs_dist.report.charts import is_log_line
-from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.results import Source, disjoint
 
 _NUMBER = re.compile(r"[-\d.,:e+]+|–|inf|nan")
+_NEAREST = 10  # pairs of regions that are listed
+_UNKNOWN = "–"
 _RADII_NOTE = (
     "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
     "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
@@ -28,18 +26,15 @@ _RADII_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A printed value.
 
     Attributes:
         text: What is printed.
-        best: Whether it is the best of its column.
-        value: What competes for that, before flooring; None where nothing does.
+        value: What competes for the star of its column, before flooring; None where nothing does.
     """
 
     text: str
-    best: bool = False
     value: float | None = None
 
 
@@ -48,20 +43,25 @@ class Table:
     """A table of a page.
 
     Attributes:
-        title: What stands above it.
         header: Names of the columns.
-        rows: Cells of each line; the first names it.
+        rows: Cells of each row; the first names it.
+        methods: Method of each row, where rows belong to methods.
+        title: What stands above it.
         note: What stands below it.
-        metric: Name in `metrics.METRICS` that it is about; shown while that one is chosen.
-        methods: Method of each line, where lines belong to methods.
+        size: Name in `sizes.SIZES` that it is about; shown while that one is chosen.
     """
 
-    title: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
+    methods: Sequence[str] = ()
+    title: str = ""
     note: str = ""
-    metric: str | None = None
-    methods: Sequence[str] = field(default=())
+    size: str | None = None
+
+    @classmethod
+    def of(cls, header: Sequence[str], texts: Sequence[Sequence[str]], **rest: Any) -> Self:
+        """A table of plain texts."""
+        return cls(header, [[Cell(text) for text in row] for row in texts], **rest)
 
     @property
     def words(self) -> list[bool]:
@@ -71,42 +71,42 @@ class Table:
 
 
 def provenance(
-    frame: pd.DataFrame, calls: pd.DataFrame
+    lines: Sequence[Line], calls: pd.DataFrame
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     """How each run was made: configuration, hashes, time and machines.
 
     Args:
-        frame: Rows as `read_many` returns them.
+        lines: Those of the page.
         calls: Those of `attempts.events`.
 
     Returns:
         (folder, (name, value)s).
     """
     found = []
-    for folder, attrs in frame.attrs["runs"].items():
-        config: Mapping[str, Any] = attrs["config"]
-        settings = config.get("settings") or {}
-        plain = {name: value for name, value in config.items() if name != "settings"}
-        facts = {"run_id": attrs["run_id"], "complete": attrs["complete"]}
-        facts |= _making(Path(folder), calls.loc[calls["run"] == folder]) | plain
-        facts |= attrs["metadata"]
+    for source in sources(lines):
+        settings = source.config.get("settings") or {}
+        facts = {"run_id": source.run_id, "complete": source.complete}
+        facts |= _making(source, calls.loc[calls["run"] == str(source.folder)])
+        facts |= {name: value for name, value in source.config.items() if name != "settings"}
+        facts |= source.metadata
         facts |= {
             f"{method}.{name}": value
             for method, own in settings.items()
             for name, value in own.items()
         }
-        found.append((folder, [(name, _printed(value)) for name, value in facts.items()]))
+        texts = [(name, _printed(value)) for name, value in facts.items()]
+        found.append((str(source.folder), texts))
     return found
 
 
-def _making(folder: Path, calls: pd.DataFrame) -> dict[str, Any]:
+def _making(source: Source, calls: pd.DataFrame) -> dict[str, Any]:
     """When, on what machines and with how many actors a run was made, as far as it tells."""
-    told, known = {}, progress(folder)
+    told: dict[str, Any] = {}
     if len(calls):
         told["first call"] = _moment((calls["ended"] - calls["seconds"]).to_numpy().min())
         told["last call"] = _moment(calls["ended"].to_numpy().max())
         told["machines"] = sorted(set(calls["node"]) - {""})
-    if known:
+    if source.digits is None and (known := progress(source.folder)):
         told["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
         told["actors"] = f"{known['actors']} of {known['wanted']}"
     return told
@@ -124,81 +124,47 @@ def _printed(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def at_radii(frame: pd.DataFrame) -> list[Table]:
-    """Certified accuracy at chosen radii, one table per metric and sigma, the best starred."""
-    table = tables.summary(frame)
-    found = []
-    for metric in available(frame):
-        wanted = [f"{metric}_acr", *(n for n in table.columns if n.startswith(f"{metric}@"))]
-        names = [n for n in wanted if not n.endswith("@0") or metric == "proxy"]
-        sigmas = sorted(set(table["sigma"]))
-        for sigma in sigmas:
-            own = table.loc[table["sigma"] == sigma]
-            note = _RADII_NOTE if sigma == sigmas[-1] else ""
-            found.append(_starred(own, names, f"σ = {sigma:g}", metric, note, frame))
-    return found
+def at_radii(lines: Sequence[Line]) -> list[Table]:
+    """Certified accuracy at chosen radii, one table per size and sigma."""
+    panels = by_sigma(lines)
+    return [
+        _starred(panel, size, _RADII_NOTE if sigma == max(panels) else "")
+        for size in available(lines)
+        for sigma, panel in panels.items()
+    ]
 
 
-def _starred(
-    own: pd.DataFrame,
-    names: Sequence[str],
-    title: str,
-    metric: str,
-    note: str,
-    frame: pd.DataFrame,
-) -> Table:
-    """The lines of one sigma; whoever is largest in a column, before flooring, has the star.
+def _starred(panel: Sequence[Line], size: str, note: str) -> Table:
+    """The lines of one sigma; on the page whoever is largest in a column has its star.
 
     Radii of logs that are rounded there compete with none.
     """
-    known = printed(frame)
-    rounded = {name for name, mark in marks(frame).items() if mark.rounded}
-    exact = ~own["method"].isin(list(rounded))
-    best = {name: own.loc[exact, name].max() for name in names}
-    rows = [
-        [Cell(known[line["method"]])]
-        + [_competing(name, line[name], best[name], line["method"] in rounded) for name in names]
-        for line in own.to_dict("records")
-    ]
-    header = [
-        "method",
-        *("ACR" if "@" not in name else "@" + name.split("@")[1] for name in names),
-    ]
-    return Table(title, header, rows, note, metric, own["method"].tolist())
-
-
-def _competing(name: str, value: float, best: float, rounded: bool) -> Cell:
-    """A radius or share with its star, if it has one."""
-    if rounded or not value > 0:
-        return Cell(_size(name, value))
-    return Cell(_size(name, value), value == best, float(value))
-
-
-def _size(name: str, value: float) -> str:
-    """A radius, or a share in percent; a dash where a log does not know it."""
-    if np.isnan(value):
-        return "–"
-    if "@" in name:
-        return f"{100 * tables.floor_to(value, 3):.1f}"
-    return f"{tables.floor_to(value, 3):.3f}"
-
-
-def cost(frame: pd.DataFrame) -> list[Table]:
-    """Seconds per image of each method; nothing of logs."""
+    found = tables.summary(panel, [size]).to_dict("records")
+    names = [name for name in found[0] if name.startswith((f"{size}@", f"{size}_acr"))]
+    names = [name for name in names if name != f"{size}@0" or size == "proxy"]
     rows = []
-    keys = [one for one in lines(frame) if not is_log_line(frame, *one)]
-    for sigma, method in keys:
-        own = select(frame, method=method, sigma=sigma)
-        fit, certificate = (
-            own[name].to_numpy(np.float64) for name in ("fit_seconds", "certify_seconds")
-        )
+    for line, own in zip(panel, found, strict=True):
+        rows.append([Cell(line.label)])
+        for name in names:
+            printed = tables.percent if "@" in name else tables.floored
+            competes = not line.rounded and own[name] > 0
+            text = printed(own[name], unknown=_UNKNOWN)
+            rows[-1].append(Cell(text, float(own[name]) if competes else None))
+    header = ["method", *(tables.heading(name) for name in names)]
+    methods = [line.method for line in panel]
+    return Table(header, rows, methods, f"σ = {panel[0].sigma:g}", note, size)
+
+
+def cost(lines: Sequence[Line]) -> list[Table]:
+    """Seconds per image of each method; nothing of logs."""
+    rows, own = [], [line for line in lines if not line.is_log]
+    for line in own:
+        fit, certificate = line.column("fit_seconds"), line.column("certify_seconds")
         both = fit + certificate
         numbers = (np.median(fit), np.median(certificate), np.max(both), np.sum(both) / 3600)
-        samples = f"{float(np.mean(own['n'])):,.0f}"
-        rows.append(
-            [Cell(text) for text in (label(method), f"{sigma:g}", f"{len(own):,}", samples)]
-            + [Cell(f"{number:,.3f}") for number in numbers]
-        )
+        samples = f"{np.mean(line.column('n')):,.0f}"
+        rows.append([line.label, f"{line.sigma:g}", f"{len(line):,}", samples])
+        rows[-1] += [f"{number:,.3f}" for number in numbers]
     header = (
         *("method", "σ", "images", "samples of a certificate, mean", "fit s", "certify s"),
         *("slowest s", "hours in all"),
@@ -207,35 +173,88 @@ def cost(frame: pd.DataFrame) -> list[Table]:
         "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is "
         "not in theirs. Images of a shard share its mean."
     )
-    whole = Table("", header, rows, note, methods=[method for _, method in keys])
-    return [whole] if rows else []
+    return [Table.of(header, rows, methods=[one.method for one in own], note=note)] if own else []
 
 
-def endings(frame: pd.DataFrame) -> Table:
+def endings(lines: Sequence[Line]) -> Table:
     """Abstentions, wrong predictions and how the fits ended."""
-    rows, known = [], printed(frame)
-    for sigma, method in lines(frame):
-        own = select(frame, method=method, sigma=sigma)
-        abstained = own["prediction"].to_numpy() == ABSTAIN
-        statuses = Counter(own["fit_status"].dropna())
-        ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses)) or "–"
+    rows = []
+    for line in lines:
+        statuses = Counter(line.rows["fit_status"].dropna())
+        ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses))
         numbers = (
-            np.sum(own["correct"].to_numpy(bool)),
-            np.sum(~own["correct"].to_numpy(bool) & ~abstained),
-            np.sum(abstained),
-            own["error"].notna().sum(),
+            line.right,
+            ~line.right & ~line.abstained,
+            line.abstained,
+            line.rows["error"].notna().to_numpy(),
+            line.column("axes_beyond_domain"),
+            line.column("others_inside"),
         )
-        counts = [f"{number:,}" for number in numbers]
-        counts += [_total(own, name) for name in ("axes_beyond_domain", "others_inside")]
-        rows.append([Cell(text) for text in (known[method], f"{sigma:g}", *counts, ended)])
+        totals = [float(np.sum(own)) for own in numbers]
+        texts = [_UNKNOWN if np.isnan(total) else f"{total:,.0f}" for total in totals]
+        rows.append([line.label, f"{line.sigma:g}", *texts, ended or _UNKNOWN])
     header = (
         *("method", "σ", "right", "wrong", "abstained", "failed", "axes beyond the domain"),
         *("training images of another label inside", "how fits ended"),
     )
-    return Table("", header, rows, methods=[method for _, method in lines(frame)])
+    return Table.of(header, rows, methods=[line.method for line in lines])
 
 
-def _total(rows: pd.DataFrame, column: str) -> str:
-    """Sum of a column of counts; a dash where some are not known."""
-    values = rows[column].to_numpy(np.float64)
-    return "–" if np.isnan(values).any() else f"{int(values.sum()):,}"
+def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
+    """The rows of all runs in one frame, with run (its folder) and name (of the method)."""
+    told = [
+        line.rows.assign(run=str(line.source.folder), name=line.label)
+        for line in lines
+        if not line.is_log
+    ]
+    return pd.concat(told) if told else pd.DataFrame()
+
+
+def conflicts(lines: Sequence[Line]) -> list[Table]:
+    """What the disjoint pass found; nothing where none was made."""
+    own = [line for line in lines if "disjoint_radius" in line.rows]
+    passes = {one.folder: disjoint.facts(one.folder) or {} for one in sources(own)}
+    rows, methods = [], []
+    for line in own:
+        for told in passes[line.source.folder].get("methods", ()):
+            if told["method"] == line.method:
+                before, after = line.average("proxy"), line.average("disjoint")
+                counts = (f"{told[name]:,}" for name in ("regions", "pairs", "conflicts"))
+                kept = tables.percent(after / before) if before else _UNKNOWN
+                sizes = (tables.floored(before), tables.floored(after), kept)
+                rows.append([line.label, str(line.source.folder), *counts, *sizes])
+                methods.append(line.method)
+    if not rows:
+        return []
+    header = (
+        *("method", "run", "regions", "pairs of different predictions", "that overlap"),
+        *("ACR before", "ACR disjoint", "kept %"),
+    )
+    rules = sorted({facts["rule"] for facts in passes.values() if facts})
+    note = f"Rule: {', '.join(rules)}. ACR in proxy radius."
+    return [Table.of(header, rows, methods=methods, note=note), _nearest(rows_of(own))]
+
+
+def _nearest(frame: pd.DataFrame) -> Table:
+    """The pairs of regions that come closest to each other, or overlap most."""
+    found = frame.loc[frame["nearest_conflict"].notna()]
+    found = found.sort_values("contact_factor", kind="stable")
+    # Two regions that are nearest to each other are one pair.
+    pairs = found[["index", "nearest_conflict"]].to_numpy(float)
+    pairs = found.assign(low=pairs.min(1), high=pairs.max(1))
+    found = found.loc[~pairs.duplicated(["run", "method", "low", "high"]).to_numpy()]
+    rows = [
+        [
+            *(one["name"], one["run"], str(one["index"]), str(int(one["nearest_conflict"]))),
+            *(tables.floored(one["contact_factor"], 4), one["witness"]),
+            *(tables.floored(one[SIZES[size].column]) for size in ("proxy", "disjoint")),
+        ]
+        for one in found.head(_NEAREST).to_dict("records")
+    ]
+    header = (
+        *("method", "run", "image", "and image", "contact factor", "witness"),
+        *("proxy radius", "disjoint"),
+    )
+    note = "Contact factor: both regions scaled by it touch; below 1 they overlap."
+    methods = found["method"].head(_NEAREST).tolist()
+    return Table.of(header, rows, methods=methods, title="Nearest pairs", note=note)

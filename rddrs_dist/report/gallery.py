@@ -1,31 +1,38 @@
 """Some images of a run, seen as their noise sees them."""
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import plotly.graph_objects as go
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from rddrs_dist import data
-from rddrs_dist.analysis.curves import in_order
-from rddrs_dist.analysis.logs.marks import is_log
-from rddrs_dist.analysis.styles import label
-from rddrs_dist.analysis.tables import floor_to
+from rddrs_dist.analysis.lines import Line, sources
+from rddrs_dist.analysis.tables import floored
+from rddrs_dist.checkpoints import load
 from rddrs_dist.noise import Noise
-from rddrs_dist.report import pictures, spectrum
-from rddrs_dist.report.walk import SAMPLES, Axes, axes
+from rddrs_dist.report import spectrum
+from rddrs_dist.report.spectrum import SAMPLES, Axes, axes
+from rddrs_dist.results import Source
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.smoothing import Stage, Streams
 
+# Blue and red of equal lightness, through white: signs tell apart with any colour vision.
+_BELOW, _ABOVE = np.array([33, 102, 172]), np.array([178, 24, 43])
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what stands under it."""
+    """A picture, as a data URI, and what stands under it."""
 
     uri: str
     text: str
@@ -65,31 +72,16 @@ class Entry:
     absent: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What the pictures of a run are made from.
-
-    Attributes:
-        images: The data set.
-        scales: Stored scales of the run.
-        model: The network; None where it was not given.
-    """
-
-    images: data.ImageSet
-    scales: Scales
-    model: nn.Module | None
-
-
 def gallery(
-    frame: pd.DataFrame,
-    chosen: Sequence[int] | None,
-    checkpoints: Sequence[Path],
-    data_root: Path | None,
+    lines: Sequence[Line],
+    chosen: Sequence[int] | None = None,
+    checkpoints: Sequence[Path] = (),
+    data_root: Path | None = None,
 ) -> tuple[list[Entry], list[str]]:
     """Looks at some images with the noise of every method.
 
     Args:
-        frame: Rows as `read_many` returns them.
+        lines: Those of the page; logs have no noise.
         chosen: Indices of images; None for those with the largest, median and smallest region.
         checkpoints: Networks, each found by its hash; without a run's own nothing is walked.
         data_root: Folder of the data.
@@ -101,105 +93,99 @@ def gallery(
         ValueError: If images were chosen and cannot be shown, or a checkpoint is unusable.
         FileNotFoundError: If images were chosen and the data are absent, or a checkpoint is.
     """
-    loaded = [checkpoints.load(path) for path in checkpoints]
+    loaded = [load(path) for path in checkpoints]
     networks = {one.sha256: one.model.to(memory_format=torch.channels_last) for one in loaded}
     entries: list[Entry] = []
     remarks: list[str] = []
-    for folder, attrs in frame.attrs["runs"].items():
-        own = frame.loc[frame["run"] == folder]
-        if is_log(attrs) or not len(own):  # of a run that is there twice, one has all rows
-            continue
+    for source in sources(line for line in lines if not line.is_log):
+        own = [line for line in lines if line.source.folder == source.folder]
         try:
-            source = _source(folder, attrs, networks, data_root)
+            images, scales = _images(source, data_root), Scales(source.folder)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise
-            remarks.append(f"No images of {folder}: {error}.")
+            remarks.append(f"No images of {source.folder}: {error}.")
             continue
-        if source.model is None:
-            remarks.append(_not_walked(folder, attrs, networks))
-        for index in _indices(own, chosen, folder):
-            entries.append(_entry(own.loc[own["index"] == index], index, source))
+        model = networks.get(source.metadata.get("weights_sha256", ""))
+        if model is None:
+            remarks.append(_not_walked(source, networks))
+        for index in _indices(own, chosen):
+            entries.append(_entry(own, index, images, scales, model))
     return entries, remarks
 
 
-def _not_walked(folder: str, attrs: dict[str, Any], networks: dict[str, nn.Module]) -> str:
+def _not_walked(source: Source, networks: Mapping[str, nn.Module]) -> str:
     """Why nothing was walked in a run."""
-    wanted = attrs["metadata"].get("weights_sha256", "")[:12]
+    wanted = source.metadata.get("weights_sha256", "")[:12]
     given = ", ".join(sha256[:12] for sha256 in networks)
     why = f"is none of those given, {given}" if given else "was not given (--checkpoints)"
-    return f"Nothing was walked in {folder}: its network, sha256 {wanted}, {why}."
+    return f"Nothing was walked in {source.folder}: its network, sha256 {wanted}, {why}."
 
 
-def _source(
-    folder: str,
-    attrs: dict[str, Any],
-    networks: dict[str, nn.Module],
-    data_root: Path | None,
-) -> Source:
-    """Opens what the pictures of a run are made from."""
-    scales = Scales(Path(folder))
-    images = data.load(attrs["dataset"], "test", data_root)
-    if images.sha256 != attrs["metadata"].get("data_sha256"):
+def _images(source: Source, data_root: Path | None) -> data.ImageSet:
+    """The images that were certified."""
+    images = data.load(source.dataset or "", "test", data_root)
+    if images.sha256 != source.metadata.get("data_sha256"):
         raise ValueError(
-            f"images of {attrs['dataset']} must be those that were certified, got others; give "
-            "the folder of that run with --data-root"
+            f"images of {source.dataset} must be those that were certified, got others; give the "
+            "folder of that run with --data-root"
         )
-    return Source(images, scales, networks.get(attrs["metadata"].get("weights_sha256", "")))
+    return images
 
 
-def _indices(rows: pd.DataFrame, chosen: Sequence[int] | None, folder: str) -> list[int]:
+def _indices(lines: Sequence[Line], chosen: Sequence[int] | None) -> list[int]:
     """The images to show of one run."""
     if chosen is not None:
-        if absent := sorted(set(chosen) - set(rows["index"])):
+        known = {index for line in lines for index in line.rows["index"].tolist()}
+        if absent := sorted(set(chosen) - known):
+            folder = lines[0].source.folder
             raise ValueError(f"images {absent} must be among those of {folder}: choose others")
         return list(dict.fromkeys(chosen))
-    certified = rows.loc[rows["prediction"] != ABSTAIN]
-    own = rows if not len(certified) else certified
-    largest = in_order(set(own["method"].tolist()))[-1]
-    own = own.loc[own["method"] == largest].sort_values("proxy_radius", ascending=False)
-    return list(dict.fromkeys(own["index"].iloc[k] for k in (0, len(own) // 2, -1)))
+    certified = [line.rows.loc[~line.abstained] for line in lines if not line.abstained.all()]
+    largest = (certified or [line.rows for line in lines])[-1]
+    ordered = largest.sort_values("proxy_radius", ascending=False)["index"].tolist()
+    return list(dict.fromkeys(ordered[k] for k in (0, len(ordered) // 2, -1)))
 
 
-def _entry(rows: pd.DataFrame, index: int, source: Source) -> Entry:
+def _entry(
+    lines: Sequence[Line],
+    index: int,
+    images: data.ImageSet,
+    scales: Scales,
+    model: nn.Module | None,
+) -> Entry:
     """One image with all methods."""
-    image = torch.from_numpy(source.images.images[index][None])
-    first = rows.iloc[0]
-    axes_chart = spectrum.empty(image.numel())
-    shown, absent = [], []
-    for method in in_order(rows["method"].tolist()):
-        row = rows.loc[rows["method"] == method].iloc[0].to_dict()
-        if row["prediction"] == ABSTAIN:
-            absent.append(f"{label(method)} (abstained)")
-        if (method, index) not in source.scales:
-            absent.append(f"{label(method)} (no scale is stored)")
-            continue
-        noise = source.scales.noise(method, [index], source.images.event_shape)
-        found = axes(noise)
-        shown.append(_shown(row, image, noise, found))
-        eps = _drawn(index, image, noise, SAMPLES)
-        axes_chart.add_traces(spectrum.lines(row, image, eps, found, source.model))
-    title = f"image {index}, class {first['label']}, σ = {first['sigma']:g}"
-    whole = Picture(pictures.shown(image[0].numpy()), "image")
-    return Entry(title, whole, shown, axes_chart, ", ".join(absent))
+    image = torch.from_numpy(images.images[index][None])
+    figure, shown, absent, title = spectrum.empty(image.numel()), [], [], ""
+    for rank, line in enumerate(lines):
+        for row in line.rows.loc[line.rows["index"] == index].to_dict("records"):
+            title = f"image {index}, class {row['label']}, σ = {line.sigma:g}"
+            if row["prediction"] == ABSTAIN:
+                absent.append(f"{line.label} (abstained)")
+            if (line.method, index) not in scales:
+                absent.append(f"{line.label} (no scale is stored)")
+                continue
+            noise = scales.noise(line.method, [index], images.event_shape)
+            found, eps = axes(noise), _drawn(index, image, noise, SAMPLES)
+            shown.append(_shown(line, row, image, noise, found))
+            aside = rank - (len(lines) - 1) / 2
+            figure.add_traces(spectrum.traces(line, row, image, eps, found, model, aside))
+    whole = Picture(picture(image[0].numpy()), "image")
+    return Entry(title, whole, shown, figure, ", ".join(absent))
 
 
-def _shown(row: dict[str, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:
+def _shown(line: Line, row: Mapping[Any, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:
     """Pictures of the noise of one method."""
     seen = (image + _drawn(row["index"], image, noise, 1))[0].numpy()
     shape = tuple(image.shape[1:])
-    made = [Picture(pictures.shown(seen), "x + S z, clipped")]
+    made = [Picture(picture(seen), "x + S z, clipped")]
     if found.directions is not None:
         deviations = noise.variances()[0].sqrt().view(shape).numpy()
-        made.append(Picture(pictures.magnitudes(deviations), "standard deviation of each pixel"))
-        made += [
-            Picture(
-                pictures.signed(found.directions[k].reshape(shape)),
-                f"{name} axis: {found.lengths[k]:.3g}",
-            )
-            for k, name in ((0, "widest"), (-1, "narrowest"))
-        ]
-    return Shown(row["method"], f"{label(row['method'])}: {_verdict(row)}", made)
+        made.append(Picture(magnitudes(deviations), "standard deviation of each pixel"))
+        for k, name in ((0, "widest"), (-1, "narrowest")):
+            text = f"{name} axis: {found.lengths[k]:.3g}"
+            made.append(Picture(signed(found.directions[k].reshape(shape)), text))
+    return Shown(line.method, f"{line.label}: {_verdict(row)}", made)
 
 
 def _drawn(index: int, image: Tensor, noise: Noise, n: int) -> Tensor:
@@ -207,10 +193,45 @@ def _drawn(index: int, image: Tensor, noise: Noise, n: int) -> Tensor:
     return noise.colour(Streams.of(0, [index]).normal(Stage.FIT, 0, 0, n, image))[0]
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def _verdict(row: Mapping[Any, Any]) -> str:
     """A certificate in words."""
     if row["prediction"] == ABSTAIN:
         return "abstained"
     verdict = "" if row["correct"] else " (wrong)"
-    sizes = [floor_to(row[name], 3) for name in ("proxy_radius", "l2_radius")]
-    return f"class {row['prediction']}{verdict}, proxy radius {sizes[0]:.3f}, l2 {sizes[1]:.3f}"
+    proxy, l2 = (floored(row[name]) for name in ("proxy_radius", "l2_radius"))
+    return f"class {row['prediction']}{verdict}, proxy radius {proxy}, l2 {l2}"
+
+
+def picture(pixels: NDArray[np.floating]) -> str:
+    """The PNG of an image with pixels in [0, 1], others clipped, as a data URI.
+
+    Args:
+        pixels: (C, H, W), C of 1 or 3.
+    """
+    return _uri(np.clip(np.moveaxis(pixels, 0, -1), 0, 1) * 255)
+
+
+def magnitudes(values: NDArray[np.floating]) -> str:
+    """Values above zero, (C, H, W), as a picture with the largest in white."""
+    largest = float(values.max())
+    return picture(values / largest if largest > 0 else values)
+
+
+def signed(values: NDArray[np.floating]) -> str:
+    """Values of either sign, (C, H, W), as a picture.
+
+    Blue below zero, red above, white at zero; of three channels their colours around grey.
+    """
+    scaled = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
+    if len(values) > 1:
+        return picture(0.5 + 0.5 * scaled)
+    share = np.abs(scaled[0])[..., None]
+    ends = np.where(scaled[0][..., None] < 0, _BELOW, _ABOVE)
+    return _uri(255 * (1 - share) + ends * share)
+
+
+def _uri(pixels: NDArray[np.floating]) -> str:
+    """(H, W, C) of 0 to 255 as a data URI."""
+    content, rounded = io.BytesIO(), np.rint(pixels).astype(np.uint8)
+    Image.fromarray(rounded[..., 0] if rounded.shape[-1] == 1 else rounded).save(content, "PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -28,11 +28,11 @@
     const found = { ...trace, visible: !off.has(meta.method) };
     if (trace.line) found.line = { ...trace.line, color: colour };
     if (trace.fill) found.fillcolor = ink(meta.method, 0.15);
-    if (trace.marker || trace.type === "bar") found.marker = { ...trace.marker, color: colour };
+    if (trace.marker) found.marker = { ...trace.marker, color: colour };
     return found;
   };
 
-  const still = (place) => finger.matches || Boolean(place.closest("#histograms, #cost"));
+  const still = (place) => finger.matches || Boolean(place.closest("#histograms"));
 
   const themed = (place) => {
     const { layout } = figures[place.dataset.figure];
@@ -96,8 +96,8 @@
     { rootMargin: "400px" },
   );
 
-  const choose = (metric) => {
-    for (const part of all("[data-metric]")) part.hidden = part.dataset.metric !== metric;
+  const choose = (size) => {
+    for (const part of all("[data-size]")) part.hidden = part.dataset.size !== size;
     for (const place of drawn) if (place.offsetParent) Plotly.Plots.resize(place);
   };
 
@@ -122,7 +122,7 @@
       redraw();
     });
   }
-  for (const radio of all("#metrics input")) {
+  for (const radio of all("#sizes input")) {
     radio.addEventListener("change", () => choose(radio.value));
   }
   document.getElementById("log").addEventListener("change", redraw);
@@ -135,7 +135,8 @@
   window.addEventListener("beforeprint", () => all(".plot").forEach((place) => place.offsetParent && draw(place)));
 
   paint();
-  const first = document.querySelector("#metrics input:checked");
+  all("#curves table").forEach(star);
+  const first = document.querySelector("#sizes input:checked");
   if (first) choose(first.value);
   all(".plot").forEach((place) => seen.observe(place));
 })();

@@ -7,17 +7,15 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.sizes import METRICS, available
-from rddrs_dist.analysis.tables import TITLES
+from rddrs_dist.analysis.captions import caption, dataset
+from rddrs_dist.analysis.lines import Line, available, methods_of, sources
+from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.report import attempts, charts, facts
-from rddrs_dist.report.conflicts import conflicts
 from rddrs_dist.report.gallery import Entry
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 
 _FILES = ("page.html", "page.css", "hover.js", "page.js")
 
@@ -43,15 +41,17 @@ def _script(text: str | None) -> str:
     return (text or "null").replace("<", "\\u003c")
 
 
-def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]) -> str:
+def render(
+    lines: Sequence[Line], entries: Sequence[Entry] = (), remarks: Sequence[str] = ()
+) -> str:
     """The page.
 
     Args:
-        frame: Rows as `read_many` returns them.
+        lines: The lines to show.
         entries: Images of the gallery.
         remarks: What the gallery lacks, and why.
     """
-    figures, known, calls = _Figures([]), charts.looks_of(frame), attempts.events(frame)
+    figures, known, calls = _Figures([]), methods_of(lines), attempts.events(lines)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     folder = resources.files("rddrs_dist.report")
     html, style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in _FILES)
@@ -59,26 +59,25 @@ def render(frame: pd.DataFrame, entries: Sequence[Entry], remarks: Sequence[str]
         style=style,
         scripts=scripts,
         plotly=get_plotlyjs(),
-        title=f"Certified robustness, {frame.attrs['dataset'] or 'unnamed data'}",
-        caption=caption(frame, metrics=available(frame)),
-        incomplete=[name for name, own in frame.attrs["runs"].items() if not own["complete"]],
-        methods=[(name, look.name, look.color) for name, look in known.items()],
-        metrics=[(name, TITLES[name]) for name in METRICS if name in available(frame)],
-        curves=charts.curve_charts(frame),
-        radii=facts.at_radii(frame),
-        histograms=charts.histogram_charts(frame),
-        cost=charts.cost_charts(frame),
-        costs=facts.cost(frame),
-        endings=[facts.endings(frame)],
-        attempts=attempts.attempts(frame, calls),
-        slowest=attempts.slowest(frame, calls),
-        conflicts=conflicts(frame),
-        provenance=facts.provenance(frame, calls),
+        title=f"Certified robustness, {dataset(lines)}",
+        caption=caption(lines, sizes=available(lines)),
+        incomplete=[one.folder for one in sources(lines) if not one.complete],
+        methods=[(name, one.label, one.colour) for name, one in known.items()],
+        sizes=[(name, SIZES[name].title) for name in available(lines)],
+        curves=charts.curve_charts(lines),
+        radii=facts.at_radii(lines),
+        histograms=charts.histogram_charts(lines),
+        cost=facts.cost(lines),
+        endings=[facts.endings(lines)],
+        attempts=attempts.attempts(lines, calls),
+        slowest=attempts.slowest(lines, calls),
+        conflicts=facts.conflicts(lines),
+        provenance=facts.provenance(lines, calls),
         entries=entries,
         remarks=remarks,
         place=figures.place,
         figures=figures.as_json,
-        palette=_script(json.dumps({name: look.color for name, look in known.items()})),
+        palette=_script(json.dumps({name: one.colour for name, one in known.items()})),
     )
 
 
@@ -91,7 +90,7 @@ def check_path(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         got = "a folder" if path.is_dir() else "a file in a folder that does not exist"
         raise ValueError(f"--out must be an .html file to write, got {got}: {path}")
-    parts.refuse_run(path.parent, "a page")
+    files.refuse_run(path.parent, "a page")
 
 
 def write(path: Path, text: str) -> int:
@@ -101,5 +100,5 @@ def write(path: Path, text: str) -> int:
         OSError: If it could not be written.
     """
     content = text.encode()
-    parts.replace(path, content, then="report again")
+    files.replace(path, content, then="report again")
     return len(content)
