@@ -1,18 +1,20 @@
 """Certified accuracy: exact comparison, exact steps, and a band that never lies above."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from rddrs_dist.analysis.curves import certified_accuracy, curve, curves, lines, to_frame
-from rddrs_dist.results.columns import table
+from rddrs_dist.analysis.curves import Curve, certified_accuracy, curve, curves, to_frame
 from rddrs_dist.stats import clopper_pearson_lower
+from tests.results.rows import abstention, sized
 
-from .rows import abstention, sized
+from .making import lines
 
 
-def frame_of(*groups: list[dict]) -> pd.DataFrame:
-    return table([row for group in groups for row in group], {}).to_pandas()
+def curve_of(*groups: list[dict], size: str = "proxy", **options) -> Curve:
+    (line,) = lines(*groups)
+    found = curve(line, size, **options)
+    assert found
+    return found
 
 
 def test_a_radius_equal_to_a_size_is_reached_and_the_next_number_is_not():
@@ -43,17 +45,14 @@ def test_bad_sizes_and_radii_are_refused(sizes, radii, told):
 
 
 def test_a_curve_steps_exactly_at_the_sizes_and_ends_at_zero():
-    frame = frame_of(sized([1.0, -1.0, 2.5, 1.0]), [abstention(4)])
-    one = curve(frame, "proxy", method="rs", sigma=0.5)
+    one = curve_of(sized([1.0, -1.0, 2.5, 1.0]), [abstention(4)])
     assert one.radii.tolist() == [0.0, 1.0, 2.5, np.nextafter(2.5, 3)]
     assert one.accuracy.tolist() == [0.6, 0.6, 0.2, 0.0]
-    assert one.images == 5
+    assert len(one.line) == 5 and one.reach == 2.5
 
 
 def test_the_band_is_clopper_pearson_and_never_above_the_curve():
-    rng = np.random.default_rng(1)
-    frame = frame_of(sized(rng.lognormal(0, 2, 300)))
-    one = curve(frame, "proxy", method="rs", sigma=0.5)
+    one = curve_of(sized(np.random.default_rng(1).lognormal(0, 2, 300)))
     assert (one.lower <= one.accuracy).all() and (one.lower >= 0).all()
     assert (one.lower[:-1] < one.accuracy[:-1]).all()
     counts = np.round(one.accuracy * 300).astype(int)
@@ -62,7 +61,7 @@ def test_the_band_is_clopper_pearson_and_never_above_the_curve():
 
 def test_a_thinned_curve_never_lies_above_the_full_one():
     sizes = np.random.default_rng(2).lognormal(0, 1, 500)
-    one = curve(frame_of(sized(sizes)), "proxy", method="rs", sigma=0.5, knots=20)
+    one = curve_of(sized(sizes), knots=20)
     assert len(one.radii) == 22
     dense = np.linspace(0, sizes.max(), 5000)
     drawn = one.accuracy[np.searchsorted(one.radii, dense)]  # what steps-pre shows
@@ -71,25 +70,11 @@ def test_a_thinned_curve_never_lies_above_the_full_one():
 
 
 def test_a_method_that_certifies_nothing_has_a_flat_curve():
-    one = curve(frame_of([abstention(0), abstention(1)]), "l2", method="rs", sigma=0.5)
+    one = curve_of([abstention(0), abstention(1)], size="l2")
     assert one.accuracy.tolist() == [0.0, 0.0] and one.radii[0] == 0.0
 
 
-def test_curves_come_by_sigma_and_in_the_order_of_the_methods():
-    names = ["zzz", "rddrs_tr", "rddrs", "ancer", "ddrs", "rs"]
-    frame = frame_of(*(sized([1.0], name, sigma=s) for s in (1.0, 0.25) for name in names))
-    order = [(one.sigma, one.method) for one in curves(frame, "proxy")]
-    assert order == lines(frame)
-    assert order == [(s, name) for s in (0.25, 1.0) for name in [*names[:0:-1], "zzz"]]
-
-
 def test_a_table_of_curves_keeps_every_digit():
-    frame = frame_of(sized([0.1 + 0.2]), sized([1 / 3], "ddrs"))
-    made = to_frame(curves(frame, "proxy"))
+    made = to_frame(curves(lines(sized([0.1 + 0.2]), sized([1 / 3], "ddrs")), "proxy"))
     assert made["radius"].tolist()[1] == 0.1 + 0.2
     assert set(made["method"]) == {"rs", "ddrs"} and set(made["images"]) == {1}
-
-
-def test_a_method_without_rows_is_refused():
-    with pytest.raises(ValueError, match="one or more numbers"):
-        curve(frame_of(sized([1.0])), "proxy", method="ancer", sigma=0.5)

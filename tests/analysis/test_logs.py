@@ -1,4 +1,4 @@
-"""Logs of other projects: read as they write them, refused where broken, and written anew."""
+"""Logs of other projects: read as they write them, refused where broken, drawn, written anew."""
 
 import math
 
@@ -7,50 +7,58 @@ import pytest
 
 from rddrs_dist.analysis import plots, tables
 from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.curves import curve, curves
-from rddrs_dist.analysis.logs.exporting import export
-from rddrs_dist.analysis.sizes import available
-from rddrs_dist.results import read, read_many
+from rddrs_dist.analysis.curves import curve, curves, to_frame
+from rddrs_dist.analysis.lines import Line, available, methods_of, read_lines
+from rddrs_dist.analysis.logs import export, read_log, read_logs
+from tests.results.rows import abstention, row, sized
 
-from .logs import ANCER, COHEN, DDRS, LINES, log, run, take
-from .rows import abstention, row, sized
+from .making import ANCER, COHEN, DDRS, LINES, lines, log, logged, run
 
 
 def test_a_log_of_locuslab_holds_balls_and_nothing_of_samples(tmp_path):
-    frame = read(take(log(tmp_path / "log", *LINES), tmp_path / "out", n=1000))
-    assert frame["index"].tolist() == [0, 7, 9] and set(frame["method"]) == {"cohen"}
-    assert frame["l2_radius"].tolist() == frame["proxy_radius"].tolist() == [0.953, 0.0, 1.2e-05]
-    assert frame["prediction"].tolist() == [3, -1, 8]
-    assert frame["correct"].tolist() == [True, False, False]
-    assert frame["certify_seconds"].tolist() == [13.73608, 15.4, 2.0]
-    assert set(frame["n"]) == {1000}
-    unknown = ["count", "n0", "alpha", "radius", "capped_proxy_radius", "min_axis", "fit_status"]
-    assert frame[unknown].isna().all(axis=None)
-    assert available(frame) == ("proxy", "l2") and frame.attrs["complete"]
+    line = logged(tmp_path / "log")
+    rows = line.rows
+    assert rows["index"].tolist() == [0, 7, 9] and line.method == "cohen"
+    assert rows["l2_radius"].tolist() == rows["proxy_radius"].tolist() == [0.953, 0.0, 1.2e-05]
+    assert rows["prediction"].tolist() == [3, -1, 8]
+    assert rows["correct"].tolist() == [True, False, False]
+    assert rows["certify_seconds"].tolist() == [13.73608, 15.4, 2.0]
+    unknown = ["count", "n", "n0", "alpha", "radius", "capped_proxy_radius", "fit_status"]
+    assert rows[unknown].isna().all(axis=None)
+    assert available([line]) == ("proxy", "l2") and line.source.complete
 
 
 def test_a_log_of_ddrs_tells_the_sigma_of_each_image(tmp_path):
-    lines = ["0 3 3 0.953 1 0.31 0:00:13.736080", "1 3 -1 0.0 0 0.5 1~day,~0:00:01"]
-    frame = read(take(log(tmp_path / "log", *lines, header=DDRS), tmp_path / "out"))
-    assert frame["sigma"].tolist() == [0.5, 0.5]
+    entries = ["0 3 3 0.953 1 0.31 0:00:13.736080", "1 3 -1 0.0 0 0.5 1~day,~0:00:01"]
+    line = logged(tmp_path / "log", *entries, header=DDRS)
+    assert line.rows["sigma"].tolist() == [0.5, 0.5]
     for axis in ("min_axis", "mean_axis", "max_axis"):
-        assert frame[axis].tolist() == [0.31, 0.5]
-    assert frame["certify_seconds"].tolist()[1] == 86401.0
+        assert line.rows[axis].tolist() == [0.31, 0.5]
+    assert line.rows["certify_seconds"].tolist()[1] == 86401.0
 
 
 def test_a_log_of_ancer_has_two_radii(tmp_path):
-    lines = ["0 3 3 0.5 1.25 1 0.25 0:00:01", "1 3 -1 0.0 0.0 0 0.2 0:00:01"]
-    frame = read(take(log(tmp_path / "log", *lines, header=ANCER), tmp_path / "out"))
-    assert frame["l2_radius"].tolist() == [0.5, 0.0]
-    assert frame["proxy_radius"].tolist() == [1.25, 0.0]
-    assert frame["min_axis"].tolist() == [0.25, 0.2] and frame["mean_axis"].isna().all()
+    entries = ["0 3 3 0.5 1.25 1 0.25 0:00:01", "1 3 -1 0.0 0.0 0 0.2 0:00:01"]
+    rows = logged(tmp_path / "log", *entries, header=ANCER).rows
+    assert rows["l2_radius"].tolist() == [0.5, 0.0]
+    assert rows["proxy_radius"].tolist() == [1.25, 0.0]
+    assert rows["min_axis"].tolist() == [0.25, 0.2] and rows["mean_axis"].isna().all()
 
 
 def test_windows_line_ends_and_several_files_are_read(tmp_path):
-    one = log(tmp_path / "a", LINES[0])
+    one = log(tmp_path / "a=b", LINES[0])
     one.write_bytes(b"\xef\xbb\xbf" + one.read_bytes().replace(b"\n", b"\r\n"))
-    frame = read(take([one, log(tmp_path / "b", LINES[1])], tmp_path / "out"))
-    assert frame["index"].tolist() == [0, 7]
+    other = log(tmp_path / "b", LINES[1])
+    (line,) = read_logs([f"a b@0.25={other}", f"a b@0.25={one}"])
+    assert line.rows["index"].tolist() == [0, 7]
+    assert (line.method, line.sigma) == ("a b", 0.25)
+
+
+@pytest.mark.parametrize("word", ["log", "a=log", "a@0=log", "a@x=log", "../x@1=log", "a@1:x=log"])
+def test_words_that_name_no_log_are_refused(word):
+    with pytest.raises(ValueError, match=r"--logs wants NAME@SIGMA=FILE .* got '") as why:
+        read_logs([word])
+    assert "\n" not in str(why.value)
 
 
 @pytest.mark.parametrize(
@@ -85,84 +93,123 @@ def test_a_broken_log_is_one_line_that_names_file_line_wanted_and_got(tmp_path, 
     path = tmp_path / "log"
     path.write_text(text.replace(" ", "\t"))
     with pytest.raises(ValueError, match=told) as why:
-        take(path, tmp_path / "out")
+        read_log([path], "cohen", 0.5)
     assert str(path) in str(why.value) and "\n" not in str(why.value)
-    assert not (tmp_path / "out").exists()
 
 
-def test_a_log_that_is_not_there_is_named_without_a_number_of_an_error(tmp_path):
-    with pytest.raises(ValueError, match="absent must be a log, got No such file") as why:
-        take(tmp_path / "absent", tmp_path / "out")
+def test_files_that_are_no_log_and_logs_of_two_kinds_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="absent must be a log of text, got No such file") as why:
+        read_log([tmp_path / "absent"], "cohen", 0.5)
     assert "Errno" not in str(why.value)
-
-
-def test_bytes_that_are_no_text_and_logs_of_two_kinds_are_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\x00\xfe\n")
     with pytest.raises(ValueError, match="bytes must be a log of text"):
-        take(tmp_path / "bytes", tmp_path / "out")
+        read_log([tmp_path / "bytes"], "cohen", 0.5)
     two = [log(tmp_path / "a", LINES[0]), log(tmp_path / "b", "5 3 3 1.0 1 0.5 2.0", header=DDRS)]
     with pytest.raises(ValueError, match="of one format, got cohen-tsv and ddrs-tsv"):
-        take(two, tmp_path / "out")
-    with pytest.raises(ValueError, match="--radius proxy wants a log of cohen-tsv, got .* ddrs"):
-        take(two[1], tmp_path / "out", radius="proxy")
+        read_log(two, "cohen", 0.5)
+    with pytest.raises(ValueError, match="where its radius is named, got one of ddrs"):
+        read_log(two[1:], "cohen", 0.5, "proxy")
     with pytest.raises(ValueError, match="every idx .* got 0 as in .*a, line 2"):
-        take([two[0], two[0]], tmp_path / "out")
+        read_log([two[0], two[0]], "cohen", 0.5)
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"name": "RDDRS-TR"}, "one of our methods, got 'RDDRS-TR'"),
-        ({"name": "rs"}, "one of our methods"),
-        ({"name": "../x"}, "--name must be"),
-        ({"name": "$x$"}, "--name must be"),
-        ({"sigma": math.nan}, "--sigma must be above 0 and finite, got nan"),
-        ({"alpha": 1.0}, "--alpha must be above 0 and below 1, got 1.0"),
-        ({"n": 0}, "--n must be above 0"),
-    ],
-)
-def test_names_and_settings_that_cannot_be_are_refused(tmp_path, changes, told):
-    with pytest.raises(ValueError, match=told):
-        take(log(tmp_path / "log", *LINES), tmp_path / "out", **changes)
+@pytest.mark.parametrize("name", ["RDDRS-TR", "rs", "Ancer"])
+def test_a_log_is_not_called_like_a_method(tmp_path, name):
+    with pytest.raises(ValueError, match=f"one of our methods, got '{name}'"):
+        logged(tmp_path / "log", name=name)
 
 
 def test_a_log_with_abstentions_only_is_a_curve_at_zero(tmp_path):
-    out = take(log(tmp_path / "log", "0 3 -1 0.0 0 1.0", "1 4 -1 0.0 0 1.0"), tmp_path / "out")
-    frame = read_many([out])
-    assert curve(frame, "l2", method="cohen", sigma=0.5).accuracy.tolist() == [0.0, 0.0]
-    (line,) = tables.summary(frame).to_dict("records")
-    assert (line["abstentions"], line["proxy_acr"], line["l2@0"]) == (2, 0.0, 0.0)
-    assert math.isnan(line["capped_acr"]) and math.isnan(line["nonfinite"])
-    assert plots.write(frame, tmp_path / "figures")
+    line = logged(tmp_path / "log", "0 3 -1 0.0 0 1.0", "1 4 -1 0.0 0 1.0")
+    found = curve(line, "l2")
+    assert found and found.accuracy.tolist() == [0.0, 0.0]
+    (told,) = tables.summary([line]).to_dict("records")
+    assert (told["abstentions"], told["proxy_acr"], told["l2@0"]) == (2, 0.0, 0.0)
+    assert math.isnan(told["capped_acr"]) and math.isnan(told["nonfinite"])
+    assert plots.write([line], tmp_path / "figures")
 
 
-def test_export_and_import_give_the_same_curves(tmp_path):
+def test_export_and_reading_give_the_same_curves(tmp_path):
     rng = np.random.default_rng(0)
     sizes = np.where(rng.random(50) < 0.1, -1, rng.lognormal(0, 2, 50))
-    ours = read(run(tmp_path / "run", [*sized(sizes, "ancer"), abstention(50, "ancer")]))
-    (both,) = export(ours, tmp_path / "logs", kind="ancer-tsv")
-    (proxy,) = export(ours, tmp_path / "logs", radius="proxy")
+    (ours,) = lines(sized(sizes, "ancer"), [abstention(50, "ancer")])
+    (both,) = export([ours], tmp_path, kind="ancer-tsv")
+    (proxy,) = export([ours], tmp_path, radius="proxy")
     assert (both.name, proxy.name) == ("ancer-sigma-0.5-ancer.tsv", "ancer-sigma-0.5-proxy.tsv")
     assert proxy.read_text().splitlines()[-1] == "50\t3\t-1\t0.0\t0\t0:00:01.500000"
-    theirs = read_many(
-        [take(both, tmp_path / "both"), take(proxy, tmp_path / "b", name="proxy", radius="proxy")]
-    )
-    for metric, name in (("proxy", "cohen"), ("l2", "cohen"), ("proxy", "proxy")):
-        one = curve(ours, metric, method="ancer", sigma=0.5)
-        other = curve(theirs, metric, method=name, sigma=0.5)
-        assert np.array_equal(one.radii, other.radii)
+    theirs = read_logs([f"both@0.5={both}", f"alone@0.5:proxy={proxy}"])
+    for size, method in (("proxy", "both"), ("l2", "both"), ("proxy", "alone")):
+        one, other = curve(ours, size), curve(methods_of(theirs)[method], size)
+        assert one and other and np.array_equal(one.radii, other.radii)
         assert np.array_equal(one.accuracy, other.accuracy)
-    assert [one.method for one in curves(theirs, "l2")] == ["cohen"]
-    assert "cohen (log)" in {own.get_text() for own in plots.draw(theirs).legends[0].get_texts()}
+    assert [one.line.method for one in curves(theirs, "l2")] == ["both"]
+    assert "alone (log)" in legend(plots.draw(theirs))
     assert "rounded" not in caption(theirs)
 
 
 def test_exports_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
-    frame = read(run(tmp_path / "run", [row(0)]))
-    with pytest.raises(ValueError, match="wants sound_proxy_radius of every image"):
-        export(frame, tmp_path / "logs", radius="sound")
+    found = read_lines([run(tmp_path / "run", [row(0)])])
+    with pytest.raises(ValueError, match="wants disjoint_proxy_radius of every image"):
+        export(found, tmp_path / "logs", radius="disjoint")
     assert not (tmp_path / "logs").exists()
     with pytest.raises(ValueError, match="a folder of its own"):
-        export(frame, tmp_path / "run")
+        export(found, tmp_path / "run")
     with pytest.raises(ValueError, match="got the file"):
-        export(frame, log(tmp_path / "file"))
+        export(found, log(tmp_path / "file"))
+
+
+def legend(figure) -> list[str]:
+    """The names in the legend of a figure."""
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+@pytest.fixture
+def mixed(tmp_path) -> list[Line]:
+    """A run and a log of the same images."""
+    ours = run(tmp_path / "run", sized([1.5, 1.0, -1.0]), weights_sha256="w", data_sha256="d")
+    entries = ["0 3 3 0.9 1 1.0", "1 3 -1 0.0 0 1.0", "2 3 3 0.4 1 1.0"]
+    return read_lines([ours], logs=[logged(tmp_path / "log", *entries)])
+
+
+def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_path):
+    assert available(mixed) == ("proxy", "capped", "l2")
+    figure = plots.draw(mixed, ["l2"])
+    assert len(figure.axes[0].lines) == 2
+    assert legend(figure) == ["RS", "cohen (rounded)"]
+    told = caption(mixed, sizes=["l2"])
+    assert "Radii of cohen are those of a log, rounded to 3 significant digits there" in told
+    assert "its network is not known" in told and "No " not in told
+    assert "n₀ = 100, n = 1,000, α = 0.001; " in told and "unknown" not in told
+    assert "Not known of cohen: n₀, n, α." in told
+    names = {path.stem for path in plots.write(mixed, tmp_path / "figures")}
+    assert names == {"curves-proxy", "curves-capped", "curves-l2"}
+
+
+def test_a_size_that_a_log_lacks_leaves_its_line_out(mixed):
+    assert set(to_frame(curves(mixed, "capped"))["method"]) == {"rs"}
+    assert legend(plots.draw(mixed, ["capped"])) == ["RS"]
+    told = caption(mixed, sizes=["capped"])
+    assert "No capped proxy radius is known of cohen." in told and "rounded" not in told
+    rs, cohen = tables.summary(mixed).to_dict("records")
+    assert rs["capped@0"] == pytest.approx(2 / 3) and math.isnan(cohen["capped@0"])
+    assert cohen["proxy@0.5"] == pytest.approx(1 / 3)
+    _, capped, _ = tables.to_text(tables.summary(mixed)).strip().split("\n\n")
+    assert capped.splitlines()[-1].split()[:7] == ["0.5", "cohen", "3", "1", "-", "-", "-"]
+    with pytest.raises(ValueError, match="no line of the figure has capped"):
+        plots.draw(mixed[1:], ["capped"])
+
+
+def test_a_panel_in_which_no_line_has_the_size_is_empty(tmp_path):
+    theirs = logged(tmp_path / "log", "0 3 3 0.9 1 1.0", sigma=0.25)
+    figure = plots.draw(read_lines([run(tmp_path / "run", [row(0)])], logs=[theirs]), ["capped"])
+    assert [len(ax.lines) for ax in figure.axes] == [0, 1]
+    assert [ax.get_title() for ax in figure.axes] == [r"$\sigma = 0.25$", r"$\sigma = 0.5$"]
+
+
+def test_several_files_are_rounded_as_soon_as_one_is(tmp_path):
+    exact = log(tmp_path / "exact", "0 3 3 0.9531234567890123 1 0:00:01")
+    rounded = log(tmp_path / "rounded", "7 3 3 0.953 1 0:00:01")
+    assert read_log([exact, rounded], "cohen", 0.5).label == "cohen (rounded)"
+    assert read_log([exact], "cohen", 0.5).label == "cohen (log)"
+    entries = [logged(tmp_path / "log", name=f"log{k}") for k in range(3)]
+    assert "Radii of log0, log1 and log2 are those of logs, rounded" in caption(entries)

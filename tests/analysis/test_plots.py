@@ -5,22 +5,24 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from rddrs_dist.analysis import plots
 from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.styles import style
+from rddrs_dist.analysis.lines import Line
 from rddrs_dist.methods import METHODS
-from rddrs_dist.results.columns import table
+from tests.results.rows import abstention, row, sized
 
-from .rows import abstention, row, sized
+from .making import lines
 
 
-def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) -> pd.DataFrame:
+def example(
+    sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3, **about
+) -> list[Line]:
     """Makes runs in which rs ends at once and every other method has a lognormal tail."""
     rng = np.random.default_rng(0)
     rows = []
@@ -29,32 +31,28 @@ def example(sigmas=(0.25, 0.5), methods=("rddrs", "rs"), images=40, tail=0.3) ->
             spread = 0.0 if method == "rs" else tail
             sizes = 3 * sigma * rng.lognormal(spread, spread, images)
             rows += sized(np.where(rng.random(images) < 0.1, -1, sizes), method, sigma=sigma)
-    frame = table(rows, {}).to_pandas()
-    frame.attrs.update(dataset="digits", complete=True)
-    return frame
+    return lines(rows, **about)
 
 
-def test_the_science_does_not_import_matplotlib():
-    modules = "curves, metrics, reading, schema, store, tables"
-    code = (
-        f"import sys; from rddrs_dist.results import {modules}; print('matplotlib' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_plots_needs_no_pyplot():
-    code = "import sys, rddrs_dist.analysis.plots; print('matplotlib.pyplot' in sys.modules)"
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("captions, commands, curves, lines, logs, status, tables", "matplotlib"),
+        ("plots", "matplotlib.pyplot"),
+    ],
+)
+def test_only_plots_imports_matplotlib_and_it_needs_no_pyplot(modules, absent):
+    code = f"import sys; from rddrs_dist.analysis import {modules}; "
+    code += f"print({absent!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
-    frame = example()
-    first, second = plots.write(frame, tmp_path / "a"), plots.write(frame, tmp_path / "b")
+    first, second = (plots.write(example(), tmp_path / folder) for folder in ("a", "b"))
     names = [
-        f"curves-{metric}{end}"
-        for metric in ("proxy", "capped", "l2")
+        f"curves-{size}{end}"
+        for size in ("proxy", "capped", "l2")
         for end in (".png", ".svg", ".csv")
     ]
     assert [path.name for path in first] == names
@@ -62,12 +60,13 @@ def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
     assert first[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_sound_figure_has_what_was_before_as_thin_lines(tmp_path):
-    frame = example(sigmas=(0.5,), methods=("rs", "rddrs"))
-    frame["sound_proxy_radius"] = frame["proxy_radius"] / 2
-    written = [path.name for path in plots.write(frame, tmp_path)]
-    assert written[-3:] == ["curves-sound.png", "curves-sound.svg", "curves-sound.csv"]
-    (axes,) = plots.draw(frame, ["sound"]).axes
+def test_the_disjoint_figure_has_what_was_before_as_thin_lines(tmp_path):
+    both = example(sigmas=(0.5,), methods=("rs", "rddrs"))
+    after = [replace(one, rows=_halved(one)) for one in both]
+    written = [path.name for path in plots.write(after, tmp_path)]
+    assert written[-3:] == ["curves-disjoint.png", "curves-disjoint.svg", "curves-disjoint.csv"]
+    (axes,) = plots.draw(after, ["disjoint"]).axes
+    assert axes.get_xlabel() == "Proxy radius $R$ of the disjoint region (thin: before)"
     widths = [line.get_linewidth() for line in axes.get_lines()]
     assert sorted(widths) == [0.6, 0.6, 1.4, 1.4]
     thin = [line.get_xdata()[-2] for line in axes.get_lines() if line.get_linewidth() == 0.6]
@@ -75,18 +74,23 @@ def test_the_sound_figure_has_what_was_before_as_thin_lines(tmp_path):
     assert sorted(thick) == pytest.approx([reach / 2 for reach in sorted(thin)])
 
 
+def _halved(line: Line):
+    """Rows after a pass that halved every region."""
+    return line.rows.assign(disjoint_proxy_radius=line.rows["proxy_radius"] / 2)
+
+
 def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
-    frame = example(sigmas=(0.5,), methods=("rddrs",))
-    path = plots.write(frame, tmp_path)[2]
+    (line,) = example(sigmas=(0.5,), methods=("rddrs",))
+    path = plots.write([line], tmp_path, ["proxy"])[2]
     with path.open(newline="") as file:
         made = list(csv.DictReader(file))
     assert list(made[0]) == ["metric", "sigma", "method", "images", "radius", "accuracy", "lower"]
-    right = frame["proxy_radius"][frame["correct"]]
+    right = line.rows["proxy_radius"][line.right]
     assert float(made[-2]["radius"]) == right.max()
     assert float(made[0]["accuracy"]) == len(right) / 40
 
 
-def test_one_panel_per_sigma_one_row_per_metric_one_line_and_band_per_method():
+def test_one_panel_per_sigma_one_row_per_size_one_line_and_band_per_method():
     figure = plots.draw(example(methods=("rddrs", "rs", "ancer")))
     assert len(figure.axes) == 4
     for ax in figure.axes:
@@ -104,19 +108,15 @@ def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
     both, alone = plots.draw(example()), plots.draw(example(methods=("rddrs",)))
     assert [text.get_text() for text in both.legends[0].get_texts()] == ["RS", "RDDRS"]
     assert both.axes[0].lines[1].get_color() == alone.axes[0].lines[0].get_color()
-    styles = [style(name) for name in ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")]
-    assert (
-        len({to_hex(color) for color, _ in styles}) == len({str(dash) for _, dash in styles}) == 5
-    )
-    assert style("my_method") == style("my_method")
+    own = METHODS.values()
+    assert len({to_hex(one.colour) for one in own}) == len({str(one.dashes) for one in own}) == 5
 
 
 def spread(tail: float) -> tuple[np.ndarray, float, str]:
     """Draws rs beside an rddrs of that tail: its certified sizes, the axis end, the caption."""
-    frame = example(sigmas=(0.5,), images=200, tail=tail)
-    figure = plots.draw(frame, ["proxy"])
-    rows = frame.loc[frame["correct"] & (frame["method"] == "rddrs")]
-    sizes = rows["proxy_radius"].to_numpy()
+    both = example(sigmas=(0.5,), images=200, tail=tail)
+    figure = plots.draw(both, ["proxy"])
+    sizes = both[1].column("proxy_radius")[both[1].right]
     told = figure.texts[0].get_text().replace("\n", " ")
     return sizes, figure.axes[0].get_xlim()[1], told
 
@@ -134,9 +134,9 @@ def test_a_heavy_tail_is_cut_and_the_caption_says_how_much(tail):
 
 
 def test_a_light_tail_is_shown_whole():
-    frame = example(sigmas=(0.5,), tail=0.05)
-    figure = plots.draw(frame, ["proxy"])
-    assert figure.axes[0].get_xlim()[1] > np.max(frame["proxy_radius"].to_numpy())
+    both = example(sigmas=(0.5,), tail=0.05)
+    figure = plots.draw(both, ["proxy"])
+    assert figure.axes[0].get_xlim()[1] > max(one.column("proxy_radius").max() for one in both)
     assert "Axes are cut" not in figure.texts[0].get_text()
 
 
@@ -156,35 +156,28 @@ def test_the_caption_tells_data_noise_budget_images_and_band():
 
 
 def test_the_caption_admits_what_is_missing():
-    frame = example().drop(index=[0, 1])
-    frame.attrs.update(complete=False, common=True)
-    told = caption(frame)
+    first, *others = example(complete=False)
+    told = caption([replace(first, rows=first.rows[2:], common=True), *others])
     assert "Run not complete." in told and "Only images that every method has." in told
     assert "38 to 40 images per curve" in told
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_a_figure_of_very_few_images_draws(images, tmp_path):
-    assert plots.write(example(sigmas=(0.25,), images=images), tmp_path)
-
-
-def test_a_run_that_certified_nothing_draws(tmp_path):
-    frame = table(sized([-1.0, -1.0]), {}).to_pandas()
-    assert plots.write(frame, tmp_path)
+def test_a_figure_of_very_few_images_draws(images):
+    assert plots.draw(example(sigmas=(0.25,), images=images))
 
 
 def test_no_rows_and_a_file_in_the_way_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one row"):
-        plots.draw(example().iloc[:0])
+        plots.draw([])
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="got the file"):
         plots.write(example(), tmp_path / "file")
 
 
 def test_a_dollar_sign_in_a_name_does_not_break_the_caption(tmp_path):
-    frame = example(sigmas=(0.25,))
-    frame.attrs["dataset"] = "cheap$ and $cheerful_"
-    assert plots.write(frame, tmp_path)
+    named = example(sigmas=(0.25,), config={"dataset": "cheap$ and $cheerful_"})
+    assert plots.write(named, tmp_path, ["l2"])
 
 
 @pytest.mark.parametrize(
@@ -199,35 +192,31 @@ def test_a_dollar_sign_in_a_name_does_not_break_the_caption(tmp_path):
 )
 def test_the_caption_names_the_very_images(indices, text):
     rows = [row(k, method) for k in indices for method in ("rs", "ddrs")]
-    assert text in caption(table(rows, {}).to_pandas())
+    assert text in caption(lines(rows))
 
 
-def test_the_caption_tells_the_range_of_n_where_images_stopped_at_looks():
+def test_the_caption_tells_the_range_of_n_where_images_stopped_at_sequential_tests():
     rows = [row(k, n=n) for k, n in enumerate((1250, 2500, 5000, 10_000))]
-    assert "n = 1,250 to 10,000, α" in caption(table(rows, {}).to_pandas())
+    assert "n = 1,250 to 10,000, α" in caption(lines(rows))
 
 
 def test_the_caption_names_settings_that_are_not_the_default():
-    frame = table([row(0, "rddrs"), row(0, "ancer")], {}).to_pandas()
     usual = {name: json.loads(json.dumps(vars(METHODS[name]()))) for name in ("rddrs", "ancer")}
-    frame.attrs["config"] = {"settings": usual}
-    assert "Not at" not in caption(frame)
+    drawn = lines([row(0, "rddrs"), row(0, "ancer")], config={"settings": usual})
+    assert "Not at" not in caption(drawn)
     usual["rddrs"] |= {"gradient_samples": 1000, "step_lengths": [0.25]}
     usual["ddrs"] = {"steps": 7}  # not drawn
     wanted = "default setting: rddrs.gradient_samples = 1000, rddrs.step_lengths = 0.25."
-    assert wanted in caption(frame)
+    assert wanted in caption(drawn)
 
 
 def test_the_caption_tells_of_tf32():
-    frame = example()
-    assert "TF32" not in caption(frame)
-    frame.attrs["config"] = {"precision": "tf32"}
-    assert "The network multiplies in TF32." in caption(frame)
+    assert "TF32" not in caption(example())
+    assert "The network multiplies in TF32." in caption(example(config={"precision": "tf32"}))
 
 
 def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():
-    frame = table([abstention(k, capped_proxy_radius=0.0) for k in range(3)], {}).to_pandas()
-    frame.attrs.update(dataset="digits", complete=True)
-    (ax,) = plots.draw(frame, ["proxy"]).axes
+    nothing = lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)])
+    (ax,) = plots.draw(nothing, ["proxy"]).axes
     assert [text.get_text() for text in ax.texts] == ["nothing certified"]
     assert ax.get_xlim() == (0, 1)

@@ -4,44 +4,46 @@ import numpy as np
 import pytest
 
 from rddrs_dist import cli
-from rddrs_dist.analysis import simultaneous
-from rddrs_dist.analysis.sizes import available
-from rddrs_dist.results import read_many
+from rddrs_dist.analysis.lines import available, read_lines
+from rddrs_dist.analysis.simultaneous import with_simultaneous
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
-from tests.small_run import RUN
 
-from .logs import LINES, log, take
+from .making import logged
 
 
 def test_every_row_has_what_its_count_gives_at_its_share_of_alpha(original):
-    frame = read_many([original.folder])
-    found = simultaneous.add(frame)
-    assert found.attrs == frame.attrs and len(found) == len(frame)
-    images = frame["index"].nunique()
-    for row in found.to_dict("records"):
-        level = row["alpha"] / RUN.looks / images
-        radius = normal_quantile_lower(clopper_pearson_lower(row["count"], row["n"], level))
-        wanted = np.fmin(radius, row["radius_limit"]) if row["prediction"] >= 0 else 0.0
-        assert row["simultaneous_radius"] == pytest.approx(wanted, rel=1e-12, abs=0)
-        for size, axis in (("l2", "min_axis"), ("proxy", "mean_axis")):
-            exact = row["simultaneous_radius"] * row[axis]
-            assert 0 <= exact - row[f"simultaneous_{size}_radius"] <= 1e-12
-            assert row[f"simultaneous_{size}_radius"] <= row[f"{size}_radius"]
-    certified = found.loc[found["prediction"] >= 0]
-    held = certified["radius"] == certified["radius_limit"]
-    assert (certified["simultaneous_radius"] < certified["radius"])[~held].all()
+    for line in read_lines([original.folder], simultaneous=True):
+        tests = line.source.config["sequential_tests"]
+        assert tests > 1
+        for row in line.rows.to_dict("records"):
+            level = row["alpha"] / tests / len(line)
+            radius = normal_quantile_lower(clopper_pearson_lower(row["count"], row["n"], level))
+            wanted = np.fmin(radius, row["radius_limit"]) if row["prediction"] >= 0 else 0.0
+            assert row["simultaneous_radius"] == pytest.approx(wanted, rel=1e-12, abs=0)
+            for size, axis in (("l2", "min_axis"), ("proxy", "mean_axis")):
+                exact = row["simultaneous_radius"] * row[axis]
+                assert 0 <= exact - row[f"simultaneous_{size}_radius"] <= 1e-12
+                assert row[f"simultaneous_{size}_radius"] <= row[f"{size}_radius"]
+        certified = line.rows.loc[~line.abstained]
+        held = certified["radius"] == certified["radius_limit"]
+        assert (certified["simultaneous_radius"] < certified["radius"])[~held].all()
 
 
 def test_a_limit_stays_one(original):
-    frame = read_many([original.folder])
-    free = simultaneous.add(frame.assign(radius_limit=np.nan))["simultaneous_radius"]
-    assert (free > 0.5).any()
-    held = simultaneous.add(frame.assign(radius_limit=0.5))["simultaneous_radius"]
-    assert held.tolist() == free.clip(upper=0.5).tolist()
+    lines = read_lines([original.folder])
+
+    def radii(limit: float) -> np.ndarray:
+        found = [
+            with_simultaneous(one.rows.assign(radius_limit=limit), one.source) for one in lines
+        ]
+        return np.concatenate([one["simultaneous_radius"] for one in found])
+
+    assert (radii(np.nan) > 0.5).any()
+    assert np.array_equal(radii(0.5), radii(np.nan).clip(max=0.5))
 
 
 def test_it_is_drawn_on_request_alone(original, capsys, tmp_path):
-    assert "simultaneous" not in available(read_many([original.folder]))
+    assert "simultaneous" not in available(read_lines([original.folder]))
     for flags, drawn in (([], False), (["--simultaneous"], True)):
         command = ["curves", str(original.folder), "--out", str(tmp_path), *flags]
         assert cli.main(command) == 0
@@ -50,6 +52,5 @@ def test_it_is_drawn_on_request_alone(original, capsys, tmp_path):
 
 
 def test_a_log_has_none(tmp_path):
-    frame = simultaneous.add(read_many([take(log(tmp_path / "log", *LINES), tmp_path / "out")]))
-    assert np.isnan(frame[list(simultaneous.COLUMNS)].to_numpy()).all()
-    assert available(frame) == ("proxy", "l2")
+    found = read_lines([], simultaneous=True, logs=[logged(tmp_path / "log")])
+    assert available(found) == ("proxy", "l2")

@@ -11,11 +11,12 @@ import pytest
 from rddrs_dist.analysis import status
 from rddrs_dist.analysis.tables import summary as summarise
 from rddrs_dist.results import files as parts
-from rddrs_dist.results import read
-from rddrs_dist.results.columns import table
+from rddrs_dist.results import read, read_run
 from rddrs_dist.results.store import Store
+from tests.results.rows import abstention, row
 
-from .rows import abstention, row
+from . import making
+from .making import lines
 
 # 20 images by this driver in 120 s are 10 a minute; 70 of 100 are left after 30.
 KNOWN = {
@@ -25,14 +26,8 @@ KNOWN = {
 
 
 def run(out: Path, rows: list[dict], *, size: int = 1, done: bool = False) -> Path:
-    """Writes a run with `size` rows in each part."""
-    with Store.open(out, run_id="one", config={"dataset": "digits"}, metadata={}) as store:
-        for shard, start in enumerate(range(0, len(rows), size)):
-            own = rows[start : start + size]
-            store.write(shard, [one | {"shard": shard} for one in own])
-        if done:
-            store.complete({})
-    return out
+    """Writes a run that is not complete."""
+    return making.run(out, rows, size=size, done=done)
 
 
 def state(out: Path, now: float = 1120.0) -> str:
@@ -191,14 +186,14 @@ def test_a_part_that_is_set_aside_while_it_is_read_is_left_out(tmp_path, monkeyp
     bad = out / parts.part_name(1)
     bad.write_bytes(b"bad")
 
-    def reading(folder: Path):
+    def reading(folder: Path, **options):
         try:
-            return read(folder)
+            return read_run(folder, **options)
         finally:
             if bad.exists():
                 bad.rename(out / (parts.CORRUPT + bad.name))
 
-    monkeypatch.setattr(status, "read", reading)
+    monkeypatch.setattr(status, "read_run", reading)
     assert state(out).startswith("not complete: 1 images")
     assert not bad.exists()
 
@@ -211,22 +206,20 @@ def test_a_part_that_stays_bad_is_named_and_not_waited_for(tmp_path):
 
 
 def test_summary_is_json_without_nan():
-    frame = table(
-        [row(0, proxy_radius=1.5), row(1, others_inside=None, capped_proxy_radius=None)], {}
-    ).to_pandas()
-    made = status.summary(frame, {"seconds": math.nan, "actors": (2, math.inf), "gpus": None})
+    found = lines([row(0, proxy_radius=1.5), row(1, others_inside=None, capped_proxy_radius=None)])
+    made = status.summary(found, {"seconds": math.nan, "actors": (2, math.inf), "gpus": None})
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["run"] == {"seconds": None, "actors": [2, None], "gpus": None}
     (line,) = made["methods"]
-    assert set(line) == set(summarise(frame).columns)
+    assert set(line) == set(summarise(found).columns)
     assert (line["method"], line["images"], line["proxy_acr"]) == ("rs", 2, 1.25)
     assert line["proxy@1.5"] == 0.5
-    assert line["swallowing"] is None and line["capped_acr"] is None
+    assert line["with_others_inside"] is None and line["capped_acr"] is None
 
 
 def test_summary_has_the_methods_in_the_order_of_tables_and_numbers_of_the_right_type():
-    frame = table([row(0, "ddrs"), row(0), abstention(1)], {}).to_pandas()
-    made = status.summary(frame, {"images": frame["index"].max()})
+    found = lines([row(0, "ddrs"), row(0), abstention(1)])
+    made = status.summary(found, {"images": found[0].rows["index"].max()})
     assert [line["method"] for line in made["methods"]] == ["rs", "ddrs"]
     assert [line["abstentions"] for line in made["methods"]] == [1, 0]
     assert made["run"] == {"images": 1} and type(made["run"]["images"]) is int
@@ -234,12 +227,13 @@ def test_summary_has_the_methods_in_the_order_of_tables_and_numbers_of_the_right
 
 
 def test_summary_refuses_what_is_not_json():
-    frame = table([row(0)], {}).to_pandas()
     with pytest.raises(ValueError, match="plain JSON values"):
-        status.summary(frame, {"out": Path("runs")})
+        status.summary(lines([row(0)]), {"out": Path("runs")})
 
 
 def test_neither_ray_nor_matplotlib_is_imported():
-    code = "import sys, rddrs_dist.analysis.status; print({'ray', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys, rddrs_dist.analysis.status; print({'ray', 'matplotlib'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

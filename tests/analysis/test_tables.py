@@ -3,20 +3,19 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from rddrs_dist.analysis.lines import Line
 from rddrs_dist.analysis.tables import floor_to, summary, to_markdown, to_text
-from rddrs_dist.results.columns import table
+from tests.results.rows import abstention, row, sized
 
-from .rows import abstention, row, sized
+from .making import lines
 
 
 @pytest.fixture
-def frame() -> pd.DataFrame:
-    right = sized([1.9057, 0.5, -1.0])
+def both() -> list[Line]:
     ddrs = sized([2.0, 2.0, 2.0], "ddrs", fit_seconds=4.0)
-    return table([*right, abstention(3), *ddrs], {}).to_pandas()
+    return lines(sized([1.9057, 0.5, -1.0]), [abstention(3)], ddrs)
 
 
 def test_floor_never_rounds_up():
@@ -35,17 +34,17 @@ def test_floor_is_below_the_value_and_by_less_than_one_digit():
         assert 0 <= value - floor_to(value, 3) < 0.001 * (1 + 1e-9)
 
 
-def test_summary_counts_and_means(frame):
-    made = summary(frame, {"proxy": [0.0, 0.5, 1.9057], "l2": [1.0]})
-    rs, ddrs = made.to_dict("records")
+def test_summary_counts_and_means(both):
+    rs, ddrs = summary(both).to_dict("records")
     assert (rs["method"], rs["sigma"], rs["images"], rs["abstentions"]) == ("rs", 0.5, 4, 1)
-    assert [rs["proxy@0"], rs["proxy@0.5"], rs["proxy@1.9057"]] == [0.5, 0.5, 0.25]
+    assert [rs["proxy@0"], rs["proxy@0.5"], rs["proxy@1"], rs["proxy@2"]] == [0.5, 0.5, 0.25, 0.0]
     assert rs["proxy_acr"] == (1.9057 + 0.5) / 4
     assert (ddrs["fit_seconds"], ddrs["certify_seconds"], ddrs["l2@1"]) == (4.0, 1.5, 1.0)
+    assert not any(name.startswith("l2") for name in summary(both, ["proxy"]).columns)
 
 
-def test_text_shows_floored_numbers_in_columns_of_one_width(frame):
-    text = to_text(summary(frame, {"proxy": [0.0, 0.5], "l2": [0.5]}))
+def test_text_shows_floored_numbers_in_columns_of_one_width(both):
+    text = to_text(summary(both, ["proxy", "l2"]))
     assert "Proxy radius: certified accuracy in %, floored" in text and "l2 radius" in text
     assert "0.601" in text  # (1.9057 + 0.5) / 4 = 0.601425
     for block in text.strip().split("\n\n"):
@@ -53,36 +52,33 @@ def test_text_shows_floored_numbers_in_columns_of_one_width(frame):
 
 
 def test_an_acr_just_below_a_digit_is_not_promoted():
-    near = table(sized([np.nextafter(2.0, 0.0)]), {}).to_pandas()
-    assert "1.999" in to_text(summary(near)) and "2.000" not in to_text(summary(near))
+    text = to_text(summary(lines(sized([np.nextafter(2.0, 0.0)]))))
+    assert "1.999" in text and "2.000" not in text
 
 
-def test_markdown_has_a_rule_and_one_line_per_method(frame):
-    lines = to_markdown(summary(frame, {"proxy": [0.0], "l2": [0.5]})).splitlines()
-    names = "sigma method images abstained nonfinite swallowing ACR @0 capped_ACR fit_s certify_s"
-    head = f"| {' | '.join(names.split())} |".replace("_", " ")
-    assert lines[2] == head and set(lines[3]) <= set("|-: ")
-    assert lines[4] == "| 0.5 | rs | 4 | 1 | 0 | 0 | 0.601 | 50.0 | 0.500 | 0.250 | 1.500 |"
+def test_markdown_has_a_rule_and_one_row_per_line(both):
+    text = to_markdown(summary(both, ["l2"])).splitlines()
+    names = "sigma method images abstained nonfinite others_inside ACR @0 @0.25 @0.5 @0.75 @1 @1.5"
+    assert text[2] == f"| {' | '.join(names.split())} | fit_s | certify_s |".replace("_", " ")
+    assert set(text[3]) <= set("|-: ")
+    shares = "| 50.0 | 50.0 | 25.0 | 25.0 | 0.0 | 0.0 |"
+    assert text[4] == f"| 0.5 | rs | 4 | 1 | 0 | 0 | 0.300 {shares} 0.250 | 1.500 |"
 
 
 def test_29_of_100_prints_as_29():
-    frame = table(sized([1.0] * 29 + [-1.0] * 71), {}).to_pandas()
-    assert " 29.0 " in to_text(summary(frame, {"proxy": [0.5]}))
+    assert " 29.0 " in to_text(summary(lines(sized([1.0] * 29 + [-1.0] * 71))))
 
 
-def test_swallowed_images_and_capped_sizes_are_counted_where_they_are_known(frame):
-    known = pd.DataFrame(
-        [
-            row(0, others_inside=3, capped_proxy_radius=0.8),
-            row(1, others_inside=0, capped_proxy_radius=0.4),
-            row(2, others_inside=1, capped_proxy_radius=9.0, correct=False),
-        ]
-    )
-    (line,) = summary(known).to_dict("records")
-    assert line["swallowing"] == 2
-    assert line["capped_acr"] == pytest.approx(0.4)
-    (line,) = summary(known.assign(others_inside=np.nan, capped_proxy_radius=np.nan)).to_dict(
-        "records"
-    )
-    assert np.isnan(line["swallowing"]) and np.isnan(line["capped_acr"])
-    assert " - " in to_text(summary(known.assign(others_inside=np.nan)))
+def test_images_with_others_inside_and_capped_sizes_are_counted_where_they_are_known():
+    rows = [
+        row(0, others_inside=3, capped_proxy_radius=0.8),
+        row(1, others_inside=0, capped_proxy_radius=0.4),
+        row(2, others_inside=1, capped_proxy_radius=9.0, correct=False),
+    ]
+    (told,) = summary(lines(rows)).to_dict("records")
+    assert told["with_others_inside"] == 2
+    assert told["capped_acr"] == pytest.approx(0.4)
+    unknown = summary(lines(rows, others_inside=np.nan, capped_proxy_radius=np.nan))
+    (told,) = unknown.to_dict("records")
+    assert np.isnan(told["with_others_inside"]) and np.isnan(told["capped_acr"])
+    assert " - " in to_text(unknown)

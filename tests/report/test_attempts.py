@@ -2,8 +2,8 @@
 
 import pytest
 
+from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.report import attempts
-from rddrs_dist.results import read_many
 from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.scheduler import Attempt, Job
 from rddrs_dist.run.shards import split
@@ -11,14 +11,22 @@ from tests.small_run import Made
 
 
 @pytest.fixture
-def calls(made: Made):
+def silent(made: Made) -> Made:
+    """A run that tells of no attempt."""
+    for path in made.folder.glob("_events-*"):
+        path.unlink()
+    return made
+
+
+@pytest.fixture
+def calls(silent: Made):
     """A shard of two that was late, its images alone, of which one was late twice more."""
     from rddrs_dist import data
 
     images = data.load("digits", "test")
     (shard, *others) = split(images, [0, 40, 80, 120, 160, 200], 2)
     first, second = shard.images_alone()
-    log = EventLog(made.folder)
+    log = EventLog(silent.folder)
     late = "not done within 60 s"
     for job, outcome, reason, seconds in (
         (Job(shard), "late", late, 60.25),
@@ -30,15 +38,15 @@ def calls(made: Made):
     ):
         log.add(Attempt(job, "10.0.0.1", outcome, reason, seconds))
     log.write()
-    frame = read_many([made.folder])
-    return frame, attempts.events(frame)
+    lines = read_lines([silent.folder])
+    return lines, attempts.events(lines)
 
 
 def test_seconds_of_a_late_call_are_shared_by_its_images(calls):
-    frame, found = calls
+    known, found = calls
     lost = found.groupby("index")["lost"].sum()
     assert lost.to_dict() == {0: 30.125, 40: 30.125 + 30.5 + 30.75, 80: 0, 120: 0, 160: 0, 200: 0}
-    whole, again = attempts.attempts(frame, found)
+    whole, again = attempts.attempts(known, found)
     texts = [cell.text for cell in whole.rows[0][1:]]
     assert texts == ["10", "6", "0", "4", "0", "2", "121.5"]
     lines = [[cell.text for cell in row] for row in again.rows]
@@ -48,8 +56,8 @@ def test_seconds_of_a_late_call_are_shared_by_its_images(calls):
 
 
 def test_the_slowest_images_are_those_that_lost_most(calls):
-    frame, found = calls
-    (table,) = attempts.slowest(frame, found)
+    known, found = calls
+    (table,) = attempts.slowest(known, found)
     lines = [[cell.text for cell in row] for row in table.rows]
     assert [line[0] for line in lines] == ["40"] * 5 + ["0"] * 5
     assert {line[5] for line in lines} == {"18.27", "6.03"}  # shares of five methods, rounded
@@ -57,9 +65,9 @@ def test_the_slowest_images_are_those_that_lost_most(calls):
     assert list(table.methods)[:5] != [] and len(table.methods) == 10
 
 
-def test_without_events_nothing_is_said_of_attempts(original):
-    frame = read_many([original.folder])
-    found = attempts.events(frame)
-    assert attempts.attempts(frame, found) == []
-    (table,) = attempts.slowest(frame, found)
+def test_without_events_nothing_is_said_of_attempts(silent):
+    lines = read_lines([silent.folder])
+    found = attempts.events(lines)
+    assert attempts.attempts(lines, found) == []
+    (table,) = attempts.slowest(lines, found)
     assert {row[6].text for row in table.rows} == {"–"}

@@ -15,12 +15,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from rddrs_dist import cli
 from rddrs_dist.analysis import tables
-from rddrs_dist.analysis.curves import METHOD_ORDER
-from rddrs_dist.analysis.sizes import certified
-from rddrs_dist.analysis.styles import label
-from rddrs_dist.results import read
+from rddrs_dist.analysis.lines import read_lines
+from rddrs_dist.methods import METHODS
 from tests.small_run import Made
 
+LABELS = {one.label: name for name, one in METHODS.items()}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DRAWN = """return [...document.querySelectorAll('.plot')]
     .filter(p => p.offsetParent && p.querySelector('svg.main-svg')).length"""
@@ -127,43 +126,37 @@ def test_without_the_best_method_the_next_best_has_the_star(page):
     shown = """return [...document.querySelectorAll('#curves .best span')]
         .filter(star => star.offsetParent && star.closest('td').cellIndex === 1).length"""
     (first,) = page.execute_script(stars)
-    names = {label(name): name for name in METHOD_ORDER}
-    press(page, f"#methods input[data-method={names[first]}]")
+    press(page, f"#methods input[data-method={LABELS[first]}]")
     (second,) = page.execute_script(stars)
     assert second != first and page.execute_script(shown) == 1
-    press(page, f"#methods input[data-method={names[first]}]")
+    press(page, f"#methods input[data-method={LABELS[first]}]")
     assert page.execute_script(stars) == [first]
 
 
 def test_cost_and_slowest_images_are_those_of_the_methods_that_are_shown(page):
-    middle(page, "#cost .plot")
-    bars = """return [...new Set(document.querySelector('#cost .plot').data
-        .filter(bar => bar.visible !== false).map(bar => bar.y[0]))]"""
-    until(page, "return Boolean(document.querySelector('#cost .plot').data)", True)
-    assert page.execute_script(bars) == [label(name) for name in METHOD_ORDER]
-    slow = """return [...document.querySelectorAll('#slowest tbody tr')]
-        .filter(row => row.offsetParent).map(row => row.cells[1].textContent)"""
-    slowest, *_ = page.execute_script(slow)
-    switch = {label(name): name for name in METHOD_ORDER}[slowest]
-    press(page, f"#methods input[data-method={switch}]")
-    until(page, f"{bars}.includes('{slowest}')", False)
-    assert slowest not in page.execute_script(slow)
-    press(page, f"#methods input[data-method={switch}]")
+    shown = """return [...document.querySelectorAll(arguments[0] + ' tbody tr')]
+        .filter(row => row.offsetParent).map(row => row.cells[arguments[1]].textContent)"""
+    assert page.execute_script(shown, "#cost", 0) == list(LABELS)
+    slowest, *_ = page.execute_script(shown, "#slowest", 1)
+    press(page, f"#methods input[data-method={LABELS[slowest]}]")
+    assert slowest not in page.execute_script(shown, "#cost", 0)
+    assert slowest not in page.execute_script(shown, "#slowest", 1)
+    press(page, f"#methods input[data-method={LABELS[slowest]}]")
 
 
 def test_another_radius_can_be_chosen(page):
     title = """return document.querySelector('#curves .chart:not([hidden]) .plot')
         .layout?.xaxis.title.text"""
-    assert page.execute_script(title) == "proxy radius"
-    press(page, "#metrics input[value=l2]")
+    assert page.execute_script(title) == "Proxy radius R"
+    press(page, "#sizes input[value=l2]")
     page.execute_script("document.querySelector('#curves').scrollIntoView()")
     until(page, title, "l2 radius")
-    tables = [
+    shown = [
         one for one in page.find_elements(By.CSS_SELECTOR, "#curves .table") if one.is_displayed()
     ]
-    assert [one.get_attribute("data-metric") for one in tables] == ["l2"]
-    press(page, "#metrics input[value=proxy]")
-    until(page, title, "proxy radius")
+    assert [one.get_attribute("data-size") for one in shown] == ["l2"]
+    press(page, "#sizes input[value=proxy]")
+    until(page, title, "Proxy radius R")
 
 
 def test_the_axis_can_be_logarithmic(page):
@@ -193,12 +186,11 @@ def test_hovering_tells_what_the_curves_are_at_that_radius(page, original, share
         f"return document.querySelector('{place}')._fullLayout.xaxis.range[1]"
     )
     assert radius == pytest.approx(share * end, abs=2 * end / width)
-    frame = read(original.folder)
-    assert [line.split(":")[0] for line in lines] == [label(name) for name in METHOD_ORDER]
-    for line, name in zip(lines, METHOD_ORDER, strict=True):
-        reached = sum(certified(frame.loc[frame["method"] == name], "proxy") >= radius)
+    assert [line.split(":")[0] for line in lines] == list(LABELS)
+    for line, one in zip(lines, read_lines([original.folder]), strict=True):
+        reached = sum(one.certified("proxy") >= radius)
         share_of = tables.floor_to(100 * reached / 6, 1)
-        assert line.startswith(f"{label(name)}: {reached} of 6: {share_of:.1f} %, at least")
+        assert line.startswith(f"{one.label}: {reached} of 6: {share_of:.1f} %, at least")
 
 
 def test_a_histogram_tells_how_many_images_a_bin_holds(page):
@@ -242,7 +234,7 @@ def test_a_narrow_window_needs_no_scrolling_sideways(page):
         until(page, "return document.documentElement.scrollWidth <= 400", True)
 
 
-@pytest.mark.parametrize("section", ["#curves", "#gallery", "#histograms", "#cost"])
+@pytest.mark.parametrize("section", ["#curves", "#gallery", "#histograms"])
 def test_a_finger_scrolls_past_a_figure(page, section):
     place = f"{section} .plot:not([hidden] *)"
     with phone(page):

@@ -7,28 +7,21 @@ import shutil
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from rddrs_dist import cli
 from rddrs_dist.analysis.curves import certified_accuracy
-from rddrs_dist.analysis.sizes import METRICS, certified
-from rddrs_dist.report import charts, facts, gallery, render
-from rddrs_dist.results import disjoint as sound
-from rddrs_dist.results import files as parts
-from rddrs_dist.results import read, read_many
-from rddrs_dist.results.columns import table
+from rddrs_dist.analysis.lines import read_lines
+from rddrs_dist.analysis.logs import read_logs
+from rddrs_dist.analysis.sizes import SIZES
+from rddrs_dist.report import charts, facts
+from rddrs_dist.report.gallery import gallery
+from rddrs_dist.report.page import render
+from rddrs_dist.results import disjoint, files, read
+from tests.analysis.making import lines, log
 from tests.results.rows import abstention, row, sized
 
 METHODS = ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr", "mine")
-
-
-def framed(rows, name: str = "runs/somewhere", **attrs) -> pd.DataFrame:
-    """Rows as `read_many` returns them."""
-    frame = table(rows, {}).to_pandas().assign(run=name)
-    own = {"run_id": "abc", "config": {"n": 1000}, "metadata": {}, "complete": True} | attrs
-    frame.attrs.update(dataset="digits", complete=own["complete"], common=False, runs={name: own})
-    return frame
 
 
 def figures(page: str) -> list[dict]:
@@ -66,7 +59,7 @@ def sizes() -> np.ndarray:
 @pytest.fixture(scope="module")
 def page(sizes) -> str:
     rows = sized(sizes) + sized(np.where(sizes > 1, 2 * sizes, -1), "rddrs_tr")
-    return render(framed(rows), [], [])
+    return render(lines(rows))
 
 
 def test_nothing_is_fetched(page):
@@ -77,8 +70,7 @@ def test_nothing_is_fetched(page):
 
 
 def test_drawn_curves_and_what_is_printed_on_hovering_are_never_above_the_truth(page, sizes):
-    frame = framed(sized(sizes))
-    truth = certified(frame, "proxy")
+    truth = lines(sized(sizes))[0].certified("proxy")
     (curve,) = [
         trace
         for trace in figures(page)[0]["data"]
@@ -97,18 +89,18 @@ def test_drawn_curves_and_what_is_printed_on_hovering_are_never_above_the_truth(
     assert (middle > 0.99).all()
 
 
-def test_stars_go_to_the_largest_before_flooring():
+def test_numbers_compete_for_stars_before_flooring():
     rows = [row(0, "rs", proxy_radius=1.00004), row(0, "ddrs", proxy_radius=1.00001)]
-    (one, *_) = facts.at_radii(framed(rows))
+    (one, *_) = facts.at_radii(lines(rows))
     acr = {line[0].text: line[1] for line in one.rows}
     assert acr["RS"].text == acr["DDRS"].text == "1.000"
-    assert acr["RS"].best and not acr["DDRS"].best
-    assert all(line[2].best for line in one.rows)  # both are certified at 0
+    assert (acr["RS"].value, acr["DDRS"].value) == (1.00004, 1.00001)
+    assert [line[2].value for line in one.rows] == [1.0, 1.0]  # both are certified at 0
 
 
 def test_names_cannot_end_the_script_or_become_markup():
     name = 'runs/</script><img src="http://x/">'
-    page = render(framed([row(0, "</script><b>")], name), [], [name])
+    page = render(lines([row(0, "</script><b>")], config={"dataset": name}), [], [name])
     sources = Sources()
     sources.feed(page)
     assert sources.found == ["data:,"]
@@ -117,7 +109,7 @@ def test_names_cannot_end_the_script_or_become_markup():
 
 def test_histograms_hold_every_image_once():
     rows = sized([0.5, 1.0, 2.0, -1.0]) + [abstention(4)]
-    proxy = [one for one in charts.histogram_charts(framed(rows)) if one.metric == "proxy"]
+    proxy = [one for one in charts.histogram_charts(lines(rows)) if one.size == "proxy"]
     (outline,) = proxy[0].figure.data
     assert len(proxy) == 1 and outline.y.tolist()[1] == 2 and sum(outline.y) == 5
     bins = proxy[0].figure.layout.meta["bins"]
@@ -127,7 +119,7 @@ def test_histograms_hold_every_image_once():
 def test_histograms_are_outlines_on_an_axis_of_whole_numbers():
     for images in (1, 3, 17, 130):
         rows = sized([1.0] * images) + sized([2.0] * images, "ancer")
-        chart = charts.histogram_charts(framed(rows))[0].figure
+        chart = charts.histogram_charts(lines(rows))[0].figure
         assert {trace.line.shape for trace in chart.data} == {"hvh"}
         assert len({trace.line.dash for trace in chart.data}) == 2
         step = chart.layout.yaxis.dtick
@@ -142,13 +134,13 @@ def test_bins_hold_the_smallest_and_the_largest():
 
 
 def test_a_run_of_abstentions_alone_has_a_page():
-    page = render(framed([abstention(k, capped_proxy_radius=0.0) for k in range(3)]), [], [])
+    page = render(lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)]))
     assert "0.000" in page and figures(page)
 
 
 def test_an_unfinished_run_says_so():
-    assert "Run not complete: runs/somewhere" in render(framed([row()], complete=False), [], [])
-    assert "Run not complete:" not in render(framed([row()]), [], [])
+    assert "Run not complete: runs/somewhere" in render(lines([row()], complete=False))
+    assert "Run not complete:" not in render(lines([row()]))
 
 
 def test_ten_thousand_images_and_six_methods_stay_below_ten_megabytes():
@@ -156,31 +148,37 @@ def test_ten_thousand_images_and_six_methods_stay_below_ten_megabytes():
     rows = []
     for values, method in zip(drawn, METHODS, strict=True):
         rows += [one | {"label": one["index"] % 10} for one in sized(values, method)]
-    frame = framed(rows).assign(sound_proxy_radius=drawn.ravel() / 2, nearest_conflict=None)
-    frame = frame.assign(simultaneous_proxy_radius=drawn.ravel() / 3)
-    page = render(frame, [], [])
-    assert set(re.findall(r'type="radio" name="metric" value="(\w+)"', page)) == set(METRICS)
+    more = {name: drawn.ravel() / 2 for name in ("disjoint", "simultaneous")}
+    page = render(lines(rows, **{f"{name}_proxy_radius": own for name, own in more.items()}))
+    assert set(re.findall(r'type="radio" name="size" value="(\w+)"', page)) == set(SIZES)
     assert len(page.encode()) < 10e6
 
 
-def test_the_soundness_pass_is_told(made, capsys, tmp_path):
+def test_the_disjoint_pass_is_told(made, capsys, tmp_path):
     frame = read(made.folder)
+    nearest = {0: 40, 40: 0, 80: 0, 120: 160, 160: 120, 200: 80}
     rows = frame[["index", "method"]].assign(
-        sound_radius=frame["radius"] / 2,
-        sound_l2_radius=frame["l2_radius"] / 2,
-        sound_proxy_radius=frame["proxy_radius"] / 2,
-        mu=0.25,
-        nearest_conflict=40,
+        disjoint_radius=frame["radius"] / 2,
+        disjoint_l2_radius=frame["l2_radius"] / 2,
+        disjoint_proxy_radius=frame["proxy_radius"] / 2,
+        contact_factor=[0.1 + 0.001 * min(k, nearest[k]) for k in frame["index"]],
+        nearest_conflict=[nearest[k] for k in frame["index"]],
         witness="conflict",
-        sound_scale_sha256=frame["scale_sha256"],
+        disjoint_scale_sha256=frame["scale_sha256"],
         rule="narrow",
     )
     line = {"method": "rddrs_tr", "regions": 5, "pairs": 12345, "conflicts": 7}
-    sound.write(made.folder, rows, {"rule": "narrow", "methods": [line]})
+    disjoint.write(made.folder, rows, {}, {"rule": "narrow", "methods": [line]})
     assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
-    assert "<td>12,345</td><td>7</td>" in page and "0.2500" in page
-    assert "Sound proxy radius" in page
+    assert "<td>12,345</td><td>7</td>" in page and "0.1000" in page
+    assert "Disjoint proxy radius" in page
+    # Two regions that are nearest to each other are one pair.
+    kept = [one for one in read_lines([made.folder]) if one.method in ("rs", "rddrs_tr")]
+    _, pairs = facts.conflicts(kept)
+    found = [(row[0].text, *sorted(int(row[k].text) for k in (2, 3))) for row in pairs.rows]
+    assert len(found) == len(set(found)) == 8
+    assert ("RS", 0, 40) in found and ("RDDRS-TR", 80, 200) in found
 
 
 def test_the_command_shows_images_and_walks_with_the_network(original, capsys, tmp_path):
@@ -215,7 +213,7 @@ def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
     assert "holds no part-*.parquet" in capsys.readouterr().err
     for path in made.folder.glob("_scales-*"):
         path.unlink()
-    (made.folder / parts.SUCCESS).unlink()
+    (made.folder / files.SUCCESS).unlink()
     assert cli.main(["report", str(made.folder), "--out", str(tmp_path / "p.html")]) == 0
     page = (tmp_path / "p.html").read_text()
     assert "certify with --save-scales" in page and "Run not complete" in page
@@ -225,10 +223,9 @@ def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
 
 
 def test_printed_semi_axes_and_walks_are_never_above_the_row(original):
-    frame = read_many([original.folder])
-    entries, remarks = gallery(frame, [0, 40, 80], [original.checkpoint], None)
+    entries, remarks = gallery(read_lines([original.folder]), [0, 40, 80], [original.checkpoint])
     assert not remarks and len(entries) == 3
-    rows = frame.set_index(["index", "method"])
+    rows = read(original.folder).set_index(["index", "method"])
     looked = 0
     for entry, index in zip(entries, (0, 40, 80), strict=True):
         for trace in entry.spectrum.data:
@@ -252,31 +249,23 @@ def test_a_run_that_is_given_twice_is_shown_once(original, tmp_path):
 
 
 def test_a_log_beside_a_run_has_no_star_and_asks_for_no_scales(original, capsys, tmp_path):
-    logs, log = tmp_path / "logs", tmp_path / "log"
-    rs = read(original.folder).query("method == 'rs'")
-    lines = [
-        f"{row.index_}\t{row.label}\t{row.prediction}\t"
-        f"{0.0 if row.prediction < 0 else 9.99}\t{int(row.correct)}\t0:00:01"
-        for row in rs.rename(columns={"index": "index_"}).itertuples()
+    rs, out = read_lines([original.folder])[0], tmp_path / "page.html"
+    entries = [
+        f"{one['index']} {one['label']} {one['prediction']} "
+        f"{0.0 if one['prediction'] < 0 else 9.99} {one['correct']:d} 0:00:01"
+        for one in rs.rows.to_dict("records")
     ]
-    logs.mkdir()
-    header = "idx\tlabel\tpredict\tradius\tcorrect\ttime"
-    (logs / "a.tsv").write_text("\n".join([header, *lines, ""]))
-    flags = ["--name", "theirs", "--sigma", "0.5", "--dataset", "digits"]
-    assert cli.main(["import", str(logs / "a.tsv"), "--out", str(log), *flags]) == 0
-    out = tmp_path / "page.html"
-    command = ["report", str(original.folder), str(log), "--out", str(out), "--images", "0"]
-    assert cli.main(command) == 0, capsys.readouterr().err
+    flags = ["--logs", f"theirs@0.5={log(tmp_path / 'log', *entries)}", "--images", "0"]
+    assert cli.main(["report", str(original.folder), "--out", str(out), *flags]) == 0
     page = out.read_text()
     assert "theirs (rounded)" in page and "rounded to 3 significant digits" in page
-    (line,) = (
-        row
-        for one in facts.at_radii(read_many([original.folder, log]))
-        if one.metric == "proxy"
-        for row in one.rows
-        if row[0].text.startswith("theirs")
+    (table,) = (
+        one
+        for one in facts.at_radii(read_lines([original.folder], logs=read_logs(flags[1:2])))
+        if one.size == "proxy"
     )
-    assert not any(cell.best for cell in line)
+    assert all(cell.value is None for cell in table.rows[-1])
+    assert any(cell.value for row in table.rows for cell in row)
 
 
 def test_a_page_does_not_go_among_the_data_of_a_run(original, capsys):

@@ -1,4 +1,4 @@
-"""Reading runs back: duplicates, order, and what may stand in one figure."""
+"""Reading a run back: order, duplicates, earlier versions."""
 
 from pathlib import Path
 
@@ -6,26 +6,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rddrs_dist.results import read, read_many
-from rddrs_dist.results.columns import ADDED, SCHEMA, SCHEMA_VERSION
+from rddrs_dist import cli
+from rddrs_dist.results import read, read_run
+from rddrs_dist.results.columns import SCHEMA, SCHEMA_VERSION, added_after
 from rddrs_dist.results.store import Store
 
 from .rows import row
 
+# Made by version 0.7.0, with a soundness pass.
+EARLIER = Path(__file__).parents[1] / "recorded" / "run-0.7.0"
 
-def run(
-    out: Path,
-    rows: list[dict],
-    *,
-    run_id: str = "one",
-    dataset: str = "digits",
-    data_sha256: str = "d",
-    done: bool = True,
-) -> Path:
+
+def run(out: Path, rows: list[dict], *, done: bool = True) -> Path:
     """Writes a run of one part per row."""
-    metadata = {"data_sha256": data_sha256}
-    config = {"dataset": dataset}
-    with Store.open(out, run_id=run_id, config=config, metadata=metadata) as store:
+    metadata, config = {"data_sha256": "d"}, {"dataset": "digits"}
+    with Store.open(out, run_id="one", config=config, metadata=metadata) as store:
         for shard, own in enumerate(rows):
             store.write(shard, [own | {"shard": own["shard"] or shard}])
         if done:
@@ -44,9 +39,10 @@ def test_rows_are_sorted_and_attributes_told(tmp_path):
     ]
     assert frame["contains_ddrs_ball"].isna().tolist() == [False, True, True]
     assert frame["correct"].dtype == bool
-    assert frame.attrs["run_id"] == "one" and frame.attrs["complete"] is False
-    assert frame.attrs["config"] == {"dataset": "digits"}
-    assert frame.attrs["metadata"]["data_sha256"] == "d"
+    source, _ = read_run(out)
+    assert (source.run_id, source.dataset, source.complete) == ("one", "digits", False)
+    assert source.config == {"dataset": "digits"} and source.metadata["data_sha256"] == "d"
+    assert frame.attrs["complete"] is False and frame.attrs["dataset"] == "digits"
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
@@ -54,7 +50,7 @@ def test_a_part_of_an_earlier_version_reads_with_nulls_where_columns_are_new(tmp
     out = run(tmp_path, [row(3)])
     path = out / "part-00000.parquet"
     part = pq.read_table(path)
-    added = sorted(set().union(*(names for later, names in ADDED.items() if later > version)))
+    added = sorted(added_after(version))
     old = part.drop_columns(added)
     metadata = part.schema.metadata | {b"rddrs_dist.schema_version": str(version).encode()}
     pq.write_table(old.replace_schema_metadata(metadata), path)
@@ -110,48 +106,26 @@ def test_nothing_to_read_is_one_clear_line(tmp_path):
         read(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match=r"holds no part-\*\.parquet"):
         read(tmp_path)
-    with pytest.raises(ValueError, match="at least one folder"):
-        read_many([])
 
 
-def test_runs_at_several_sigmas_and_with_several_methods_are_joined(tmp_path):
-    a = run(tmp_path / "a", [row(0), row(1)])
-    b = run(tmp_path / "b", [row(0, "ddrs"), row(1, "ddrs")], run_id="two")
-    c = run(tmp_path / "c", [row(7, sigma=1.0)], run_id="three", done=False)
-    frame = read_many([a, b, c])
-    assert frame.groupby("run").size().to_dict() == {str(a): 2, str(b): 2, str(c): 1}
-    assert "run_id" not in frame.columns
-    assert frame.attrs["dataset"] == "digits" and frame.attrs["complete"] is False
+def test_a_run_of_the_version_before_reads_with_its_settings_by_their_present_names(caplog):
+    source, frame = read_run(EARLIER)
+    assert len(frame) == 30 and set(frame["method"]) >= {"rs", "rddrs_tr"}
+    assert source.config["sequential_tests"] == 1 and source.config["quantisation"] is None
+    assert source.config["settings"]["rddrs_tr"]["decay"] == 0.7 and source.complete
+    assert not any(name.startswith(("sound", "disjoint")) for name in frame.columns)
+    (told,) = caplog.messages
+    assert "_sound.parquet" in told and "run `rddrs disjoint` again" in told
 
 
-def test_one_run_given_twice_counts_once(tmp_path):
-    a = run(tmp_path / "a", [row(0), row(1)])
-    copy = run(tmp_path / "copy", [row(0, fit_seconds=3.0), row(1)])
-    assert len(read_many([a, copy])) == 2
-
-
-def test_two_runs_of_one_method_at_one_sigma_are_refused(tmp_path):
-    a = run(tmp_path / "a", [row(0, seed=0)])
-    b = run(tmp_path / "b", [row(0, seed=1)], run_id="two")
-    with pytest.raises(ValueError, match=r"method rs at sigma 0.5 must come from one run"):
-        read_many([a, b])
-
-
-def test_different_images_are_refused_or_cut_to_the_common_ones(tmp_path):
-    a = run(tmp_path / "a", [row(0), row(1), row(2)])
-    b = run(tmp_path / "b", [row(1, "ddrs"), row(9, "ddrs")], run_id="two")
-    with pytest.raises(ValueError, match=r"same images, got: .*a has 3, .*b has 2, 1 in common"):
-        read_many([a, b])
-    frame = read_many([a, b], common=True)
-    assert list(zip(frame["method"], frame["index"], strict=True)) == [("ddrs", 1), ("rs", 1)]
-    c = run(tmp_path / "c", [row(9, "ancer")], run_id="three")
-    with pytest.raises(ValueError, match="images in common, got none"):
-        read_many([a, c], common=True)
-
-
-@pytest.mark.parametrize("other", [{"dataset": "mnist"}, {"data_sha256": "train split"}])
-def test_different_data_sets_are_refused(tmp_path, other):
-    a = run(tmp_path / "a", [row(0)])
-    b = run(tmp_path / "b", [row(0, "ddrs")], run_id="two", **other)
-    with pytest.raises(ValueError, match="of one data set, got"):
-        read_many([a, b])
+def test_a_run_of_the_version_before_has_status_curves_and_report(capsys, tmp_path):
+    page = tmp_path / "page.html"
+    assert cli.main(["status", str(EARLIER)]) == 0
+    assert capsys.readouterr().out.startswith("complete: 6/6 images")
+    figures = ["--out", str(tmp_path), "--sizes", "proxy", "l2"]
+    assert cli.main(["curves", str(EARLIER), *figures]) == 0
+    drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert drawn == ["curves-l2.png", "curves-proxy.png"]
+    assert "Disjoint" not in capsys.readouterr().out
+    assert cli.main(["report", str(EARLIER), "--out", str(page)]) == 0
+    assert "no _scales-" in page.read_text()
