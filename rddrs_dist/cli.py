@@ -1,89 +1,28 @@
-"""The command line: `rddrs train | certify | soundness | status | verify | curves | report`.
-
-And, for the logs of other projects, `rddrs export | import`.
-"""
+"""The command line: `rddrs COMMAND`; see `rddrs --help`."""
 
 import contextlib
 import io
 import os
 import sys
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 from tyro.conf import Positional, subcommand
 
 from rddrs_dist import checkpoints, data
-from rddrs_dist.analysis.logs.exporting import Export
-from rddrs_dist.analysis.logs.importing import Import
+from rddrs_dist.analysis.commands import Curves, Export, Status, curves, export, status
+from rddrs_dist.report.command import Report, report
 from rddrs_dist.results.disjoint import SOUND
 from rddrs_dist.run.disjoint import Soundness
 from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Training
 from rddrs_dist.train import accuracy, train_new
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 UNSOUND = 1
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Draw certified-accuracy curves of one or more runs.
-
-    Attributes:
-        dirs: Folders written by `rddrs certify`.
-        out: Folder for figures, curves and tables; made if missing.
-        common: Draw only the images that all methods of a panel have certified.
-        simultaneous: Also what holds for all images of a method at once, with probability
-            1 - alpha.
-    """
-
-    dirs: Positional[tuple[Path, ...]]
-    out: Path
-    common: bool = False
-    simultaneous: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write one page that shows what one or more runs have found.
-
-    Attributes:
-        dirs: Folders written by `rddrs certify`.
-        out: HTML file to write; it needs no network and no other file.
-        common: Show only the images that all methods of a sigma have certified.
-        simultaneous: Also what holds for all images of a method at once, with probability
-            1 - alpha.
-        images: Images to look at more closely; by default those with the largest, median and
-            smallest region of each run. Wants stored scales (--save-scales) and the data.
-        checkpoints: Networks of the runs, to see how far one can walk before the class changes.
-        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
-    """
-
-    dirs: Positional[tuple[Path, ...]]
-    out: Path
-    common: bool = False
-    simultaneous: bool = False
-    images: tuple[int, ...] | None = None
-    checkpoints: tuple[Path, ...] = ()
-    data_root: Path | None = None
-
-
-@dataclass(frozen=True)
-class Status:
-    """Show how far a run is and what it has found, while it runs and afterwards.
-
-    Attributes:
-        dir: Folder given to `rddrs certify` as --out.
-    """
-
-    dir: Positional[Path]
 
 
 @dataclass(frozen=True)
@@ -180,72 +119,6 @@ def certify(run: Run) -> int:
     return COMPLETE
 
 
-def _rows(options: Curves | Report) -> "pd.DataFrame":
-    """The rows of all folders that are to be shown."""
-    from rddrs_dist.analysis import simultaneous
-    from rddrs_dist.results import read_many
-
-    frame = read_many(options.dirs, common=options.common)
-    return simultaneous.add(frame) if options.simultaneous else frame
-
-
-def curves(options: Curves) -> int:
-    """Draws the figures, writes the tables and prints them."""
-    from rddrs_dist.analysis import plots, tables
-    from rddrs_dist.analysis.logs.marks import marks, sentences
-
-    frame = _rows(options)
-    written = plots.write(frame, options.out)
-    table = tables.summary(frame)
-    notes = "".join(f"\n{sentence}\n" for sentence in sentences(marks(frame).values()))
-    for name, text in (
-        ("table.md", tables.to_markdown(table) + notes),
-        ("table.csv", table.to_csv(index=False)),
-    ):
-        (options.out / name).write_text(text)
-        written.append(options.out / name)
-    print(tables.to_text(table) + notes)
-    print("\nwrote " + ", ".join(str(path) for path in written))
-    return COMPLETE
-
-
-def report(options: Report) -> int:
-    """Writes the page."""
-    from rddrs_dist.report import check_path, gallery, render, write
-
-    check_path(options.out)
-    frame = _rows(options)
-    found = gallery(frame, options.images, options.checkpoints, options.data_root)
-    size = write(options.out, render(frame, *found))
-    print(f"wrote {options.out} ({size / 1e6:.1f} MB): open it in a browser")
-    return COMPLETE
-
-
-def export(options: Export) -> int:
-    """Writes the rows of a run as logs."""
-    from rddrs_dist.analysis.logs.exporting import export as write
-    from rddrs_dist.results import read
-
-    frame = read(options.dir)
-    written = write(frame, options.out, kind=options.format, radius=options.radius)
-    print("wrote " + ", ".join(str(path) for path in written))
-    return COMPLETE
-
-
-def import_log(options: Import) -> int:
-    """Makes a folder of results of a log."""
-    from rddrs_dist.analysis.logs.importing import import_log as read
-    from rddrs_dist.analysis.logs.marks import sentences
-
-    images, mark = read(options)
-    print(f"imported {images:,} images. {sentences([mark])[0]}")
-    print(
-        f"rows in {options.out}; draw them beside a run with `rddrs curves {options.out} DIR "
-        "--out FIGURES`"
-    )
-    return COMPLETE
-
-
 def soundness(options: Soundness) -> int:
     """Does the soundness pass and prints what it did to each method."""
     from rddrs_dist.run.disjoint import as_text
@@ -253,14 +126,6 @@ def soundness(options: Soundness) -> int:
 
     print(as_text(shrink(options)), end="")
     print(f"wrote {options.dir / SOUND}; `rddrs curves {options.dir}` draws sound radii too")
-    return COMPLETE
-
-
-def status(options: Status) -> int:
-    """Prints where a run stands."""
-    from rddrs_dist.analysis.status import status as text
-
-    print(text(options.dir, time.time()), end="")
     return COMPLETE
 
 
@@ -294,7 +159,7 @@ def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training
 
 def parse(
     argv: Sequence[str],
-) -> Training | Run | Soundness | Status | Verify | Curves | Report | Export | Import:
+) -> Training | Run | Soundness | Status | Verify | Curves | Report | Export:
     """The configuration that command-line arguments stand for.
 
     Raises:
@@ -313,7 +178,6 @@ def parse(
         | Annotated[Curves, subcommand("curves")]
         | Annotated[Report, subcommand("report")]
         | Annotated[Export, subcommand("export")]
-        | Annotated[Import, subcommand("import")]
     )
     complaint = io.StringIO()
     try:
@@ -372,7 +236,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             Curves: curves,
             Report: report,
             Export: export,
-            Import: import_log,
         }
         return commands[type(options)](options)  # type: ignore[operator]
     except (ValueError, OSError) as error:

@@ -8,8 +8,9 @@ import pytest
 
 from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis import tables
+from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
-from rddrs_dist.results import files, read
+from rddrs_dist.results import files
 from rddrs_dist.run import cluster
 from rddrs_dist.run.disjoint import Soundness, soundness
 from rddrs_dist.run.driver import certify
@@ -59,7 +60,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("verify")
     trained(root / "lenet.safetensors", sigma=0.5, epochs=2)
     certify_here(RUN, root / "run", root / "lenet.safetensors")
-    summary = tables.summary(read(root / "run"))
+    summary = tables.summary(read_lines([root / "run"]))
     (root / "table.md").write_text(tables.to_markdown(summary))
     (root / "table.csv").write_text(summary.to_csv(index=False))
     return Made(root / "run", root / "lenet.safetensors", (root / "table.md", root / "table.csv"))

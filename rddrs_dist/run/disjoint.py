@@ -15,7 +15,6 @@ from tyro.conf import Positional
 
 from rddrs_dist import data
 from rddrs_dist.analysis import tables
-from rddrs_dist.analysis.logs.marks import refuse
 from rddrs_dist.certify import ABSTAIN
 from rddrs_dist.disjoint import in_order, order_free
 from rddrs_dist.results import disjoint as sound
@@ -101,8 +100,7 @@ def soundness(options: Soundness) -> list[Line]:
     # Imported here: ray takes its time, and wrong input should not have to wait for it.
     from rddrs_dist.run.cluster import Tasks
 
-    frame = read(options.dir, sound_columns=False)
-    refuse(frame.attrs, options.dir, "a run with stored scales")
+    frame = read(options.dir)
     images, scales = _images(frame, options.data_root), Scales(options.dir, _hashes(frame))
     rows, lines = [], []
     with Tasks.connected(options) as tasks:

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from rddrs_dist import checkpoints, data
+from rddrs_dist.analysis.lines import lines_of
 from rddrs_dist.analysis.status import SUMMARY, summary
 from rddrs_dist.methods import DDRS
-from rddrs_dist.results import files, read
+from rddrs_dist.results import files, read_run
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.events import EventLog
 from rddrs_dist.run.experiment import Execution, Experiment
@@ -158,7 +159,8 @@ def certify(run: Run) -> dict[int, str]:
         if not failed:
             facts = {"images": len(inputs.indices), "shards": len(shards)}
             store.complete(facts)
-            files.replace_json(inputs.out / SUMMARY, summary(read(inputs.out), facts))
+            lines = lines_of(*read_run(inputs.out))
+            files.replace_json(inputs.out / SUMMARY, summary(lines, facts))
     return failed
 
 
