@@ -1,26 +1,20 @@
-"""Whether certified regions of different predictions overlap, and how they become smaller."""
+"""Whether certified regions of different predictions overlap, and how they become disjoint.
 
-from rddrs_dist.disjoint.blocks import Block, Found, Narrowed, block_of_pairs, narrow, together
-from rddrs_dist.disjoint.contact import Touch, touch
-from rddrs_dist.disjoint.narrowing import narrowed, support
-from rddrs_dist.disjoint.regions import Regions, mean_inverse
-from rddrs_dist.disjoint.rules import Bounds, Conflicts, in_order, order_free
+`contacts` finds hyperplanes between regions, `narrowed`, `order_free` and `in_order` make regions
+smaller; `rddrs disjoint` does both for all images of a run, and `SmoothedClassifier` for one image
+after the other.
+"""
+
+from rddrs_dist.disjoint.contact import Contacts, contacts, preconditioner
+from rddrs_dist.disjoint.narrowing import narrowed
+from rddrs_dist.disjoint.rules import bounds, in_order, order_free
 
 __all__ = [
-    "Block",
-    "Bounds",
-    "Conflicts",
-    "Found",
-    "Narrowed",
-    "Regions",
-    "Touch",
-    "block_of_pairs",
+    "Contacts",
+    "bounds",
+    "contacts",
     "in_order",
-    "mean_inverse",
-    "narrow",
     "narrowed",
     "order_free",
-    "support",
-    "together",
-    "touch",
+    "preconditioner",
 ]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
-from rddrs_dist.disjoint.free import made_room
-from rddrs_dist.disjoint.memory import Entry, Memory
-from rddrs_dist.methods import DDRS, Context, Fit, Method
+from rddrs_dist.disjoint.free import narrowed_to_fit
+from rddrs_dist.disjoint.memory import Entry, find
+from rddrs_dist.methods import DDRS, Context, Method, fit_all
 from rddrs_dist.neighbours import Neighbours
-from rddrs_dist.noise import Noise
+from rddrs_dist.region import Region
 from rddrs_dist.smoothing import Streams
 
 # Where an answer comes from.
@@ -44,7 +44,7 @@ class Prediction:
 
 
 class SmoothedClassifier:
-    """The memory-augmented classifier, for which data-dependent certificates are sound.
+    """The memory-augmented classifier, for which data-dependent certificates hold.
 
     Inside a remembered region it answers that region's class. Elsewhere it fits a noise to the
     image, certifies, and remembers the region, made smaller where it would overlap one of another
@@ -52,10 +52,20 @@ class SmoothedClassifier:
     queries alone.
 
     It abstains where the certificate does: where the Clopper-Pearson bound is at most 1/2, which
-    is the one-sided binomial test of the selected class's count. The two-sided test of Cohen et
-    al.'s PREDICT, of the two largest counts, pays for selecting from the samples that it tests;
-    here n0 others select. It would answer more often where no class has half of the probability,
-    but such an answer has no region to be remembered.
+    is the one-sided binomial test of the selected class's count. The two-sided test of PREDICT
+    would answer more often, but such an answer has no region to be remembered.
+
+    Example:
+        >>> import torch
+        >>> from rddrs_dist import RS, SmoothedClassifier
+        >>> model = torch.nn.Linear(2, 2, bias=False).eval()
+        >>> _ = torch.nn.init.eye_(model.weight)
+        >>> classifier = SmoothedClassifier(model, RS(), sigma=0.5, seed=0, event_shape=(2,))
+        >>> answer = classifier.predict(torch.tensor([2.0, 0.0]))
+        >>> answer.prediction, answer.source, round(answer.radius, 1)
+        (0, 'certificate', 2.8)
+        >>> classifier.predict(torch.tensor([1.5, 0.1])).source
+        'memory'
 
     References:
         Alfarra et al. 2020 (arXiv 2012.04351), section 4, for the memory.
@@ -71,7 +81,7 @@ class SmoothedClassifier:
         seed: int,
         event_shape: tuple[int, ...],
         budget: Budget | None = None,
-        reference: Neighbours | None = None,
+        neighbours: Neighbours | None = None,
         start: DDRS | None = None,
     ) -> None:
         """An empty memory.
@@ -84,14 +94,14 @@ class SmoothedClassifier:
                 will certify it, so that it has to be kept from those who are not trusted.
             event_shape: Shape of one image.
             budget: Samples and confidence of a certificate; by default n = 100,000.
-            reference: Training images that regions ought not to swallow.
+            neighbours: Training images that regions ought not to hold if their label is another.
             start: Fits sigma_star for the methods that start from it; by default as published.
         """
-        self.model, self.method, self.neighbours = model, method, reference
+        self.model, self.method, self.neighbours = model, method, neighbours
         self.sigma, self.seed, self.event_shape = sigma, seed, tuple(event_shape)
         self.budget, self.start = budget or Budget(), start or DDRS()
         self.queries = 0
-        self.memory = Memory()
+        self.memory: list[Entry] = []
         self._context(0)  # refuses a wrong sigma or seed now
 
     def _context(self, query: int) -> Context:
@@ -110,7 +120,7 @@ class SmoothedClassifier:
         image = self._checked(image)
         # Counted before anything is drawn: no two fits share samples, not even after an error.
         query, self.queries = self.queries, self.queries + 1
-        found = self.memory.find(image.detach().cpu().flatten().double())
+        found = find(self.memory, image.detach().cpu().flatten().double())
         if found is None:
             return self._answer(image, query)
         number, entry = found
@@ -134,28 +144,17 @@ class SmoothedClassifier:
 
     def _answer(self, image: Tensor, query: int) -> Prediction:
         """Certifies an image that no region has."""
-        fit, context = self._fit(image, query)
-        certificate = certify(
-            self.model, image, fit.noise, self.budget, context.streams, limit=fit.limit
-        )
-        label, radius = int(certificate.prediction[0]), float(certificate.radius[0])
-        entry = None
+        context = self._context(query)
+        *_, (_, fit) = fit_all([self.method], self.model, image, context, start=self.start)
+        certificate = certify(self.model, image, fit, self.budget, context.streams)
+        label, entry = int(certificate.region.prediction[0]), None
         if label != ABSTAIN:
-            centre, own = image.detach().cpu().clone(), _on_cpu(fit.noise)
-            entry = made_room(Entry.of(centre, label, radius, own, query), self.memory)
+            entry = narrowed_to_fit(_on_cpu(certificate.region), query, self.memory)
         if entry is None:
             return Prediction(label, CERTIFICATE, query, None, 0.0, certificate)
-        self.memory.add(entry)
+        self.memory.append(entry)
         number = len(self.memory) - 1
         return Prediction(label, CERTIFICATE, query, number, entry.certain, certificate)
-
-    def _fit(self, image: Tensor, query: int) -> tuple[Fit, Context]:
-        """The fit of an image, and the context with its streams."""
-        context = self._context(query)
-        if self.method.from_sigma_star:
-            first = self.start.fit(self.model, image, context)
-            context = replace(context, sigma_star=first.noise)
-        return self.method.fit(self.model, image, context), context
 
     def save(self, folder: str | Path) -> None:
         """Writes the classifier without its network, whole or not at all.
@@ -169,41 +168,39 @@ class SmoothedClassifier:
             OSError: If it could not be written; what was there is still valid.
         """
         # Imported here: pyarrow and pandas, which come with it, are not needed to classify.
-        from rddrs_dist.disjoint import files
+        from rddrs_dist.disjoint import saved
 
-        facts = files.facts(self.model, self.method, self.neighbours, self.start)
+        facts = saved.facts(self.model, self.method, self.neighbours, self.start)
         facts |= {name: getattr(self, name) for name in ("sigma", "seed", "queries")}
         facts |= {"event_shape": list(self.event_shape), "budget": vars(self.budget)}
-        files.write(Path(folder), facts, list(self.memory))
+        saved.write(Path(folder), facts, self.memory)
 
     @classmethod
     def load(
-        cls, folder: str | Path, model: nn.Module, reference: Neighbours | None = None
+        cls, folder: str | Path, model: nn.Module, neighbours: Neighbours | None = None
     ) -> "SmoothedClassifier":
         """Reads what `save` wrote; it goes on as the saved one would have.
 
         Args:
             folder: Of `save`.
             model: The same network.
-            reference: The same training images, if there were any.
+            neighbours: The same training images, if there were any.
 
         Raises:
             FileNotFoundError: If there is no classifier.
             ValueError: If it is damaged, or of another network or other images.
         """
-        from rddrs_dist.disjoint import files
+        from rddrs_dist.disjoint import saved
 
-        facts, entries = files.read(Path(folder), model, reference)
-        known: dict[str, Any] = {name: facts[name] for name in ("sigma", "seed", "event_shape")}
-        own = cls(
-            model, facts["method"], budget=facts["budget"], neighbours=reference,
-            start=facts["start"], **known,
-        )  # fmt: skip
-        own.queries, own.memory = facts["queries"], Memory(entries)
+        known, entries = saved.read(Path(folder), model, neighbours)
+        queries: Any = known.pop("queries")
+        own = cls(model, known.pop("method"), neighbours=neighbours, **known)
+        own.queries, own.memory = queries, entries
         return own
 
 
-def _on_cpu(noise: Noise) -> Noise:
-    """The same noise, where the memory is."""
-    # On the CPU already it is the same object, whose axes are known by now.
-    return noise if noise.scale.device.type == "cpu" else replace(noise, scale=noise.scale.cpu())
+def _on_cpu(region: Region) -> Region:
+    """The same region, where the memory is, in tensors that nobody else changes."""
+    noise = region.noise  # on the CPU already it is kept, as its axes are known by now
+    own = noise if noise.scale.device.type == "cpu" else replace(noise, scale=noise.scale.cpu())
+    return replace(region, centre=region.centre.detach().cpu().clone(), noise=own)

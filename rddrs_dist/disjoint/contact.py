@@ -1,6 +1,6 @@
-"""The factor by which two regions scale to touch, bounded from below by a plane between them.
+"""The factor by which two regions scale to touch, bounded from below by a hyperplane.
 
-For any w the plane with normal w lies between the regions of i and j, both scaled by
+For any w the hyperplane with normal w lies between the regions of i and j, both scaled by
 
     mu = w . (x_j - x_i) / (r_i ||S_i^T w|| + r_j ||S_j^T w||),
 
@@ -10,93 +10,169 @@ near to it in a few steps, and every step is a w to be tried. The w are sought i
 what is claimed of them is computed in double precision, with its rounding errors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, linalg
 
-from rddrs_dist.disjoint.regions import Regions
+from rddrs_dist.region import Floats, Integers, Region
 
-# A plane found in single precision that lies between the regions by this much will hold.
+# A hyperplane found in single precision that lies between the regions by this much will hold.
 _CLEAR = 1 + 1e-3
 _STEPS = 40
 # Where the residual has fallen by the first factor more steps change nothing that could be used;
 # by the second, the search ends with a step that gains no more than the share. Between
 # regions of RDDRS-TR on MNIST this saves a fifth of all steps for factors lower by 0.4 %.
 _CONVERGED, _SETTLED, _STEP_GAIN = 0.15, 0.3, 0.02
-# Each round weighs the two regions by the planes of the one before. Another one takes as long and
-# gains 0.2 % where both weigh about the same, so that only those pairs go on of which one region
-# weighs more than the other (1/2 is even), or that may be apart after all.
+# Each round weighs the two regions by the hyperplanes of the one before. Another one takes as long
+# and gains 0.2 % where both weigh about the same, so that only those pairs go on of which one
+# region weighs more than the other (1/2 is even), or that may be disjoint after all.
 _ROUNDS = 3
 _UNEVEN = 0.4
 _NEARLY = 0.9
 _GAIN = 0.02
-# Numbers in the vectors of pairs without dense scales that are looked at together: few enough to
+# Numbers in the vectors of pairs without dense scales that are searched together: few enough to
 # stay in the cache, which makes it 2.5 times as fast.
 _NUMBERS = 200_000
+# What is added to all eigenvalues of a mean of trace 1, so that its inverse is positive in single
+# precision too. On MNIST less makes no search quicker; between regions that are 10^6 times as
+# long as wide less makes searches end early.
+_RIDGE = 1e-5
 _EPS = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
-class Touch:
-    """What was found of m pairs of regions that no ball tells apart.
+class Contacts:
+    """The best hyperplane that was found for each of C pairs of regions.
 
     Attributes:
-        rows: Region of each pair in the first set, (m,).
-        columns: In the second set, (m,).
-        gap: w . v, at least, (m,) float64.
-        left: ||S_i^T w||, at most, (m,) float64.
-        right: ||S_j^T w||, at most.
-        steps: Of conjugate gradients, (m,).
-        normal: w, (m, d) float32.
+        first: Number of region i of each pair, (C,).
+        second: Number of region j.
+        gap: w . (x_j - x_i), (C,), never above the truth.
+        left: ||S_i^T w||, (C,), never below the truth.
+        right: ||S_j^T w||, (C,), never below the truth.
+        normal: w, (C, d).
+        steps: Of conjugate gradients, (C,).
     """
 
-    rows: Tensor
-    columns: Tensor
-    gap: Tensor
-    left: Tensor
-    right: Tensor
-    steps: Tensor
-    normal: Tensor
+    first: Integers
+    second: Integers
+    gap: Floats
+    left: Floats
+    right: Floats
+    normal: NDArray[np.float32]
+    steps: Integers
 
-    def __getitem__(self, chosen: Tensor) -> "Touch":
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, chosen: slice | NDArray[np.bool_] | Integers) -> "Contacts":
         """Some of the pairs."""
-        return Touch(*(getattr(self, name)[chosen] for name in _FIELDS))
+        return Contacts(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def mu(self, first: Tensor, second: Tensor) -> Tensor:
-        """A lower bound of mu, for radii (N,) of the first and the second set."""
-        return self.gap / (first[self.rows] * self.left + second[self.columns] * self.right)
+    @classmethod
+    def none(cls, dimension: int) -> "Contacts":
+        """No pair of regions in R^d."""
+        which, size = np.empty(0, np.int64), np.empty(0)
+        return cls(which, which, size, size, size, np.empty((0, dimension), np.float32), which)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Contacts"]) -> "Contacts":
+        """The pairs of several parts, at least one, in the order of their regions."""
+        names = [field.name for field in fields(cls)]
+        found = cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
+        return found[np.lexsort((found.second, found.first))]
+
+    def factor(self, first: Floats, second: Floats | None = None) -> Floats:
+        """The contact factor mu of each pair, (C,): at least 0, never above the truth.
+
+        Args:
+            first: Radius of each region that `first` counts, (N,).
+            second: Of each that `second` counts, where these are others.
+        """
+        other = first if second is None else second
+        supports = first[self.first] * self.left + other[self.second] * self.right
+        return np.maximum(self.gap / supports, 0.0)
 
 
-_FIELDS = [field.name for field in fields(Touch)]
-
-
-def touch(first: Regions, second: Regions, inverse: Tensor | None, same: bool = False) -> Touch:
-    """Looks for a plane between any two regions of different predictions.
+def contacts(first: Region, second: Region | None, inverse: Tensor | None) -> Contacts:
+    """Searches for a hyperplane between any two regions of different predictions.
 
     Args:
-        first: Regions.
-        second: Regions.
-        inverse: See `mean_inverse`.
-        same: Whether both are the same regions, so that each pair is wanted once.
+        first: Regions, none of them an abstention.
+        second: Other regions; None for all pairs of the first.
+        inverse: See `preconditioner`.
 
     Returns:
-        The pairs that are not already apart by the distance of their centres.
+        The pairs that the distance of their centres does not tell apart.
     """
-    rows, columns = _candidates(first, second, same)
-    dense = first.dense or second.dense
-    size = max(1, len(rows) if dense else _NUMBERS // first.points.shape[1])
-    parts = [
-        _Search(first, second, *some, inverse).touch()
-        for some in zip(rows.split(size), columns.split(size), strict=True)
-    ]
-    return Touch(*(torch.cat([getattr(one, name) for one in parts]) for name in _FIELDS))
+    one = _Side(first)
+    other = one if second is None else _Side(second)
+    rows, columns = _within_reach(one, other)
+    dense = not (one.noise.is_diagonal and other.noise.is_diagonal)
+    size = max(1, len(rows) if dense else _NUMBERS // first.dimension)
+    pairs = zip(rows.split(size), columns.split(size), strict=True)
+    return Contacts.joined([_Search(one, other, *some, inverse).contacts() for some in pairs])
 
 
-def _candidates(first: Regions, second: Regions, same: bool) -> tuple[Tensor, Tensor]:
+def preconditioner(region: Region) -> Tensor | None:
+    """Inverse of the mean of S S^T / tr S S^T, (d, d) float32; None where there is none to use.
+
+    Regions are wide and narrow along much the same directions, so that this preconditions the
+    search for a hyperplane between any two. Diagonal scales have one that is exact; and where the
+    mean is singular in spite of the ridge, searches go without.
+    """
+    if region.noise.is_diagonal:
+        return None
+    total = torch.zeros(region.dimension, region.dimension, dtype=torch.float64)
+    for noise in region.noise.each:
+        covariance = noise.covariance()[0]
+        total += covariance / covariance.trace()
+    ridge = _RIDGE * torch.eye(len(total), dtype=total.dtype)
+    root, failed = linalg.cholesky_ex(total / len(region) + ridge)
+    inverse = torch.cholesky_inverse(root)
+    usable = not bool(failed) and bool(inverse.isfinite().all())
+    return inverse.float() if usable else None
+
+
+class _Side:
+    """What the search asks of N regions."""
+
+    def __init__(self, region: Region) -> None:
+        self.noise = region.noise
+        self.prediction = torch.from_numpy(region.prediction)
+        self.points = region.centre.flatten(1).double()  # (N, d)
+        self.radius = torch.from_numpy(region.radius)
+        # No SVD for this: where axes are not read off, regions are wider than images are apart.
+        longest = self.noise.max_axis if self.noise.is_diagonal else self.noise.frobenius
+        self.reach = self.radius * longest * (1 + 1e-9)  # the longest semi-axis, at least
+
+    @cached_property
+    def variances(self) -> Tensor:
+        """Diagonal of r^2 S S^T, (N, d) float32."""
+        return (self.radius.unsqueeze(1).square() * self.noise.variances()).float()
+
+    def adjoint(self, owners: Tensor, w: Tensor) -> Tensor:
+        """r S^T w of w (m, d), for the region (m,) that owns each."""
+        return self.noise.adjoint_of(owners, w) * self._radius_of(owners, w)
+
+    def colour(self, owners: Tensor, u: Tensor) -> Tensor:
+        """r S u of u (m, d), for the region (m,) that owns each."""
+        return self.noise.colour_of(owners, u) * self._radius_of(owners, u)
+
+    def _radius_of(self, owners: Tensor, vectors: Tensor) -> Tensor:
+        """Radius of each owner, (m, 1), in the precision of the vectors."""
+        return self.radius.to(vectors.dtype)[owners].unsqueeze(1)
+
+
+def _within_reach(first: _Side, second: _Side) -> tuple[Tensor, Tensor]:
     """Pairs of different predictions that are not so far apart that balls around them are."""
     other = first.prediction.unsqueeze(1) != second.prediction
-    if same:
+    if first is second:
         other = other.triu(1)
     # Squares of distances as a matrix product, and how wrong that may be.
     norms = first.points.square().sum(1, keepdim=True) + second.points.square().sum(1)
@@ -114,8 +190,8 @@ class _Search:
 
     def __init__(
         self,
-        first: Regions,
-        second: Regions,
+        first: _Side,
+        second: _Side,
         rows: Tensor,
         columns: Tensor,
         inverse: Tensor | None,
@@ -129,8 +205,8 @@ class _Search:
         self.steps = torch.zeros(len(rows), dtype=torch.int64)
         self.balance = torch.ones(len(rows), 2)
 
-    def touch(self) -> Touch:
-        """Planes for all pairs."""
+    def contacts(self) -> Contacts:
+        """Hyperplanes for all pairs."""
         live = torch.arange(len(self.rows))
         for _ in range(_ROUNDS):
             before = self.best[live]
@@ -141,7 +217,7 @@ class _Search:
             live = live[gaining & worth & (best <= _CLEAR)]
             if not len(live):
                 break
-        return self._claim()
+        return self._claimed()
 
     def _precondition(self, pairs: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
         """About (a A_i + b A_j)^-1 times a residual; exactly so where both are diagonal."""
@@ -196,19 +272,15 @@ class _Search:
         weights = torch.stack([second, first], 1) / (first + second).unsqueeze(1)
         self.balance[chosen] = weights[better]
 
-    def _claim(self) -> Touch:
-        """What holds of the planes, rounding errors included."""
+    def _claimed(self) -> Contacts:
+        """What holds of the hyperplanes, rounding errors included."""
         w = self.w.double()
-        own = self.first.adjoint(self.rows, w)
-        other = self.second.adjoint(self.columns, w)
         length, slack = w.norm(dim=1), 2 * (w.shape[1] + 8) * _EPS
         gap = (w * self.v).sum(1) - slack * length * self.v.norm(dim=1)
         left, right = (
-            image.norm(dim=1) / regions.radius[which] * (1 + slack)
-            + slack * regions.frobenius[which] * length
-            for regions, which, image in (
-                (self.first, self.rows, own),
-                (self.second, self.columns, other),
-            )
+            side.adjoint(owners, w).norm(dim=1) / side.radius[owners] * (1 + slack)
+            + slack * side.noise.frobenius[owners] * length
+            for side, owners in ((self.first, self.rows), (self.second, self.columns))
         )
-        return Touch(self.rows, self.columns, gap, left, right, self.steps, self.w)
+        found = (self.rows, self.columns, gap, left, right, self.w, self.steps)
+        return Contacts(*(one.numpy() for one in found))

@@ -1,108 +1,96 @@
-"""A new region is made smaller until it leaves those of other classes alone.
+"""A new region is narrowed until it leaves those of other classes alone.
 
-Earlier regions keep what they have. Toward each of them that the new one overlaps a plane is
+Earlier regions keep what they have. Toward each of them that the new one overlaps a hyperplane is
 sought that leaves the earlier one whole, and the new one is narrowed to its own side
-(`soundness.narrowed`). To shrink it instead would never keep more: it wants such a plane too.
+(`narrowing.narrowed`). To shrink it instead would never keep more: it wants such a hyperplane too.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.disjoint import mean_inverse, narrowed, support, touch
-from rddrs_dist.disjoint.memory import Entry, regions
-from rddrs_dist.noise import FullNoise, Noise
+from rddrs_dist.disjoint.contact import contacts, preconditioner
+from rddrs_dist.disjoint.memory import Entry
+from rddrs_dist.disjoint.narrowing import SINGULAR, narrowed, support_above
+from rddrs_dist.disjoint.rules import APART
 from rddrs_dist.noise.base import above_rounding
+from rddrs_dist.region import Region
 
 _EPS = torch.finfo(torch.float64).eps
-# Regions that were made smaller are apart by this share of their size.
-_APART = 1 - 1e-6
-# Earlier regions in one search: of dense ones at d = 784 so many take 80 MB for a while.
-_TOGETHER = 32
 _WEIGHTS = 400
-_SINGULAR = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 
-@dataclass(frozen=True, eq=False)
-class _Plane:
-    """A plane that leaves an earlier region whole.
-
-    Attributes:
-        normal: w, (d,) float64.
-        room: r ||S^T w|| that it leaves to the new region, at most.
-        share: That over what the new region has; below 1 it has to be narrowed.
-    """
-
-    normal: Tensor
-    room: float
-    share: float
-
-
-def made_room(new: Entry, earlier: Iterable[Entry]) -> Entry | None:
+def narrowed_to_fit(new: Region, query: int, earlier: Iterable[Entry]) -> Entry | None:
     """The largest region found inside a new one that overlaps none of another class.
 
     Args:
-        new: The certified region; its noise need not be triangular.
+        new: The certified region of one image, on the CPU; its scale need not be triangular.
+        query: Number of its query.
         earlier: What is remembered.
 
     Returns:
-        The region to remember; None where there is no room that could be told from nothing.
+        What to remember; None where no region is left that could be told from nothing.
     """
     try:
-        planes = list(_planes(new, earlier))
-        made = new if not planes and _is_plain(new.noise) else _inside(new, planes)
-    except _SINGULAR:  # so narrow that its matrices are singular; no region is sound too
+        found = list(_hyperplanes(new, earlier))
+        made: Region | None = new
+        if found or not new.noise.is_lower:
+            empty = torch.empty(0, new.dimension, dtype=torch.float64)
+            normals = torch.stack([w for w, _ in found]) if found else empty
+            bounds = torch.tensor([bound for _, bound in found], dtype=torch.float64)
+            made = narrowed(new, float(new.min_axis[0]), normals, bounds)
+        entry = None if made is None else Entry.of(made, query)
+    except SINGULAR:  # so narrow that its matrices are singular; no region is disjoint too
         return None
     # Where rounding exceeds the region itself no point would ever be recognised.
-    if made is None or not made.min_axis > 0 or not made.certain > made.radius / 2:
+    if entry is None or not entry.min_axis > 0 or not entry.certain > entry.radius / 2:
         return None
-    return made
+    return entry
 
 
-def _is_plain(noise: Noise) -> bool:
-    """Whether S is lower triangular, as that of an entry has to be."""
-    return not isinstance(noise, FullNoise) or not bool(noise.scale.triu(1).any())
+def _hyperplanes(new: Region, earlier: Iterable[Entry]) -> Iterator[tuple[Tensor, float]]:
+    """One for each earlier region of another class that overlaps the new one.
 
-
-def _planes(new: Entry, earlier: Iterable[Entry]) -> Iterator[_Plane]:
-    """One for each earlier region of another class that no plane tells from the new one."""
-    rivals = [one for one in earlier if one.prediction != new.prediction and _in_reach(new, one)]
-    own = new.regions()
-    inverse = mean_inverse([own]) if rivals else None
-    for _, kind in groupby(sorted(rivals, key=_kind), key=_kind):
-        chosen = list(kind)
-        for start in range(0, len(chosen), _TOGETHER):
-            part = chosen[start : start + _TOGETHER]
-            touched = touch(own, regions(part), inverse)
-            apart = touched.mu(own.radius, regions(part).radius) > 1 + 1e-12
-            found = (_best_plane(new, part[row]) for row in touched.columns[~apart].tolist())
-            yield from (plane for plane in found if not plane.share > 1 + 1e-12)
-
-
-def _kind(entry: Entry) -> str:
-    """Kind of noise."""
-    return type(entry.noise).__name__
-
-
-def _in_reach(new: Entry, one: Entry) -> bool:
-    """Whether the distance of the centres leaves open that two regions overlap."""
-    distance = float((one.point - new.point).norm())
-    return not distance * (1 - 1e-9) > new.reach + one.reach
-
-
-def _best_plane(new: Entry, one: Entry) -> _Plane:
-    """The plane that leaves the most to the new region, as the earlier one keeps all.
-
-    `touch` is for two regions that shrink alike, and not sharp beside a border. The plane sought
-    is the w of ((1 - s) A_i + s A_j) w = x_j - x_i for one s here too. In the frame in which the
-    earlier region is a ball and A_i diagonal each s costs O(d), so that all are tried; the last
-    one, s = 1, leaves some room wherever the new centre is outside.
+    Yields:
+        Its normal w, (d,) float64, and a bound: the earlier region is kept whole where ||S^T w||
+        of the new one is at most that.
     """
-    own, other = new.radius * new.noise.matrix()[0], one.radius * one.noise.matrix()[0]
-    v = one.point - new.point
+    reach, prediction = float(new.radius[0] * new.max_axis[0]) * (1 + 1e-8), new.prediction[0]
+
+    def is_rival(one: Entry) -> bool:
+        distance = float((one.point - _point(new)).norm())
+        return one.prediction != prediction and not distance * (1 - 1e-9) > reach + one.reach
+
+    rivals = list(filter(is_rival, earlier))
+    inverse = preconditioner(new) if rivals else None
+    for one in rivals:
+        found = contacts(new, one.region, inverse)
+        if not (found.factor(new.radius, one.region.radius) > 1 + 1e-12).all():
+            w = _best_normal(new, one.region)
+            free, wanted = _free(w, new, one.region), _support(new, w)
+            if not free / wanted > 1 + 1e-12:
+                yield w, free / float(new.radius[0]) * APART
+
+
+def _point(region: Region) -> Tensor:
+    """x of one image, (d,) float64."""
+    return region.centre[0].flatten().double()
+
+
+def _best_normal(new: Region, one: Region) -> Tensor:
+    """The hyperplane that leaves the most to the new region, as the earlier one keeps all.
+
+    `contacts` is for two regions that shrink alike, and not sharp beside a border. The normal
+    sought is the w of ((1 - s) A_i + s A_j) w = x_j - x_i for one s here too. In the frame in
+    which the earlier region is a ball and A_i diagonal each s costs O(d), so that all are tried;
+    the last one, s = 1, leaves something wherever the new centre is outside.
+
+    Returns:
+        Its normal w, (d,) float64.
+    """
+    own, other = (float(each.radius[0]) * each.noise.matrix()[0] for each in (new, one))
+    v = _point(one) - _point(new)
     ratio = linalg.solve(other, own)
     values, frame = linalg.eigh(ratio @ ratio.mT)  # (d, d) @ (d, d)
     values = above_rounding(values)
@@ -112,31 +100,17 @@ def _best_plane(new: Entry, one: Entry) -> _Plane:
     tilts = torch.cat([y / (values + weights.unsqueeze(1)), y.unsqueeze(0)])  # (m, d)
     share = (tilts @ y - tilts.norm(dim=1)) / (tilts * values.sqrt()).norm(dim=1)
     w = linalg.solve(other.mT, frame @ tilts[share.nan_to_num(-torch.inf).argmax()])
-    return _claimed(w / w.norm(), new, one)
+    return w / w.norm()
 
 
-def _claimed(w: Tensor, new: Entry, one: Entry) -> _Plane:
-    """What holds of a plane with normal w (d,) float64, rounding errors included."""
-    v = one.point - new.point
+def _free(w: Tensor, new: Region, one: Region) -> float:
+    """The r ||S^T w|| that an earlier region leaves to a new one, never above the truth."""
+    v = _point(one) - _point(new)
     slack = 2 * (len(v) + 8) * _EPS
     gap = float(w @ v - slack * w.norm() * v.norm())
-    room = gap * (1 - slack) - one.radius * _support(one.noise, w) * (1 + slack)
-    return _Plane(w, room, room / (new.radius * _support(new.noise, w)))
+    return gap * (1 - slack) - _support(one, w) * (1 + slack)
 
 
-def _support(noise: Noise, w: Tensor) -> float:
-    """||S^T w||, at least, for w (d,) float64."""
-    return float(support(noise, w.unsqueeze(0)))
-
-
-def _inside(new: Entry, planes: list[_Plane]) -> Entry | None:
-    """The region narrowed to its side of all planes, triangular; None where no room is left."""
-    d = len(new.point)
-    normals = torch.stack([plane.normal for plane in planes]) if planes else torch.empty(0, d)
-    bounds = [plane.room / new.radius * _APART for plane in planes]
-    bounds = torch.tensor(bounds, dtype=torch.float64)
-    found = narrowed(new.noise, new.min_axis, normals.double(), bounds)
-    if found is None:
-        return None
-    noise, share = found
-    return Entry.of(new.centre, new.prediction, new.radius * share, noise, new.query)
+def _support(region: Region, w: Tensor) -> float:
+    """r ||S^T w||, never below the truth, for w (d,) float64."""
+    return float(region.radius[0]) * float(support_above(region.noise, w.unsqueeze(0)))

@@ -1,65 +1,67 @@
-"""Regions that a classifier remembers, and which of them a point lies in."""
+"""Regions that a classifier remembers, and which of them a point lies in.
 
-from collections.abc import Iterator, Sequence
+Hundreds of regions are looked at one after the other: for most of them a few products of vectors
+tell that a point is outside.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.disjoint import Regions
-from rddrs_dist.noise import FullNoise, Noise
+from rddrs_dist.region import Region
 
 _EPS = torch.finfo(torch.float64).eps
 _EPS32 = torch.finfo(torch.float32).eps
 # Directions of a dense region along which a point is looked at first: 2 % of its memory, and most
 # points that are outside are so along these.
 _NARROWEST = 16
-_BLOCK = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A remembered region {x + delta : ||S^-1 delta|| < r} and its class.
+    """A remembered region, with what makes it quick to tell that a point is outside.
 
-    No inverse of S is kept: a dense S is triangular, so that S^-1 delta costs as many operations
-    as a product with an inverse would, with less rounding and half the memory.
+    No inverse of S is kept: S is triangular, so that S^-1 delta costs as many operations as a
+    product with an inverse would, with less rounding and half the memory.
 
     Attributes:
-        centre: x, (1, *event) float32, on the CPU.
-        prediction: Class of the region.
-        radius: r, dimensionless, positive.
-        noise: S, of one image, on the CPU; lower triangular where it is dense.
+        region: {x + delta : ||S^-1 delta|| < r} of one image, on the CPU; S lower triangular.
+        query: Number of the query that the region is of.
         min_axis: Smallest axis of S, at most, in pixel units.
         max_axis: Largest axis of S, at least.
-        narrow: A, (k, d) float32, the k narrowest directions over their axes; k = 0 where S is not
-            dense.
-        stretch: ||A S||, at least, so that ||A delta|| <= stretch ||S^-1 delta||.
-        query: Number of the query that the region is of.
+        narrow: A, (k, d) float32, the k narrowest directions over their axes; k = 0 where S is
+            diagonal.
     """
 
-    centre: Tensor
-    prediction: int
-    radius: float
-    noise: Noise
+    region: Region
+    query: int
     min_axis: float
     max_axis: float
     narrow: Tensor
-    stretch: float
-    query: int
 
     @classmethod
-    def of(
-        cls, centre: Tensor, prediction: int, radius: float, noise: Noise, query: int
-    ) -> "Entry":
-        """An entry, with what makes its membership quick to tell; arguments as above."""
-        axes = (float(noise.min_axis), float(noise.max_axis) * (1 + 1e-9))
-        return cls(centre, prediction, radius, noise, *axes, *_narrow(noise), query)
+    def of(cls, region: Region, query: int) -> "Entry":
+        """An entry of a region."""
+        longest = float(region.max_axis[0]) * (1 + 1e-9)
+        return cls(region, query, float(region.min_axis[0]), longest, _narrowest(region))
+
+    @property
+    def prediction(self) -> int:
+        """Class of the region."""
+        return int(self.region.prediction[0])
+
+    @property
+    def radius(self) -> float:
+        """r, dimensionless, positive."""
+        return float(self.region.radius[0])
 
     @cached_property
     def point(self) -> Tensor:
         """x, (d,) float64."""
-        return self.centre.flatten().double()
+        return self.region.centre.flatten().double()
 
     @property
     def reach(self) -> float:
@@ -73,12 +75,38 @@ class Entry:
         `distance` is above the truth by a share of at most c (d + 8) eps ||S||_F / min_axis, as
         substitution in a triangle is backward stable; c is generous.
         """
-        spread = float(frobenius(self.noise)) / self.min_axis
+        spread = float(self._frobenius) / self.min_axis
         return self.radius / (1 + 16 * (len(self.point) + 8) * _EPS * spread)
 
-    def regions(self) -> Regions:
-        """The region by itself."""
-        return regions([self])
+    @cached_property
+    def _frobenius(self) -> Tensor:
+        """||S||_F."""
+        return self.region.noise.variances().sum().sqrt()
+
+    @cached_property
+    def _limit(self) -> float:
+        """The largest ||A delta|| of a point inside: r ||A S||, at least."""
+        narrow = self.narrow.double()
+        product = narrow @ self.region.noise.matrix()[0]  # (k, d) @ (d, d)
+        rounding = 2 * (len(self.point) + 8) * _EPS * narrow.norm() * self._frobenius
+        stretch = linalg.matrix_norm(product, 2) * (1 + 1e-9) + rounding
+        return float(stretch) * self.radius * (1 + 1e-5)
+
+    def contains(self, point: Tensor) -> bool:
+        """Whether a point (d,) float64 is inside for certain; NaN is not."""
+        return not self._is_far(point) and self.distance(point) < self.radius
+
+    def _is_far(self, point: Tensor) -> bool:
+        """Whether a point is outside by its distance, or along the narrowest directions."""
+        delta = point - self.point
+        if float(delta.norm()) > self.reach:
+            return True
+        if not len(self.narrow):
+            return False
+        least = (self.narrow @ delta.float()).norm()  # (k, d) @ (d,)
+        # What rounding can add to that, which is computed in single precision.
+        rounding = 2 * (len(delta) + 8) * _EPS32 * self.narrow.norm() * delta.norm()
+        return bool(least > self._limit + rounding)
 
     def distance(self, point: Tensor) -> float:
         """||S^-1 (x' - x)||, never below the truth.
@@ -88,120 +116,29 @@ class Entry:
         Args:
             point: x', (d,) float64, of numbers that single precision holds.
         """
-        delta = point - self.point
+        delta, noise = point - self.point, self.region.noise
         error = (len(delta) + 8) * _EPS
-        if not isinstance(self.noise, FullNoise):
-            return float(self.noise.mahalanobis(delta.view_as(self.centre))) * (1 + error)
-        scale = self.noise.scale[0].double()
+        if noise.is_diagonal:
+            return float(noise.mahalanobis(delta.view_as(self.region.centre))) * (1 + error)
+        scale = noise.matrix()[0]
         y = linalg.solve_triangular(scale, delta.unsqueeze(1), upper=False).squeeze(1)
         residual = (delta - scale @ y).norm()  # (d, d) @ (d,)
         rounding = error * (delta.norm() + scale.norm() * y.norm())
         return float(y.norm() * (1 + error) + (residual + rounding) / self.min_axis) * (1 + error)
 
-    def contains(self, point: Tensor) -> bool:
-        """Whether a point is inside for certain; NaN is not."""
-        return self.distance(point) < self.radius
+
+def find(entries: Iterable[Entry], point: Tensor) -> tuple[int, Entry] | None:
+    """The first region that a point (d,) float64 lies in for certain, and its number."""
+    inside = ((number, one) for number, one in enumerate(entries) if one.contains(point))
+    return next(inside, None)
 
 
-def regions(entries: Sequence[Entry]) -> Regions:
-    """The regions of entries with noise of one kind; at least one."""
-    noises = [entry.noise for entry in entries]
-    return Regions(
-        torch.cat([entry.centre for entry in entries]),
-        torch.tensor([entry.prediction for entry in entries]),
-        torch.tensor([entry.radius for entry in entries], dtype=torch.float64),
-        type(noises[0]).concatenate(noises),
-    )
-
-
-def frobenius(noise: Noise) -> Tensor:
-    """||S||_F of the noise of one image."""
-    return noise.variances().sum().sqrt()
-
-
-def _narrow(noise: Noise) -> tuple[Tensor, float]:
-    """The narrowest directions of a dense scale over their axes, and by how much they stretch."""
-    if not isinstance(noise, FullNoise):
-        return torch.empty(0, noise.dimension), 0.0
+def _narrowest(region: Region) -> Tensor:
+    """The narrowest directions of a dense scale over their axes, (k, d) float32."""
+    noise = region.noise
+    if noise.is_diagonal:
+        return torch.empty(0, noise.dimension)
     # Good directions are all that is wanted of this decomposition: the bound is of what came out.
     values, frame = linalg.eigh(noise.covariance()[0])
     lengths = values[:_NARROWEST].clamp_min(values[-1] * _EPS).sqrt()
-    narrow = (frame[:, :_NARROWEST] / lengths).mT.float().contiguous()
-    product = narrow.double() @ noise.scale[0].double()  # (k, d) @ (d, d)
-    rounding = 2 * (noise.dimension + 8) * _EPS * narrow.double().norm() * frobenius(noise)
-    return narrow, float(linalg.matrix_norm(product, 2) * (1 + 1e-9) + rounding)
-
-
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Some entries, so that most of them are ruled out together."""
-
-    entries: tuple[Entry, ...]
-
-    @cached_property
-    def _points(self) -> Tensor:
-        """Centres, (m, d) float32."""
-        return torch.cat([entry.centre for entry in self.entries]).flatten(1)
-
-    @cached_property
-    def _reach(self) -> Tensor:
-        """Longest semi-axes, (m,) float64."""
-        return torch.tensor([entry.reach for entry in self.entries], dtype=torch.float64)
-
-    @cached_property
-    def _dense(self) -> Tensor:
-        """Rows of the entries with narrow directions."""
-        return torch.tensor([len(entry.narrow) > 0 for entry in self.entries]).nonzero()[:, 0]
-
-    @cached_property
-    def _narrow(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A (m, k, d) of the dense entries, A x, ||A||_F, and the largest ||A delta|| inside."""
-        dense = [self.entries[row] for row in self._dense.tolist()]
-        narrow = torch.stack([entry.narrow for entry in dense])
-        offset = torch.stack([entry.narrow @ entry.centre.flatten() for entry in dense])
-        limit = torch.tensor([entry.stretch * entry.radius for entry in dense])
-        return narrow, offset, narrow.flatten(1).norm(dim=1), limit * (1 + 1e-5)
-
-    def near(self, point: Tensor) -> Iterator[Entry]:
-        """Entries that a point (d,) float64 may lie in, in their order."""
-        distance = (point - self._points.double()).norm(dim=1)
-        close = ~(distance > self._reach)
-        if len(self._dense) and bool(close[self._dense].any()):
-            close[self._dense] &= ~self._narrowly_out(point.float())
-        return (self.entries[row] for row in close.nonzero()[:, 0].tolist())
-
-    def _narrowly_out(self, point: Tensor) -> Tensor:
-        """Dense entries that a point (d,) float32 is out of along their narrow directions."""
-        narrow, offset, norms, limit = self._narrow
-        least = (narrow @ point - offset).norm(dim=1)
-        # What rounding can add to that, which is computed in single precision.
-        lengths = self._points[self._dense].norm(dim=1) + point.norm()
-        return least > limit + 2 * (len(point) + 8) * _EPS32 * norms * lengths
-
-
-class Memory:
-    """Remembered regions in their order; regions of different classes never overlap."""
-
-    def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        starts = range(0, len(entries), _BLOCK)
-        self._blocks = [_Block(tuple(entries[start : start + _BLOCK])) for start in starts]
-
-    def __len__(self) -> int:
-        return sum(len(block.entries) for block in self._blocks)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return (entry for block in self._blocks for entry in block.entries)
-
-    def add(self, entry: Entry) -> None:
-        """Remembers a region, which the caller has made clear of those of other classes."""
-        if not self._blocks or len(self._blocks[-1].entries) == _BLOCK:
-            self._blocks.append(_Block(()))
-        self._blocks[-1] = _Block((*self._blocks[-1].entries, entry))
-
-    def find(self, point: Tensor) -> tuple[int, Entry] | None:
-        """The first region that a point (d,) float64 lies in for certain, and its number."""
-        for start, block in enumerate(self._blocks):
-            for entry in block.near(point):
-                if entry.contains(point):
-                    return start * _BLOCK + block.entries.index(entry), entry
-        return None
+    return (frame[:, :_NARROWEST] / lengths).mT.float().contiguous()

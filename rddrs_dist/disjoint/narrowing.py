@@ -1,4 +1,4 @@
-"""A large ellipsoid inside a certified one that keeps to its side of given planes.
+"""A large ellipsoid inside a certified one that keeps to its side of given hyperplanes.
 
 An ellipsoid inside a certified one is certified, so that nothing is sampled anew. To narrow one
 direction by a factor t costs log(1 / t) / d of the log proxy radius, where shrinking the region by
@@ -9,71 +9,73 @@ stored. All that is claimed is claimed of the rounded one, with bounds for the r
 what is computed of it: by how much its ellipsoid must shrink to be inside and on its side.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.noise import FullNoise, Noise
+from rddrs_dist.region import Region, product_below
 
-# Sweeps over all planes, at most. They end where no plane is exceeded by more than a share, which
-# costs as much of the radius, and none that a region was narrowed for is missed by much more,
-# which costs that share of one axis.
+# Sweeps over all hyperplanes, at most. They end where no hyperplane is exceeded by more than a
+# share, which costs as much of the radius, and none that a region was narrowed for is missed by
+# much more, which costs that share of one axis.
 _SWEEPS = 50
 _OVER, _SHORT = 1e-6, 1e-3
 # More than the rounding errors of the few scalars that the shares are made of.
 _INSIDE = 1 - 1e-9
 _EPS = torch.finfo(torch.float64).eps
-_SINGULAR = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
+SINGULAR = torch.linalg.LinAlgError  # pyright: ignore[reportPrivateImportUsage]
 
 
-def narrowed(
-    noise: Noise, min_axis: float, normals: Tensor, bounds: Tensor
-) -> tuple[FullNoise, float] | None:
-    """A region inside another one, narrower along the normals of some planes.
+def narrowed(region: Region, min_axis: float, normals: Tensor, bounds: Tensor) -> Region | None:
+    """A region inside another one, narrower along the normals of some hyperplanes.
 
     Args:
-        noise: S, of one image.
-        min_axis: Smallest axis of S, at most.
+        region: {x + S u : |u| < r} of one image.
+        min_axis: Smallest axis of S, at most, which is often known.
         normals: w_j, (m, d) float64; there need not be any.
         bounds: b_j, (m,) float64.
 
     Returns:
-        S' in single precision, lower triangular, and a share t < 1 of the radius with
-        t ||S^-1 S'|| <= 1 and t ||S'^T w_j|| <= b_j, rounding errors included. None where no
+        {x + S' u : |u| < t r} with S' in single precision, lower triangular, and a share t < 1
+        with t ||S^-1 S'|| <= 1 and t ||S'^T w_j|| <= b_j, rounding errors included. None where no
         share can be told from 0.
     """
     if not bool((bounds > 0).all()):
         return None
-    outer = noise.matrix()[0]
+    noise = region.noise
+    triangular = noise if noise.is_lower else noise.double().lower()
     try:
-        made = _proposed(outer, normals, bounds).float()
+        made = _proposed(triangular.matrix()[0], normals, bounds).float()
         if not bool(made.isfinite().all()):
             return None
         inner = FullNoise(made.unsqueeze(0), noise.event_shape)
-        room = 1 / _stretch(outer, min_axis, made.double())
-    except _SINGULAR:  # so narrow that its matrices are singular
+        stretch = _stretch(noise.matrix()[0], min_axis, made.double())
+    except SINGULAR:  # so narrow that its matrices are singular
         return None
-    shares = torch.cat([room.clamp_max(1).view(1), bounds / support(inner, normals)])
+    shares = torch.cat(
+        [(1 / stretch).clamp_max(1).view(1), bounds / support_above(inner, normals)]
+    )
     share = float(shares.min()) * _INSIDE  # NaN where any is
-    return (inner, share) if share > 0 else None
+    radius = product_below(region.radius, np.array(share))
+    return Region(region.centre, inner, radius, region.prediction) if share > 0 else None
 
 
-def support(noise: Noise, normals: Tensor) -> Tensor:
-    """||S^T w|| of each w, at least, (m,).
+def support_above(noise: Noise, normals: Tensor) -> Tensor:
+    """||S^T w|| of each w, never below the truth, (m,).
 
     Args:
         noise: S, of one image.
         normals: w, (m, d) float64.
     """
     slack = 2 * (noise.dimension + 8) * _EPS
-    images = (
-        noise.double().adjoint(normals.view(1, len(normals), *noise.event_shape)).flatten(2)[0]
-    )
+    images = noise.adjoint_of(torch.zeros(len(normals), dtype=torch.int64), normals)
     frobenius = noise.variances().sum().sqrt()
     return images.norm(dim=1) * (1 + slack) + slack * frobenius * normals.norm(dim=1)
 
 
 def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> Tensor:
-    """||S^-1 S'||, at least: the ellipsoid of S' is inside that of S, this times as large.
+    """||S^-1 S'||, never below the truth: the ellipsoid of S' is inside this times that of S.
 
     With any X near S^-1 S' the truth is at most ||X|| + ||S' - S X|| / min_axis.
 
@@ -92,7 +94,7 @@ def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> Tensor:
 
 
 def _proposed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
-    """The lower triangular scale S' that is to keep to its planes, before it is rounded.
+    """The lower triangular scale S' that is to keep to its hyperplanes, before it is rounded.
 
     With S' S'^T = S C S^T,
 
@@ -102,15 +104,13 @@ def _proposed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
     bound q_j^T C q_j <= b_j^2 allows.
 
     Args:
-        scale: S, (d, d) float64.
+        scale: S, (d, d) float64, lower triangular.
         normals: w_j, (m, d) float64.
         bounds: b_j, (m,) float64, positive.
 
     Returns:
         (d, d) float64.
     """
-    if bool(scale.triu(1).any()):
-        scale = FullNoise(scale.unsqueeze(0), (len(scale),)).lower().scale[0]
     q = normals @ scale  # (m, d) @ (d, d)
     inverse = torch.eye(len(scale), dtype=scale.dtype) + (q.mT * _weights(q, bounds)) @ q
     # C^-1 = U U^T with U upper triangular, so that S U^-T is lower triangular as S is; C^-1 is at
@@ -138,7 +138,7 @@ def _weights(q: Tensor, bounds: Tensor) -> Tensor:
             if not length > 0:  # less than rounding can tell
                 continue
             change = max(wanted[j] - 1 / length, -float(weights[j]))
-            if change == 0:  # others have made room for it since the sweep began
+            if change == 0:  # those before it in this sweep were enough
                 continue
             weights[j] += change
             left = 1 / (1 + change * length)

@@ -1,62 +1,74 @@
-"""What the soundness pass found, beside the rows of a run: one more row per image and method.
+"""What the disjoint pass found, in files beside the rows of a run.
 
-Sizes are those of the region {x + S' u : |u| < sound_radius}. S' is the scale of hash
-sound_scale_sha256: the certified one, or a narrower one that the pass has stored.
+`_disjoint.parquet` has one row per image and method. Its sizes are those of the region
+{x + S' u : |u| < disjoint_radius}; S' is the scale of hash disjoint_scale_sha256: the certified
+one, or a narrower one in `_disjoint-scales-*.safetensors`. `_disjoint-hyperplanes.safetensors` has
+the hyperplanes that regions were made smaller for: whoever has two regions and the normal of a
+hyperplane can tell that they are disjoint.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
-from rddrs_dist.results import files as parts
-from rddrs_dist.results import hyperplanes as planes
-from rddrs_dist.results.columns import KEY, PREFIX, read_metadata
-from rddrs_dist.results.scales import CERTIFIED, NARROWED, Scales, files
+from rddrs_dist.results import files
+from rddrs_dist.results import scales as stored
+from rddrs_dist.results.columns import DISJOINT_SCHEMA, KEY, PREFIX, read_metadata
+from rddrs_dist.results.scales import CERTIFIED, NARROWED, Scales
 
-SOUND = "_sound.parquet"
-SCHEMA = pa.schema(
-    [
-        pa.field("index", pa.int64(), False),
-        pa.field("method", pa.string(), False),
-        pa.field("sound_radius", pa.float64(), False),
-        pa.field("sound_l2_radius", pa.float64(), False),
-        pa.field("sound_proxy_radius", pa.float64(), False),
-        pa.field("sound_scale_sha256", pa.string(), True),
-        pa.field("mu", pa.float64(), False),
-        pa.field("nearest_conflict", pa.int64(), True),
-        pa.field("witness", pa.string(), False),
-        pa.field("rule", pa.string(), False),
-    ]
-)
-COLUMNS = tuple(name for name in SCHEMA.names if name not in KEY)
+DISJOINT = "_disjoint.parquet"
+HYPERPLANES = "_disjoint-hyperplanes.safetensors"
+COLUMNS = tuple(name for name in DISJOINT_SCHEMA.names if name not in KEY)
+_EARLIER = "_sound.parquet"  # of 0.7.0
+_AGAIN = "run `rddrs disjoint` again"
+
+_log = logging.getLogger(__name__)
 
 
-def write(folder: Path, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
-    """Writes all rows of a pass, whole or not at all.
+def write(
+    folder: Path,
+    rows: pd.DataFrame,
+    hyperplanes: Mapping[str, Mapping[str, NDArray[Any]]],
+    facts: Mapping[str, Any],
+) -> None:
+    """Writes what a pass has found; its table last, whole or not at all.
 
     Args:
         folder: Folder of the run.
-        rows: One row per image and method, with the columns of `SCHEMA`.
+        rows: One row per image and method, with the columns of `DISJOINT_SCHEMA`.
+        hyperplanes: Of each method: `first` and `second`, the index of the image of either region
+            of C pairs, (C,) int64; and `normal`, w (C, d) float32 with w . (x_j - x_i) > 0 for a
+            hyperplane between regions i and j.
         facts: What else is to be kept of the pass, as plain JSON values.
 
     Raises:
-        OSError: If that failed.
+        OSError: If a file could not be written.
     """
-    metadata = {"parts": fingerprint(folder), "soundness": json.dumps(facts, sort_keys=True)}
-    schema = SCHEMA.with_metadata({PREFIX + key: value for key, value in metadata.items()})
-    table = pa.Table.from_pandas(rows[SCHEMA.names], schema=schema, preserve_index=False)
+    named = {
+        f"{method}/{name}": np.ascontiguousarray(values)
+        for method, own in hyperplanes.items()
+        for name, values in own.items()
+    }
+    files.replace(folder / HYPERPLANES, save(named), _AGAIN)
+    metadata = {"parts": fingerprint(folder), "disjoint": json.dumps(facts, sort_keys=True)}
+    schema = DISJOINT_SCHEMA.with_metadata({PREFIX + key: one for key, one in metadata.items()})
+    table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
     table = table.replace_schema_metadata(schema.metadata)
-    parts.replace(folder / SOUND, parts.encode(table), "run `rddrs soundness` again")
+    files.replace(folder / DISJOINT, files.encode(table), _AGAIN)
 
 
 def clear(folder: Path) -> None:
     """Removes what an earlier pass has left, its table first, which speaks of the rest."""
-    for path in (folder / SOUND, *files(folder, NARROWED), *planes.files(folder)):
+    for path in (folder / DISJOINT, folder / HYPERPLANES, *stored.files(folder, NARROWED)):
         path.unlink(missing_ok=True)
 
 
@@ -66,14 +78,14 @@ def facts(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: If the file cannot be read.
     """
-    if not (folder / SOUND).exists():
+    if not (folder / DISJOINT).exists():
         return None
-    return json.loads(read_metadata(_table(folder).schema)["soundness"])
+    return json.loads(read_metadata(_table(folder).schema)["disjoint"])
 
 
 def fingerprint(folder: Path) -> str:
     """A hash of the names and contents of all parts of a run."""
-    known = [parts.describe(path) for path in parts.part_paths(folder).values()]
+    known = [files.describe(path) for path in files.part_paths(folder).values()]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,51 +97,53 @@ def join(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
         folder: Its folder.
 
     Returns:
-        The frame, as it was where no pass was made.
+        The frame, as it was where no pass was made, or where that was by version 0.7.0.
 
     Raises:
-        ValueError: If the file cannot be read, is of an earlier version, or rows have changed
-            since.
+        ValueError: If the file cannot be read, has other columns, or rows have changed since.
     """
-    if not (folder / SOUND).exists():
-        return frame
-    found = _table(folder).replace_schema_metadata(None).to_pandas()
-    return frame.merge(found, on=list(KEY), how="left", validate="one_to_one")
+    if (folder / DISJOINT).exists():
+        found = _table(folder).replace_schema_metadata(None).to_pandas()
+        return frame.merge(found, on=list(KEY), how="left", validate="one_to_one")
+    if (folder / _EARLIER).exists():
+        _log.warning("%s is of version 0.7.0 and is not read: %s", folder / _EARLIER, _AGAIN)
+    return frame
 
 
 def scales(folder: Path) -> Scales:
-    """The scales of the sound regions of a run, each checked against its hash when it is read.
+    """The scales of the disjoint regions of a run, checked against their hashes when read.
 
-    With `radius = read(folder)["sound_radius"]` the region of an image x of a method is
+    With `radius = read(folder)["disjoint_radius"]` the region of an image x of a method is
     {x + S u : |u| < radius}, S = scales(folder).noise(method, [index], event_shape).
 
     Raises:
         FileNotFoundError: If no pass was made.
         ValueError: If a file cannot be read, or is of another run.
     """
-    if not (folder / SOUND).exists():
-        raise FileNotFoundError(f"{folder} has no {SOUND}: run `rddrs soundness {folder}`")
-    rows = _table(folder).select([*KEY, "sound_scale_sha256"]).to_pylist()
+    if not (folder / DISJOINT).exists():
+        raise FileNotFoundError(f"{folder} has no {DISJOINT}: run `rddrs disjoint {folder}`")
+    rows = _table(folder).select([*KEY, "disjoint_scale_sha256"]).to_pylist()
     hashes = {
-        (row["method"], row["index"]): row["sound_scale_sha256"]
+        (row["method"], row["index"]): row["disjoint_scale_sha256"]
         for row in rows
-        if row["sound_scale_sha256"] is not None
+        if row["disjoint_scale_sha256"] is not None
     }
     return Scales(folder, hashes, (CERTIFIED, NARROWED))
 
 
 def _table(folder: Path) -> pa.Table:
-    """The rows of a pass, if it was made by this version, of the parts that are there."""
-    path = folder / SOUND
-    table = parts.read_table(path)
-    if table.schema.names != SCHEMA.names:
+    """The rows of a pass, if they have the columns of this version and are of the parts there."""
+    path = folder / DISJOINT
+    table = files.read_table(path)
+    wanted, got = DISJOINT_SCHEMA.names, table.schema.names
+    if got != wanted:
         raise ValueError(
-            f"{path} must have the columns {', '.join(SCHEMA.names)}, got those of an earlier "
-            f"version: run `rddrs soundness {folder}` again"
+            f"{path} must have the columns {', '.join(wanted)}, got {', '.join(got)}: it is of "
+            f"another version; run `rddrs disjoint {folder}` again"
         )
     if read_metadata(table.schema).get("parts") != fingerprint(folder):
         raise ValueError(
             f"{path} must be of the parts that are there, got one of others: the run went on "
-            f"since; run `rddrs soundness {folder}` again, or remove the file"
+            f"since; run `rddrs disjoint {folder}` again, or remove the file"
         )
     return table

@@ -1,7 +1,7 @@
 """Scales stored beside their rows, bit for bit what was certified or made of it.
 
-One file per shard has those that were certified; the soundness pass adds files of those that it
-made narrower.
+One file per shard has those that were certified; the disjoint pass adds one file per method of
+those that it made narrower.
 """
 
 import re
@@ -12,14 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rddrs_dist.noise import Noise, Packed, unpack
-from rddrs_dist.results import files as parts
+from rddrs_dist.results.files import reason, replace
 
-# Files of certified scales, and of those that a soundness pass has narrowed.
-CERTIFIED, NARROWED = "_scales", "_sound-scales"
-_REMEDY = {
-    False: "certify again into a fresh --out",
-    True: "run `rddrs soundness` again",
-}
+# Files of certified scales, and of those that a disjoint pass has narrowed.
+CERTIFIED, NARROWED = "_scales", "_disjoint-scales"
+_REMEDY = {False: "certify again into a fresh --out", True: "run `rddrs disjoint` again"}
 # Method and index of an image.
 Key = tuple[str, int]
 
@@ -33,7 +30,7 @@ def write(
         OSError: If that failed.
     """
     named = {f"{method}/{index}/{one.kind}": one.values for (method, index), one in scales.items()}
-    parts.replace(path(folder, number, prefix), save(named))
+    replace(path(folder, number, prefix), save(named))
 
 
 def path(folder: Path, number: int, prefix: str = CERTIFIED) -> Path:
@@ -110,7 +107,7 @@ def _names(file: Path) -> list[str]:
             return list(stored.keys())
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{file} must be a whole file of scales, got {parts.reason(error)}; remove it and "
+            f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
             "continue the run with --save-scales --resume"
         ) from error
 

@@ -1,31 +1,56 @@
-"""The soundness pass: which certified regions of a run overlap, and how far they must shrink."""
+"""The disjoint pass: which certified regions of a run overlap, and what is left of each of them.
 
-import itertools
+This is meant for hundreds of regions per method. The driver holds the hyperplanes of all pairs
+that overlap and the narrowed scales of one method, the workers share the regions of one method. Of
+200 dense regions of 784 elements that is at most 60 MB, 0.25 GB and 0.5 GB per method; of 1,000,
+1.4 GB, 1.2 GB and 2.5 GB, and of hyperplanes twice that while they come in.
+"""
+
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
 from tyro.conf import Positional
 
 from rddrs_dist import data
 from rddrs_dist.analysis import tables
-from rddrs_dist.certify import ABSTAIN
-from rddrs_dist.disjoint import in_order, order_free
-from rddrs_dist.results import disjoint as sound
-from rddrs_dist.results import read
-from rddrs_dist.results.scales import Scales
-from rddrs_dist.run.overlap import Overlap, Source
+from rddrs_dist.disjoint import (
+    Contacts,
+    bounds,
+    contacts,
+    in_order,
+    narrowed,
+    order_free,
+    preconditioner,
+)
+from rddrs_dist.noise import Packed, pack
+from rddrs_dist.region import ABSTAIN, Floats, Region, product_below
+from rddrs_dist.results import Source, read_run, scales
+from rddrs_dist.results import disjoint as results
+from rddrs_dist.run.experiment import Execution
+
+# What tells a region from those of other predictions.
+BALL, HYPERPLANE, CONFLICT = "ball", "hyperplane", "conflict"
+# Bytes that a block of pairs may take, for each number of a vector and of a dense scale.
+_BLOCK_BYTES = 1 << 30
+_PER_NUMBER, _PER_ENTRY = 48, 12
+# Regions whose mean shape is the preconditioner's.
+_SHAPES = 64
 
 
 @dataclass(frozen=True)
-class Soundness:
-    """Shrink certified regions until no two of different predictions overlap.
+class Disjoint:
+    """Make certified regions smaller until no two of different predictions overlap.
 
     Attributes:
         dir: Folder written by `rddrs certify --save-scales`.
@@ -33,7 +58,10 @@ class Soundness:
         rule: narrow: regions become narrower toward those they overlap with; order-free: they
             shrink by the smallest factor of their pairs; in-order: they shrink until they leave
             the images before them alone, as in the DDRS paper.
-        actors: Blocks of pairs that are worked on at once.
+        executor: ray: blocks of pairs are worked on by processes on this machine or a cluster;
+            local: in this process, one after another, without Ray.
+        actors: Blocks of pairs that are worked on at once; by default 2, and 1 with
+            --executor local.
         cpus_per_actor: CPU cores, and torch threads, of each.
         address: Ray cluster to join; by default a local one is started.
     """
@@ -41,35 +69,31 @@ class Soundness:
     dir: Positional[Path]
     data_root: Path | None = None
     rule: Literal["narrow", "order-free", "in-order"] = "narrow"
-    actors: int = 2
+    executor: Literal["ray", "local"] = "ray"
+    actors: int | None = None
     cpus_per_actor: int = 1
     address: str | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("actors", "cpus_per_actor"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} must be at least 1, got {getattr(self, name)}")
-
-
-# How a region was told apart from those of other predictions.
-BALL, PLANE, CONFLICT = "ball", "plane", "conflict"
+    @property
+    def execution(self) -> Execution:
+        """Who computes, with what."""
+        return Execution(self.executor, self.actors, self.cpus_per_actor, address=self.address)
 
 
 @dataclass(frozen=True)
-class Line:
+class Summary:
     """What the pass did to one method.
 
     Attributes:
         method: Its name.
         regions: Images with a region.
         pairs: Pairs of regions of different predictions.
-        searched: Those that needed a plane.
-        conflicts: Those for which there is none.
+        searched: Those that the distance of their centres does not tell apart.
+        conflicts: Those that no hyperplane was found for.
         smaller: Regions that had to become smaller.
         before: Mean proxy radius of all images, wrong predictions and abstentions as 0.
         shrunk: The same of regions that shrink by the factor of their worst pair.
-        after: The same of the sound regions.
+        after: The same of the disjoint regions.
         steps: Mean steps of conjugate gradients per pair that was searched.
         pairs_per_second: Pairs, by the wall clock.
     """
@@ -87,69 +111,39 @@ class Line:
     pairs_per_second: float
 
 
-def soundness(options: Soundness) -> list[Line]:
+def disjoint(options: Disjoint) -> list[Summary]:
     """Does the pass for all methods of a run and writes its columns beside the rows.
 
     What an earlier pass has left is removed first.
 
     Raises:
-        ValueError: If scales are missing or are not those of the rows, or data differ.
+        ValueError: If scales are missing or are not those of the rows, data differ, or an option
+            cannot be.
         FileNotFoundError: If the run or its data are absent.
         OSError: If the result could not be written.
     """
-    # Imported here: ray takes its time, and wrong input should not have to wait for it.
-    from rddrs_dist.run.cluster import Tasks
-
-    frame = read(options.dir)
-    images, scales = _images(frame, options.data_root), Scales(options.dir, _hashes(frame))
-    rows, lines = [], []
-    with Tasks.connected(options) as tasks:
-        sound.clear(options.dir)
-        source = Source(options, images, scales, tasks, (itertools.count(), itertools.count()))
-        for method, own in frame.groupby("method", sort=False):
-            one = _Pass(source, str(method), own)
-            rows.append(one.rows())
-            lines.append(one.line())
-    facts = {"rule": options.rule, "methods": [vars(line) for line in lines]}
-    sound.write(options.dir, pd.concat(rows), facts)
-    return lines
-
-
-def _hashes(frame: pd.DataFrame) -> dict[tuple[str, int], str]:
-    """What the scale of each row must hash to."""
-    own = frame.loc[frame["prediction"] != ABSTAIN]
-    named = own[["method", "index", "scale_sha256"]].itertuples(index=False)
-    return {(str(method), int(index)): str(sha256) for method, index, sha256 in named}
+    options.execution.check()
+    source, frame = read_run(options.dir, with_disjoint=False)
+    images, stored = _images(source, options.data_root), _scales(frame, options.dir)
+    with _connected(options.execution) as tasks:
+        results.clear(options.dir)
+        passes = [
+            _Pass(options, tasks, images, stored, str(method), rows)
+            for method, rows in frame.groupby("method", sort=False)
+        ]
+        for number, one in enumerate(passes):
+            one.make_smaller(number)
+    summaries = [one.summary() for one in passes]
+    rows = pd.concat([one.rows() for one in passes]).assign(rule=options.rule)
+    facts = {"rule": options.rule, "methods": [vars(one) for one in summaries]}
+    results.write(options.dir, rows, {one.method: one.hyperplanes() for one in passes}, facts)
+    return summaries
 
 
-def as_text(lines: Sequence[Line]) -> str:
-    """What the pass did, one line per method; sizes and shares are floored."""
-    header = (
-        *("method", "regions", "pairs", "searched", "conflicts", "smaller"),
-        *("mean proxy", "shrunk", "sound", "kept %", "steps", "pairs/s"),
-    )
-    body = [[line.method, *_cells(line)] for line in lines]
-    return tables.aligned([header, *body]) + "\n"
-
-
-def _cells(line: Line) -> list[str]:
-    """The numbers of one line."""
-    counts = (line.regions, line.pairs, line.searched, line.conflicts, line.smaller)
-    kept = line.after / line.before if line.before else 1.0
-    return [
-        *map(str, counts),
-        *(f"{tables.floor_to(size, 3):.3f}" for size in (line.before, line.shrunk, line.after)),
-        f"{100 * tables.floor_to(kept, 3):.1f}",
-        f"{line.steps:.1f}",
-        f"{line.pairs_per_second:.0f}",
-    ]
-
-
-def _images(frame: pd.DataFrame, data_root: Path | None) -> data.ImageSet:
+def _images(source: Source, data_root: Path | None) -> data.ImageSet:
     """The images that were certified."""
-    name = frame.attrs["dataset"]
+    name, wanted = source.config["dataset"], source.config["data_sha256"]
     images = data.load(name, "test", data_root)
-    wanted = frame.attrs["config"]["data_sha256"]
     if images.sha256 != wanted:
         raise ValueError(
             f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
@@ -158,101 +152,241 @@ def _images(frame: pd.DataFrame, data_root: Path | None) -> data.ImageSet:
     return images
 
 
-def _below(first: float, second: float) -> float:
-    """A product of numbers of at least 0, rounded downward."""
-    return max(math.nextafter(first * second, 0.0), 0.0)
+def _scales(frame: pd.DataFrame, folder: Path) -> scales.Scales:
+    """The certified scales, each of which must have the hash of its row."""
+    own = frame.loc[frame["prediction"] != ABSTAIN]
+    named = own[["method", "index", "scale_sha256"]].itertuples(index=False)
+    hashes = {(str(method), int(index)): str(sha256) for method, index, sha256 in named}
+    return scales.Scales(folder, hashes)
+
+
+def _connected(execution: Execution) -> AbstractContextManager[Any]:
+    """What runs calls: on Ray, or in this process."""
+    # Imported here: ray takes its time, and wrong input should not have to wait for it.
+    if execution.executor == "local":
+        from rddrs_dist.run.local import LocalTasks
+
+        return LocalTasks.connected(execution)
+    from rddrs_dist.run.cluster import Tasks
+
+    return Tasks.connected(execution)
 
 
 class _Pass:
-    """The pass for one method."""
+    """The pass for one method, whose N regions are in the order of their images."""
 
-    def __init__(self, source: Source, method: str, frame: pd.DataFrame) -> None:
-        """Looks at all pairs and makes regions smaller where they must be."""
-        self._rule, self._method, self._frame = source.options.rule, method, frame
-        own = frame.loc[frame["prediction"] != ABSTAIN].sort_values("index")
-        self._regions = own.reset_index(drop=True)
-        self._radius = self._regions["radius"].to_numpy(np.float64)
-        overlap = Overlap(source, method, self._regions)
+    def __init__(
+        self,
+        options: Disjoint,
+        tasks: Any,
+        images: data.ImageSet,
+        stored: scales.Scales,
+        method: str,
+        rows: pd.DataFrame,
+    ) -> None:
+        """Searches for a hyperplane between any two regions of different predictions.
+
+        Args:
+            options: Of the pass.
+            tasks: Runs calls.
+            images: Of the data set.
+            stored: Certified scales.
+            method: Name of the method.
+            rows: Of all its images; abstentions have no region.
+        """
+        own = rows.loc[rows["prediction"] != ABSTAIN].sort_values("index", ignore_index=True)
+        self._options, self._tasks, self._images, self._stored = options, tasks, images, stored
+        self.method, self._all, self._own = method, rows["index"], own
+        self._indices, self._radius = own["index"].to_numpy(), own["radius"].to_numpy()
         start = time.monotonic()
-        self._found = overlap.search()
+        found = self._searched()
         self._seconds = time.monotonic() - start
-        self._sizes = self._reduced(overlap)
+        self._searched_pairs, self._steps = len(found), int(found.steps.sum())
+        self._near = np.union1d(found.first, found.second)
+        self._conflicts = found[~(found.factor(self._radius) > 1)]
+        self._sizes = self._shrunk(self._radius)
 
-    def _reduced(self, overlap: Overlap) -> pd.DataFrame:
-        """Radius, sizes and scale of what is left of each region."""
-        if self._rule == "narrow":
-            return self._narrowed(overlap)
-        rule = {"order-free": order_free, "in-order": in_order}[self._rule]
-        return self._shrunk(rule(self._radius, self._found.conflicts))
+    def _regions(self, chosen: slice) -> Region:
+        """Some of the regions, at least one, with their scales from disk."""
+        indices = self._indices[chosen]
+        return Region(
+            torch.from_numpy(self._images.images[indices]),
+            self._stored.noise(self.method, indices.tolist(), self._images.event_shape),
+            self._radius[chosen].copy(),
+            self._own["prediction"].to_numpy()[chosen].copy(),
+        )
 
-    def _shrunk(self, radius: NDArray[np.float64]) -> pd.DataFrame:
-        """Regions of the same shape; those that keep their radius keep their sizes."""
-        own, kept = self._regions, radius == self._radius
+    def _each(self, function: Any, calls: Iterable[tuple], what: str, count: int) -> Iterable[Any]:
+        """Results of calls, with a bar on a terminal."""
+        done = self._tasks.each(function, calls)
+        return tqdm(done, f"{self.method}, {what}", total=count, disable=None)
+
+    def _searched(self) -> Contacts:
+        """What is found of all pairs, in blocks of pairs that fit into memory."""
+        count, dimension = len(self._own), math.prod(self._images.event_shape)
+        if not count:
+            return Contacts.none(dimension)
+        some = self._regions(slice(None, None, -(-count // _SHAPES)))
+        size = block_size(dimension, dense=not some.noise.is_diagonal)
+        starts = range(0, count, size)
+        blocks = [self._tasks.put(self._regions(slice(start, start + size))) for start in starts]
+        same = (self._options.cpus_per_actor, self._tasks.put(preconditioner(some)))
+        numbered = list(zip(starts, blocks, strict=True))
+        calls = [(*same, *one, *other) for k, one in enumerate(numbered) for other in numbered[k:]]
+        return Contacts.joined(list(self._each(_search, calls, "blocks of pairs", len(calls))))
+
+    def make_smaller(self, number: int) -> None:
+        """Makes regions smaller where they must be, by the rule of the pass.
+
+        Args:
+            number: Of the file that narrowed scales go to.
+        """
+        if self._options.rule == "narrow":
+            self._narrow(number)
+        else:
+            rule = {"order-free": order_free, "in-order": in_order}[self._options.rule]
+            self._sizes = self._shrunk(rule(self._radius, self._conflicts))
+
+    def _shrunk(self, radius: Floats) -> pd.DataFrame:
+        """Sizes of regions of the same shape and other radii (N,); those that keep theirs too."""
+        own, kept = self._own, radius == self._radius
         sizes = {
-            f"sound_{kind}_radius": np.where(
-                kept, own[f"{kind}_radius"], np.nextafter(radius * own[axis], 0.0)
+            f"disjoint_{kind}_radius": np.where(
+                kept, own[f"{kind}_radius"], product_below(radius, own[axis].to_numpy())
             )
             for kind, axis in (("l2", "min_axis"), ("proxy", "mean_axis"))
         }
-        scale = {"sound_scale_sha256": own["scale_sha256"]}
-        return pd.DataFrame({"sound_radius": radius} | sizes | scale)
+        scale = {"disjoint_scale_sha256": own["scale_sha256"]}
+        return pd.DataFrame({"disjoint_radius": radius} | sizes | scale)
 
-    def _narrowed(self, overlap: Overlap) -> pd.DataFrame:
-        """Regions that are narrower toward others; see `soundness.narrowed`."""
-        found = self._shrunk(self._radius)
-        for one in overlap.narrowed(self._radius, self._found.conflicts):
-            radius = _below(self._radius[one.region], one.share)
-            sizes = (_below(radius, axis) for axis in (one.min_axis, one.mean_axis))
-            own = found["sound_scale_sha256"].iloc[one.region]
-            found.loc[one.region] = [radius, *sizes, one.scale.sha256 if one.scale else own]
-        return found
-
-    def _nearest(self) -> pd.DataFrame:
-        """Smallest factor of each region's pairs, 1 without conflicts, and with which image."""
-        conflicts, indices = self._found.conflicts, self._regions["index"].to_numpy()
-        mu = np.tile(conflicts.mu(self._radius), 2)
-        own = np.concatenate([conflicts.first, conflicts.second])
-        other = indices[np.concatenate([conflicts.second, conflicts.first])]
-        pairs = pd.DataFrame({"own": own, "mu": mu, "nearest_conflict": other})
-        worst = pairs.sort_values(["mu", "nearest_conflict"]).drop_duplicates("own")
-        found = worst.set_index("own").reindex(range(len(indices)))
-        return found.assign(
-            mu=found["mu"].fillna(1.0), nearest_conflict=found["nearest_conflict"].astype("Int64")
+    def _narrow(self, number: int) -> None:
+        """Narrows regions toward those they overlap with, and stores their scales."""
+        threads, least = self._options.cpus_per_actor, self._own["min_axis"]
+        found = self._conflicts
+        calls = (
+            (threads, k, self._regions(slice(k, k + 1)), least[k], found.normal[own], limits)
+            for k, own, limits in bounds(self._radius, found)
         )
+        count = len(np.union1d(found.first, found.second))
+        made: dict[scales.Key, Packed] = {}
+        for k, sizes, scale in self._each(_narrow, calls, "regions to be narrowed", count):
+            own = scale.sha256 if scale else self._own["scale_sha256"][k]
+            self._sizes.loc[k] = [*sizes, own]
+            if scale:
+                made[self.method, int(self._indices[k])] = scale
+        if made:
+            scales.write(self._options.dir, number, made, scales.NARROWED)
+
+    def hyperplanes(self) -> dict[str, NDArray[Any]]:
+        """Those of the conflicts, as `results.disjoint` stores them."""
+        first, second = (self._indices[k] for k in (self._conflicts.first, self._conflicts.second))
+        return {"first": first, "second": second, "normal": self._conflicts.normal}
 
     def rows(self) -> pd.DataFrame:
         """The new columns of every image; abstentions have no region."""
-        nearest = self._nearest()
-        planes = np.isin(np.arange(len(self._regions)), self._found.planes)
-        witness = np.where(nearest["nearest_conflict"].notna(), CONFLICT, PLANE)
-        witness = np.where(planes, witness, BALL)
-        found = pd.concat([self._regions[["index"]], self._sizes, nearest], axis=1)
-        found = found.assign(witness=witness).set_index("index")
-        found = found.reindex(self._frame["index"]).reset_index()
-        sizes = [name for name in self._sizes if name != "sound_scale_sha256"]
-        empty = dict.fromkeys(sizes, 0.0) | {"mu": 1.0, "witness": BALL}
-        return found.fillna(empty).assign(method=self._method, rule=self._rule)
+        found = self._sizes.assign(index=self._indices, **self._nearest())
+        found = found.set_index("index").reindex(self._all).reset_index()
+        empty = dict.fromkeys([name for name in self._sizes if name.endswith("radius")], 0.0)
+        empty = empty | {"contact_factor": 1.0, "witness": BALL}
+        return found.fillna(empty).assign(method=self.method)
 
-    def line(self) -> Line:
-        """What the pass did."""
-        sound_ones = self._sizes["sound_proxy_radius"].to_numpy()
-        shrunk = self._shrunk(order_free(self._radius, self._found.conflicts))
-        right = self._regions["correct"].to_numpy(bool)
-        before = self._regions["proxy_radius"].to_numpy()
+    def _nearest(self) -> dict[str, Any]:
+        """Of each region the smallest contact factor, the image it is with, and the witness."""
+        conflicts, count = self._conflicts, len(self._own)
+        factor = np.tile(conflicts.factor(self._radius), 2)
+        own = np.concatenate([conflicts.first, conflicts.second])
+        other = self._indices[np.concatenate([conflicts.second, conflicts.first])]
+        order = np.lexsort((other, factor, own))
+        overlapping, worst = np.unique(own[order], return_index=True)
+        smallest, nearest = np.ones(count), pd.array([pd.NA] * count, "Int64")
+        smallest[overlapping], nearest[overlapping] = factor[order][worst], other[order][worst]
+        witness = np.full(count, BALL, object)
+        witness[self._near], witness[overlapping] = HYPERPLANE, CONFLICT
+        return {"contact_factor": smallest, "nearest_conflict": nearest, "witness": witness}
+
+    def summary(self) -> Summary:
+        """Numbers of the pass."""
+        before, right = (self._own[name].to_numpy() for name in ("proxy_radius", "correct"))
+        after = self._sizes["disjoint_proxy_radius"].to_numpy()
+        shrunk = self._shrunk(order_free(self._radius, self._conflicts))
+        alike = self._own["prediction"].value_counts().to_numpy()
+        count = len(self._own)
+        pairs = (count * (count - 1) - int((alike * (alike - 1)).sum())) // 2
 
         def mean(sizes: Any) -> float:
-            return float((np.asarray(sizes) * right).sum() / len(self._frame))
+            return float((np.asarray(sizes) * right).sum() / len(self._all))
 
-        return Line(
-            method=self._method,
-            regions=len(self._regions),
-            pairs=self._found.pairs,
-            searched=self._found.searched,
-            conflicts=len(self._found.conflicts.first),
-            smaller=int((sound_ones < before).sum()),
+        return Summary(
+            method=self.method,
+            regions=count,
+            pairs=pairs,
+            searched=self._searched_pairs,
+            conflicts=len(self._conflicts),
+            smaller=int((after < before).sum()),
             before=mean(before),
-            shrunk=mean(shrunk["sound_proxy_radius"]),
-            after=mean(sound_ones),
-            steps=self._found.steps / max(self._found.searched, 1),
-            pairs_per_second=self._found.pairs / self._seconds,
+            shrunk=mean(shrunk["disjoint_proxy_radius"]),
+            after=mean(after),
+            steps=self._steps / max(self._searched_pairs, 1),
+            pairs_per_second=pairs / self._seconds,
         )
+
+
+def _search(
+    threads: int, inverse: Tensor | None, start: int, first: Region, other: int, second: Region
+) -> Contacts:
+    """Hyperplanes between two blocks of regions, or within one, numbered from their starts."""
+    torch.set_num_threads(threads)
+    found = contacts(first, None if other == start else second, inverse)
+    return replace(found, first=start + found.first, second=other + found.second)
+
+
+def _narrow(
+    threads: int,
+    number: int,
+    region: Region,
+    min_axis: float,
+    normals: NDArray[np.float32],
+    limits: Floats,
+) -> tuple[int, tuple[float, ...], Packed | None]:
+    """One region narrowed to its side of all hyperplanes; see `disjoint.narrowed`.
+
+    Returns:
+        The number it was given; radius, l2 radius and proxy radius; and the scale that these are
+        of: None where no region is left.
+    """
+    torch.set_num_threads(threads)
+    w, b = torch.from_numpy(normals).double(), torch.from_numpy(limits)
+    made = narrowed(region, min_axis, w, b)
+    if made is None:
+        return number, (0.0, 0.0, 0.0), None
+    sizes = (made.radius, made.l2_radius, made.proxy_radius)
+    return number, tuple(float(one[0]) for one in sizes), pack(made.noise)[0]
+
+
+def block_size(dimension: int, dense: bool) -> int:
+    """Regions in one of the two halves of a block of pairs, at least one.
+
+    Args:
+        dimension: d.
+        dense: Whether scales are dense: 2 m scales of d^2 numbers come to m^2 vectors of d.
+    """
+    vectors = _PER_NUMBER * dimension
+    matrices = _PER_ENTRY * dimension**2 if dense else 0
+    root = math.sqrt(matrices**2 + vectors * _BLOCK_BYTES) - matrices
+    return max(1, int(root / vectors))
+
+
+def as_text(summaries: Sequence[Summary]) -> str:
+    """What the pass did, one line per method; sizes and shares are floored."""
+    header = (
+        *("method", "regions", "pairs", "searched", "conflicts", "smaller"),
+        *("mean proxy", "shrunk", "disjoint", "kept %", "steps", "pairs/s"),
+    )
+    body = []
+    for one in summaries:
+        counts = (one.regions, one.pairs, one.searched, one.conflicts, one.smaller)
+        sizes = [tables.floor_to(size, 3) for size in (one.before, one.shrunk, one.after)]
+        kept = 100 * tables.floor_to(one.after / one.before if one.before else 1.0, 3)
+        cells = [one.method, *map(str, counts), *(f"{size:.3f}" for size in sizes)]
+        body.append([*cells, f"{kept:.1f}", f"{one.steps:.1f}", f"{one.pairs_per_second:.0f}"])
+    return tables.aligned([header, *body]) + "\n"

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist import Budget, Method, SmoothedClassifier
-from rddrs_dist.disjoint import Entry
-from rddrs_dist.methods import Fit, Status
+from rddrs_dist.disjoint.memory import Entry
+from rddrs_dist.methods import Fit
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+from rddrs_dist.region import Region
 from rddrs_dist.smoothing import Stage
+from tests.oracles import contact_factor
 
 BUDGET = Budget(n0=50, n=2000)
 RADIUS = 0.17
@@ -45,10 +47,7 @@ class Wild(Method):
     def _fit(self, model, images, context) -> Fit:
         d = images[0].numel()
         z = context.streams.normal(Stage.FIT, 0, 0, d + 1, images)
-        noise = noise_of(self.kind, z, tuple(images.shape[1:]), self.size)
-        return Fit(
-            noise, [Status.CLOSED_FORM], np.ones(1, np.int64), np.zeros(1), np.full(1, np.inf)
-        )
+        return Fit.of(noise_of(self.kind, z, tuple(images.shape[1:]), self.size))
 
 
 class Islands(nn.Module):
@@ -88,17 +87,32 @@ def filled(d: int = 4, kind: str = "full", queries: int = 96) -> SmoothedClassif
     return own
 
 
-def dense(entry: Entry) -> np.ndarray:
-    """S, (d, d) float64."""
-    if isinstance(entry.noise, FullNoise):
-        return entry.noise.scale[0].double().numpy()
-    return np.sqrt(entry.noise.covariance()[0].numpy())
+def region(centre: Tensor, prediction: int, radius: float, noise: Noise) -> Region:
+    """The region of one image."""
+    return Region(centre, noise, np.array([radius]), np.array([prediction]))
+
+
+def shape(own: Region, row: int = 0) -> np.ndarray:
+    """r^2 S S^T of one image, (d, d) float64."""
+    return own.radius[row] ** 2 * own.noise[[row]].covariance()[0].numpy()
+
+
+def point(own: Region, row: int = 0) -> Tensor:
+    """x of one image, (d,) float64."""
+    return own.centre[row].flatten().double()
+
+
+def factor(one: Region, other: Region, i: int = 0, j: int = 0) -> float:
+    """The exact contact factor of region i of one and region j of the other."""
+    return contact_factor(
+        shape(one, i), shape(other, j), (point(other, j) - point(one, i)).numpy()
+    )
 
 
 def exact(entry: Entry, point: Tensor) -> float:
     """||S^-1 (x' - x)|| of a well-conditioned entry."""
     delta = (point.flatten().double() - entry.point).numpy()
-    return float(np.linalg.norm(np.linalg.solve(dense(entry), delta)))
+    return float(np.linalg.norm(np.linalg.solve(entry.region.noise.matrix()[0].numpy(), delta)))
 
 
 def same(first, second) -> bool:

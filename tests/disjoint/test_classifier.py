@@ -6,12 +6,12 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from rddrs_dist import ABSTAIN, DDRS, RDDRSTR, RS, Ancer, Method, SmoothedClassifier
-from rddrs_dist.disjoint import CERTIFICATE, MEMORY, Entry
+from rddrs_dist.disjoint.classifier import CERTIFICATE, MEMORY
+from rddrs_dist.disjoint.memory import Entry
 from tests.disjoint.problems import (
     BUDGET,
     KINDS,
     classifier,
-    dense,
     exact,
     filled,
     images_of,
@@ -23,7 +23,7 @@ from tests.oracles import Linear
 def inner_points(entry: Entry, count: int, seed: int) -> Tensor:
     """Points (count, d) float32 of a region: half at random, half just inside along axes."""
     generator = torch.Generator().manual_seed(seed)
-    scale = torch.from_numpy(dense(entry))
+    scale = entry.region.noise.matrix()[0]
     d = len(scale)
     u = nn.functional.normalize(torch.randn(count, d, generator=generator).double())
     frame = torch.linalg.svd(scale).Vh.flip(0)  # narrowest axis first
@@ -37,7 +37,7 @@ def inner_points(entry: Entry, count: int, seed: int) -> Tensor:
 def test_the_answer_is_the_same_everywhere_in_a_remembered_region(kind: str):
     own = filled(kind=kind)
     tried = 0
-    for number, entry in enumerate(list(own.memory)):
+    for number, entry in enumerate(own.memory):
         for point in inner_points(entry, 16, number):
             if exact(entry, point) >= entry.certain * (1 - 1e-9):
                 continue  # rounded to single precision it is outside
@@ -55,8 +55,9 @@ def test_earlier_regions_never_change():
         own.predict(image)
         entries = list(own.memory)
         for (entry, scale, radius), now in zip(known, entries, strict=False):
-            assert now is entry and now.radius == radius and torch.equal(now.noise.scale, scale)
-        known = [(entry, entry.noise.scale.clone(), entry.radius) for entry in entries]
+            assert now is entry and now.radius == radius
+            assert torch.equal(now.region.noise.scale, scale)
+        known = [(entry, entry.region.noise.scale.clone(), entry.radius) for entry in entries]
     assert len(known) > 15
 
 
@@ -73,9 +74,9 @@ def test_answers_depend_on_seed_and_order_alone():
 def test_a_changed_image_is_not_the_remembered_one():
     own, image = classifier(size=0.1), images_of(1, 4)[0]
     assert own.predict(image).entry == 0
-    centre = next(iter(own.memory)).centre.clone()
+    centre = own.memory[0].region.centre.clone()
     image += 1
-    assert torch.equal(next(iter(own.memory)).centre, centre)
+    assert torch.equal(own.memory[0].region.centre, centre)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.002, 0.005, 0.5])
@@ -102,7 +103,7 @@ def test_it_abstains_where_the_count_does_not_tell_and_remembers_nothing(margin:
     ],
     ids=lambda m: m.name,
 )
-def test_every_method_stays_on_its_side_of_a_plane(method: Method, tmp_path):
+def test_every_method_stays_on_its_side_of_a_hyperplane(method: Method, tmp_path):
     """A linear classifier: no region may cross the boundary w.x = 0.2, and all is saved."""
     w = torch.tensor([3.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     model = Linear(w, b=0.6)
@@ -114,9 +115,9 @@ def test_every_method_stays_on_its_side_of_a_plane(method: Method, tmp_path):
     own.predict_many(images)
     assert len(own.memory) > 1
     for entry in own.memory:
-        reach = entry.radius * entry.noise.support(w.view(1, 1, 2, 3))
-        assert float(reach) <= abs(float(model.margin(entry.centre)))
-        assert entry.prediction == int(model.margin(entry.centre) < 0)
+        margin = float(model.margin(entry.region.centre))
+        assert entry.region.support(w.view(1, 1, 2, 3))[0] <= abs(margin)
+        assert entry.prediction == int(margin < 0)
     own.save(tmp_path)
     again = SmoothedClassifier.load(tmp_path, model)
     assert (again.method, again.start, again.budget) == (own.method, own.start, own.budget)

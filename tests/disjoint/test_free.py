@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.disjoint import CERTIFICATE, Entry
-from rddrs_dist.disjoint.free import made_room
+from rddrs_dist.disjoint.classifier import CERTIFICATE
+from rddrs_dist.disjoint.free import narrowed_to_fit
+from rddrs_dist.disjoint.memory import Entry
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from tests.disjoint.problems import KINDS, classifier, dense, filled, images_of
-from tests.oracles import contact_factor, rotation_matrix
+from tests.disjoint.problems import KINDS, classifier, factor, filled, images_of, region, shape
+from tests.oracles import rotation_matrix
 
 
 @pytest.mark.parametrize(("kind", "d"), [(k, 4) for k in KINDS] + [("full", 2), ("full", 6)])
@@ -21,76 +22,64 @@ def test_regions_of_different_classes_never_overlap(kind: str, d: int):
     for image in images_of(160, d):
         answer = own.predict(image)
         if answer.entry is not None and answer.source == CERTIFICATE:
-            noise = own.method.fit(own.model, image[None], own._context(answer.query)).noise
-            certified.append((float(answer.certificate.radius[0]), noise.covariance()[0].numpy()))
-    entries, narrowed, overlaps = list(own.memory), 0, 0
-    shapes = [entry.radius**2 * dense(entry) @ dense(entry).T for entry in entries]
-    for (i, one), (j, other) in combinations(enumerate(entries), 2):
-        if one.prediction == other.prediction:
-            continue
-        v = (other.point - one.point).numpy()
-        assert contact_factor(shapes[i], shapes[j], v) > 1
-        first, second = (certified[k][0] ** 2 * certified[k][1] for k in (i, j))
-        overlaps += contact_factor(first, second, v) <= 1
-    for entry, shape, (radius, covariance) in zip(entries, shapes, certified, strict=True):
-        # Inside the certified region, and as it is where no other is in the way.
-        share = np.linalg.eigvals(np.linalg.solve(radius**2 * covariance, shape)).real
+            certified.append(answer.certificate.region)
+    regions, narrower, overlaps = [entry.region for entry in own.memory], 0, 0
+    for (i, one), (j, other) in combinations(enumerate(regions), 2):
+        if one.prediction[0] != other.prediction[0]:
+            assert factor(one, other) > 1
+            overlaps += factor(certified[i], certified[j]) <= 1
+    for made, whole in zip(regions, certified, strict=True):
+        # Inside the certified region, and as it is where it overlaps no other.
+        share = np.linalg.eigvals(np.linalg.solve(shape(whole), shape(made))).real
         assert share.max() <= 1 + 1e-9
-        narrowed += share.min() < 0.999
-        assert share.min() > 1 - 1e-5 or entry.noise.scale.ndim == 3
-    assert overlaps > 0 and narrowed > 0
+        narrower += share.min() < 0.999
+        assert share.min() > 1 - 1e-5 or not made.noise.is_diagonal
+    assert overlaps > 0 and narrower > 0
 
 
 def test_a_region_is_narrowed_not_shrunk():
     """Two balls in 2-D: the second keeps its width along the border."""
     eye = IsotropicNoise(torch.ones(1), (1, 1, 2))
-    first = Entry.of(torch.zeros(1, 1, 1, 2), 0, 2.0, eye, 0)
-    second = Entry.of(torch.tensor([3.0, 0.0]).view(1, 1, 1, 2), 1, 2.0, eye, 1)
-    made = made_room(second, [first])
+    first = Entry.of(region(torch.zeros(1, 1, 1, 2), 0, 2.0, eye), 0)
+    second = region(torch.tensor([3.0, 0.0]).view(1, 1, 1, 2), 1, 2.0, eye)
+    made = narrowed_to_fit(second, 1, [first]).region
     assert made.radius * made.noise.axes[0].numpy() == pytest.approx([1.0, 2.0], rel=1e-5)
-    assert made_room(second, [replace(first, prediction=1)]) is second
-    assert made_room(replace(second, radius=0.999), [first]).noise is eye
+    alike = replace(second, prediction=np.array([0]))
+    assert narrowed_to_fit(alike, 1, [first]).region is alike
+    smaller = second.with_radius(np.array([0.999]))
+    assert narrowed_to_fit(smaller, 1, [first]).region is smaller
 
 
 @pytest.mark.parametrize("away", [1e-2, 1e-4, 1e-7, 0.0, -1e-3])
-def test_beside_a_border_what_is_remembered_is_still_apart(away: float):
+def test_beside_a_border_what_is_remembered_is_still_disjoint(away: float):
     scale = FullNoise(rotation_matrix(3, 1)[None] * torch.tensor([0.1, 1.0, 2.0]), (1, 1, 3))
-    first = Entry.of(torch.zeros(1, 1, 1, 3), 0, 2.0, scale.lower(), 0)
+    first = Entry.of(region(torch.zeros(1, 1, 1, 3), 0, 2.0, scale.lower()), 0)
     border = scale.scale[0] @ torch.tensor([0.6, 0.0, 0.8]) * 2.0 * (1 + away)
-    second = Entry.of(border.view(1, 1, 1, 3), 1, 2.0, IsotropicNoise(torch.ones(1), (1, 1, 3)), 1)
-    made = made_room(second, [first])
+    ball = IsotropicNoise(torch.ones(1), (1, 1, 3))
+    made = narrowed_to_fit(region(border.view(1, 1, 1, 3), 1, 2.0, ball), 1, [first])
     assert (made is not None) or away < 1e-5
     if made is not None:
-        shapes = [one.radius**2 * dense(one) @ dense(one).T for one in (first, made)]
         # So near the margin is in digits that the factor does not have.
-        wanted = 1 if away > 1e-5 else 1 - 1e-10
-        assert contact_factor(*shapes, (made.point - first.point).numpy()) > wanted
+        assert factor(first.region, made.region) > (1 if away > 1e-5 else 1 - 1e-10)
 
 
 @pytest.mark.parametrize("longest", [1e2, 1e5, 1e12])
 def test_a_region_with_very_long_axes_is_narrowed_or_not_remembered(longest: float):
     axes = torch.tensor([0.1, 0.3, 1.0, longest])
-    first = Entry.of(torch.zeros(1, 4), 0, 2.0, IsotropicNoise(torch.ones(1), (4,)), 0)
+    ball = IsotropicNoise(torch.ones(1), (4,))
+    first = Entry.of(region(torch.zeros(1, 4), 0, 2.0, ball), 0)
     noise = FullNoise((rotation_matrix(4, 3) * axes)[None], (4,)).lower()
-    second = Entry.of(torch.tensor([[2.5, 0.0, 0.0, 0.0]]), 1, 2.0, noise, 1)
-    made = made_room(second, [first])
+    second = region(torch.tensor([[2.5, 0.0, 0.0, 0.0]]), 1, 2.0, noise)
+    made = narrowed_to_fit(second, 1, [first])
     assert made is not None or longest > 1e6
     if made is not None:
-        w = first.point - made.point
-        assert made.radius * float(made.noise.min_axis) > 0.01
-        shapes = [one.radius**2 * dense(one) @ dense(one).T for one in (made, first)]
-        assert contact_factor(*shapes, w.numpy()) > 1
-
-
-def touching(one: Entry, other: Entry) -> bool:
-    """Whether two regions nearly touch."""
-    shapes = [entry.radius**2 * dense(entry) @ dense(entry).T for entry in (one, other)]
-    return contact_factor(*shapes, (other.point - one.point).numpy()) < 1.1
+        assert made.region.l2_radius[0] > 0.01
+        assert factor(made.region, first.region) > 1
 
 
 def _gap(entry: Entry, points: Tensor) -> Tensor:
     """||S^-1 (x' - x)|| / r, (m,) float64; differentiable."""
-    scale = torch.from_numpy(dense(entry))
+    scale = entry.region.noise.matrix()[0]
     return torch.linalg.solve(scale, (points - entry.point).T).norm(dim=0) / entry.radius
 
 
@@ -100,8 +89,8 @@ def test_no_point_at_a_border_is_in_two_regions_of_different_classes(search: str
     own = filled(d=3)
     near = 0
     generator = torch.Generator().manual_seed(0)
-    for one, other in combinations(list(own.memory), 2):
-        if one.prediction == other.prediction or not touching(one, other):
+    for one, other in combinations(own.memory, 2):
+        if one.prediction == other.prediction or factor(one.region, other.region) >= 1.1:
             continue
         points = one.point + torch.rand(8, 1, generator=generator) * (other.point - one.point)
         step = 0.3 * float((other.point - one.point).norm())

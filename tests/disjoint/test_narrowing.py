@@ -1,11 +1,14 @@
 """A narrowed region is inside the certified one and on its side, whatever the condition."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 from rddrs_dist.disjoint import narrowed
 from rddrs_dist.noise import DiagonalNoise, FullNoise, Noise
+from tests.disjoint.problems import region
 
 EXTENDED = np.longdouble
 D = 48
@@ -20,7 +23,19 @@ def lower(axes: torch.Tensor, seed: int) -> FullNoise:
     return FullNoise(scale.float(), (d,))
 
 
-def planes(noise: Noise, share: float, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def made_of(noise: Noise, w: torch.Tensor, bounds: torch.Tensor) -> tuple[FullNoise, float] | None:
+    """Scale and radius of the region of radius 1 that was narrowed."""
+    whole = region(torch.zeros(1, *noise.event_shape), 3, 1.0, noise)
+    made = narrowed(whole, float(noise.min_axis), w, bounds)
+    if made is None:
+        return None
+    assert made.centre is whole.centre and made.prediction is whole.prediction
+    return made.noise, float(made.radius[0])
+
+
+def hyperplanes(
+    noise: Noise, share: float, count: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Normals along narrow directions, and bounds as a share of what the region reaches."""
     generator = torch.Generator().manual_seed(seed)
     scale = noise.matrix()[0]
@@ -53,8 +68,8 @@ def stretch(outer: np.ndarray, inner: np.ndarray) -> float:
 @pytest.mark.parametrize("condition", [10.0, 1e4, 1e6, 1e8, 1e9])
 def test_what_is_claimed_holds_in_extended_precision(condition: float, share: float):
     noise = lower(0.5 * torch.logspace(0, np.log10(condition), D, dtype=torch.float64), 1)
-    w, bounds = planes(noise, share, 5, 3)
-    found = narrowed(noise, float(noise.min_axis), w, bounds)
+    w, bounds = hyperplanes(noise, share, 5, 3)
+    found = made_of(noise, w, bounds)
     # Single precision may leave nothing of a region that is both long and narrow.
     assert found is not None or (condition > 1e5 and share < 1e-4) or condition > 1e7
     if found is not None:
@@ -69,10 +84,10 @@ def test_what_is_claimed_holds_in_extended_precision(condition: float, share: fl
 
 @pytest.mark.parametrize("count", [5, 2 * D])
 def test_little_is_lost_of_a_region_of_usual_shape(count: int):
-    """Fewer planes than dimensions, and more, which takes another way."""
+    """Fewer hyperplanes than dimensions, and more, which takes another way."""
     noise = lower(torch.linspace(0.5, 5, D), 2)
-    w, bounds = planes(noise, 0.9, count, 4)
-    made, kept = narrowed(noise, float(noise.min_axis), w, bounds)
+    w, bounds = hyperplanes(noise, 0.9, count, 4)
+    made, kept = made_of(noise, w, bounds)
     reach = kept * (w @ made.matrix()[0]).norm(dim=1) / bounds
     assert 1 - 1e-5 < float(reach.max()) <= 1
     assert kept > 1 - 2e-4
@@ -81,13 +96,10 @@ def test_little_is_lost_of_a_region_of_usual_shape(count: int):
 
 
 def test_both_ways_to_find_the_weights_agree():
-    """A plane that is there again and again changes nothing, but there are more than axes."""
+    """A hyperplane that is there again and again changes nothing, but there are more than axes."""
     noise = lower(torch.linspace(0.5, 5, D), 2)
-    w, bounds = planes(noise, 0.5, 5, 4)
-    few, many = (
-        narrowed(noise, float(noise.min_axis), w.repeat(times, 1), bounds.repeat(times))
-        for times in (1, D)
-    )
+    w, bounds = hyperplanes(noise, 0.5, 5, 4)
+    few, many = (made_of(noise, w.repeat(times, 1), bounds.repeat(times)) for times in (1, D))
     assert float(few[0].logdet) == pytest.approx(float(many[0].logdet), abs=1e-3)
 
 
@@ -98,26 +110,46 @@ def test_a_scale_need_not_be_triangular(dense: bool):
     noise = (
         FullNoise((axes.diag() @ turn)[None], (D,)) if dense else DiagonalNoise(axes[None], (D,))
     )
-    w, bounds = planes(noise, 0.5, 3, 4)
-    made, kept = narrowed(noise, float(noise.min_axis), w, bounds)
+    w, bounds = hyperplanes(noise, 0.5, 3, 4)
+    made, kept = made_of(noise, w, bounds)
     inside = torch.linalg.solve(noise.matrix()[0], kept * made.matrix()[0])
     assert 0.999 < float(torch.linalg.matrix_norm(inside, 2)) <= 1
     assert ((w @ made.matrix()[0]).norm(dim=1) * kept <= bounds).all()
 
 
-def test_without_planes_the_region_is_itself():
+@pytest.mark.parametrize("limits", [[0.5], [0.9, 0.5]])
+def test_the_nearest_of_hyperplanes_with_one_normal_costs_its_share_of_the_volume(limits):
+    w = torch.eye(D, dtype=torch.float64)[:1].repeat(len(limits), 1)
+    ball = FullNoise(torch.eye(D)[None], (D,))
+    made, kept = made_of(ball, w, torch.tensor(limits, dtype=torch.float64))
+    assert kept == pytest.approx(1, abs=1e-6)
+    assert made.axes[0].numpy() == pytest.approx([0.5] + [1.0] * (D - 1))
+
+
+def test_without_hyperplanes_the_region_is_itself():
     noise = lower(torch.linspace(0.5, 2, D), 5)
-    made, kept = narrowed(noise, float(noise.min_axis), torch.empty(0, D).double(), torch.empty(0))
+    made, kept = made_of(noise, torch.empty(0, D).double(), torch.empty(0))
     assert torch.equal(made.scale, noise.scale) and 1 - 1e-8 < kept < 1
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("nan"), 1e-160])
-def test_where_no_room_can_be_told_from_none_nothing_is_claimed(bound: float):
+def test_where_no_region_can_be_told_from_none_nothing_is_claimed(bound: float):
     noise = lower(torch.linspace(0.5, 2, D), 5)
     w = torch.eye(D, dtype=torch.float64)[:2]
-    assert narrowed(noise, 0.5, w, torch.tensor([bound, 1.0], dtype=torch.float64)) is None
+    assert made_of(noise, w, torch.tensor([bound, 1.0], dtype=torch.float64)) is None
 
 
 def test_a_scale_that_may_be_singular_has_nothing_inside():
     noise = lower(torch.linspace(0.5, 2, D), 5)
-    assert narrowed(noise, 0.0, *planes(noise, 0.5, 3, 4)) is None
+    whole = region(torch.zeros(1, D), 3, 1.0, noise)
+    assert narrowed(whole, 0.0, *hyperplanes(noise, 0.5, 3, 4)) is None
+
+
+@pytest.mark.parametrize("radius", [0.3, 1.0, 3.7])
+def test_a_radius_is_rounded_downward(radius: float):
+    noise = lower(torch.linspace(0.5, 2, D), 5)
+    whole = region(torch.zeros(1, D), 3, radius, noise)
+    w, bounds = hyperplanes(noise, 0.5, 3, 4)
+    _, share = made_of(noise, w, bounds)
+    made = narrowed(whole, float(noise.min_axis), w, bounds)
+    assert Fraction(float(made.radius[0])) < Fraction(radius) * Fraction(np.nextafter(share, 1))

@@ -1,151 +1,164 @@
-"""The soundness pass on a real run: its columns, its rules and what it refuses."""
+"""The disjoint pass: its columns, its rules, its files and what it refuses."""
 
-import itertools
+import shutil
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
-from rddrs_dist import RDDRSTR, cli, data
-from rddrs_dist.results import disjoint as sound
-from rddrs_dist.results import files as parts
-from rddrs_dist.results import read, scales
-from rddrs_dist.run import driver
-from rddrs_dist.run.disjoint import soundness
-from rddrs_dist.run.options import Run, Soundness
-from rddrs_dist.run.overlap import block_size
-from tests.oracles import contact_factor
+from rddrs_dist import data
+from rddrs_dist.region import Region
+from rddrs_dist.results import disjoint as results
+from rddrs_dist.results import files, read, scales
+from rddrs_dist.run import disjoint as run
+from rddrs_dist.run.disjoint import Disjoint, as_text, block_size, disjoint
+from tests.disjoint.certified import METHODS, certify
+from tests.disjoint.problems import factor
 
-pytestmark = pytest.mark.ray
-
-METHODS = ("rs", "ancer", "rddrs_tr")
-
-
-def ambitious(run: Run) -> Run:
-    """The same run with regions that are large enough to overlap."""
-    larger = replace(run.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
-    return replace(run, methods=METHODS, settings=larger)
+EVENT = (1, 8, 8)
+RULES = ("narrow", "order-free", "in-order")
 
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the run goes that all tests look at; the first one makes it."""
-    return tmp_path_factory.mktemp("sound") / "out"
+    """Results with stored scales; nobody may change them."""
+    return certify(tmp_path_factory.mktemp("certified") / "out")
 
 
 @pytest.fixture
-def done(certified: Path, run: Run) -> Soundness:
-    """A run with its scales, on which no pass was made."""
-    if not certified.exists():
-        wanted = replace(ambitious(run), out=certified, save_scales=True, actors=1)
-        assert driver.certify(wanted) == {}
-    (certified / sound.SOUND).unlink(missing_ok=True)
-    return Soundness(certified, address=run.address)
+def options(certified: Path, tmp_path: Path) -> Disjoint:
+    """A pass on a copy of the results, in this process."""
+    return Disjoint(shutil.copytree(certified, tmp_path / "out"), executor="local")
 
 
-@pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
-def test_the_columns_of_a_pass(done: Soundness, rule: str):
-    before = read(done.dir)
-    lines = soundness(replace(done, rule=rule))
-    assert [line.method for line in lines] == sorted(METHODS)
-    after = read(done.dir)
-    assert list(after.columns) == [*before.columns, *sound.COLUMNS]
+def with_regions(folder: Path, method: str) -> tuple[pd.DataFrame, Region, Region]:
+    """Rows of a method after a pass, and their regions as certified and as they are now."""
+    rows = read(folder).query("method == @method and disjoint_radius > 0").reset_index(drop=True)
+    indices = rows["index"].tolist()
+    centre = torch.from_numpy(data.load("digits", "test").images[indices])
+    stored = {"radius": scales.Scales(folder), "disjoint_radius": results.scales(folder)}
+    before, after = (
+        Region(centre, own.noise(method, indices, EVENT), *rows[[radius, "prediction"]].values.T)
+        for radius, own in stored.items()
+    )
+    return rows, before, after
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_columns_of_a_pass(options: Disjoint, rule: str):
+    before = read(options.dir)
+    lines = as_text(disjoint(replace(options, rule=rule))).splitlines()
+    assert [line.split()[0] for line in lines] == ["method", *sorted(METHODS)]
+    after = read(options.dir)
+    assert list(after.columns) == [*before.columns, *results.COLUMNS]
     for kind in ("radius", "l2_radius", "proxy_radius"):
-        assert (after[f"sound_{kind}"] <= after[kind]).all()
+        assert (after[f"disjoint_{kind}"] <= after[kind]).all()
     gone = after["prediction"] == -1
-    assert (after.loc[gone, "sound_proxy_radius"] == 0).all()
+    assert gone.any() and (after.loc[gone, "disjoint_proxy_radius"] == 0).all()
     free = after["nearest_conflict"].isna()
-    assert (after.loc[free, "sound_proxy_radius"] == after.loc[free, "proxy_radius"]).all()
-    assert (after.loc[free, "mu"] == 1).all() and (after.loc[~free, "mu"] < 1).all()
+    assert (after.loc[free, "disjoint_proxy_radius"] == after.loc[free, "proxy_radius"]).all()
+    assert (after.loc[free, "contact_factor"] == 1).all()
+    assert (after.loc[~free, "contact_factor"] < 1).all()
+    assert ((after["witness"] == "conflict") == ~free).all() and free.any()
+    assert set(after["witness"]) == {"ball", "hyperplane", "conflict"}
     if rule != "in-order":
-        touched = after[~free]
-        assert (touched["sound_proxy_radius"] < touched["proxy_radius"]).all()
+        overlapping = after[~free]
+        assert (overlapping["disjoint_proxy_radius"] < overlapping["proxy_radius"]).all()
 
 
-@pytest.mark.parametrize("rule", ["narrow", "order-free"])
-def test_sound_regions_do_not_overlap_and_some_certified_ones_do(done: Soundness, rule: str):
-    soundness(replace(done, rule=rule))
-    frame = read(done.dir).query("method == 'rddrs_tr' and sound_radius > 0")
-    frame = frame.reset_index(drop=True)
-    images = data.load("digits", "test")
-    stored = {"radius": scales.Scales(done.dir), "sound_radius": sound.scales(done.dir)}
-    dense = {
-        column: where.noise("rddrs_tr", frame["index"].tolist(), images.event_shape)
-        .covariance()
-        .numpy()
-        for column, where in stored.items()
-    }
-    points = images.images.reshape(len(images), -1)
-    least = {"radius": np.inf, "sound_radius": np.inf}
-    for i, j in itertools.combinations(range(len(frame)), 2):
-        if frame["prediction"][i] != frame["prediction"][j]:
-            v = (points[frame["index"][j]] - points[frame["index"][i]]).astype(float)
-            for column, shapes in dense.items():
-                r = frame[column]
-                factor = contact_factor(shapes[i] * r[i] ** 2, shapes[j] * r[j] ** 2, v)
-                least[column] = min(least[column], factor)
-    assert least["radius"] < 1 < least["sound_radius"] < 1.05
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rule", RULES)
+def test_regions_are_disjoint_and_some_certified_ones_are_not(
+    options: Disjoint, rule: str, method: str
+):
+    disjoint(replace(options, rule=rule))
+    rows, before, after = with_regions(options.dir, method)
+    pairs = [
+        (i, j)
+        for i, j in combinations(range(len(rows)), 2)
+        if rows["prediction"][i] != rows["prediction"][j]
+    ]
+    least = min(factor(before, before, i, j) for i, j in pairs)
+    assert least < 1 < min(factor(after, after, i, j) for i, j in pairs) < 1.05
 
 
-def test_sizes_are_those_of_the_stored_scale_which_is_inside_the_certified_one(done: Soundness):
-    soundness(done)
-    frame = read(done.dir).query("sound_radius > 0")
-    images, narrower = data.load("digits", "test"), 0
-    certified, stored = scales.Scales(done.dir), sound.scales(done.dir)
-    for row in frame.to_dict("records"):
-        key = (row["method"], [row["index"]], images.event_shape)
-        outer, inner = (one.noise(*key).matrix()[0] for one in (certified, stored))
-        assert stored.packed(row["method"], row["index"]).sha256 == row["sound_scale_sha256"]
-        axes = torch.linalg.svdvals(inner)
-        assert row["sound_l2_radius"] <= row["sound_radius"] * float(axes[-1])
-        mean = row["sound_radius"] * float(axes.log().mean().exp())
-        assert mean * (1 - 1e-9) < row["sound_proxy_radius"] <= mean
-        stretch = float(torch.linalg.matrix_norm(torch.linalg.solve(outer, inner), 2))
-        assert stretch * row["sound_radius"] <= row["radius"] * (1 + 1e-12)
-        changed = row["sound_scale_sha256"] != row["scale_sha256"]
+@pytest.mark.parametrize("method", METHODS)
+def test_sizes_are_those_of_the_stored_scale_which_is_inside_the_certified_one(
+    options: Disjoint, method: str
+):
+    disjoint(options)
+    rows, before, after = with_regions(options.dir, method)
+    outer, inner, stored = before.noise.matrix(), after.noise.matrix(), results.scales(options.dir)
+    for k, row in enumerate(rows.to_dict("records")):
+        assert stored.packed(method, row["index"]).sha256 == row["disjoint_scale_sha256"]
+        axes, radius = torch.linalg.svdvals(inner[k]), row["disjoint_radius"]
+        assert row["disjoint_l2_radius"] <= radius * float(axes[-1])
+        mean = radius * float(axes.log().mean().exp())
+        assert mean * (1 - 1e-9) < row["disjoint_proxy_radius"] <= mean * (1 + 1e-15)
+        stretch = float(torch.linalg.matrix_norm(torch.linalg.solve(outer[k], inner[k]), 2))
+        assert stretch * radius <= row["radius"] * (1 + 1e-12)
+        changed = row["disjoint_scale_sha256"] != row["scale_sha256"]
         assert changed == (row["witness"] == "conflict")
-        narrower += changed
-    assert narrower > 2
+    assert (rows["witness"] == "conflict").sum() > 2
 
 
-def test_another_rule_leaves_nothing_of_an_earlier_pass(done: Soundness):
-    soundness(done)
-    assert list(done.dir.glob("_sound-scales-*")) and list(done.dir.glob("_sound-planes-*"))
-    soundness(replace(done, rule="order-free"))
-    assert not list(done.dir.glob("_sound-scales-*"))
-    frame = read(done.dir)
-    own = frame["sound_scale_sha256"].notna()
-    assert (frame.loc[own, "sound_scale_sha256"] == frame.loc[own, "scale_sha256"]).all()
+def test_stored_hyperplanes_lie_between_the_regions_that_overlapped(options: Disjoint):
+    disjoint(options)
+    content = load_file(options.dir / results.HYPERPLANES)
+    for method in METHODS:
+        first, second, normals = (content[f"{method}/{k}"] for k in ("first", "second", "normal"))
+        rows, _, after = with_regions(options.dir, method)
+        number = {index: k for k, index in enumerate(rows["index"])}
+        overlapping = rows.loc[rows["witness"] == "conflict", "index"]
+        assert set(first) | set(second) == set(overlapping) and normals.dtype == np.float32
+        for i, j, normal in zip(first, second, normals, strict=True):
+            w = torch.from_numpy(normal).view(1, *EVENT)
+            own, other = (after[[number[k]]] for k in (i, j))
+            gap = float((w.double() * (other.centre.double() - own.centre.double())).sum())
+            assert gap > own.support(w)[0] + other.support(w)[0]
+
+
+def test_blocks_of_pairs_find_what_one_block_finds(
+    options: Disjoint, monkeypatch: pytest.MonkeyPatch
+):
+    whole = disjoint(options)
+    before = read(options.dir)
+    monkeypatch.setattr(run, "block_size", lambda dimension, dense: 3)
+    parts = disjoint(options)
+    exact = ("regions", "pairs", "searched", "conflicts", "smaller")
+    for one, other in zip(whole, parts, strict=True):
+        assert all(getattr(one, name) == getattr(other, name) for name in exact)
+    after, names = read(options.dir), ["nearest_conflict", "witness", "rule", "index", "method"]
+    assert after[names].equals(before[names])
+    for name in ("contact_factor", "disjoint_proxy_radius"):
+        assert after[name].to_numpy() == pytest.approx(before[name].to_numpy(), rel=1e-3)
+
+
+def test_another_rule_leaves_nothing_of_an_earlier_pass(options: Disjoint):
+    disjoint(options)
+    assert len(list(options.dir.glob("_disjoint-scales-*"))) == len(METHODS)
+    disjoint(replace(options, rule="order-free"))
+    assert not list(options.dir.glob("_disjoint-scales-*"))
+    frame = read(options.dir)
+    own = frame["disjoint_scale_sha256"].notna()
+    assert (frame.loc[own, "disjoint_scale_sha256"] == frame.loc[own, "scale_sha256"]).all()
     assert set(frame["rule"]) == {"order-free"} and own.equals(frame["prediction"] >= 0)
 
 
-def test_a_pass_of_an_earlier_version_is_refused_and_can_be_made_again(done: Soundness):
-    soundness(done)
-    table = parts.read_table(done.dir / sound.SOUND)
-    earlier = table.drop_columns(["rule", "sound_scale_sha256"])
-    parts.replace(done.dir / sound.SOUND, parts.encode(earlier))
-    with pytest.raises(ValueError, match="earlier version: run `rddrs soundness"):
-        read(done.dir)
-    soundness(done)
-    assert len(read(done.dir)) == len(table)
-
-
-def test_a_narrowed_scale_that_was_changed_is_refused(done: Soundness):
-    soundness(done)
-    (path, *_) = sorted(done.dir.glob("_sound-scales-*"))
+def test_a_narrowed_scale_that_was_changed_is_refused(options: Disjoint):
+    disjoint(options)
+    path = sorted(options.dir.glob("_disjoint-scales-*"))[1]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    rows = read(done.dir).query("method == 'rddrs_tr' and witness == 'conflict'")
-    with pytest.raises(ValueError, match="run `rddrs soundness` again"):
-        sound.scales(done.dir).noise("rddrs_tr", rows["index"].tolist(), (1, 8, 8))
-
-
-def test_sound_scales_want_a_pass(done: Soundness):
-    with pytest.raises(FileNotFoundError, match="run `rddrs soundness"):
-        sound.scales(done.dir)
+    indices = read(options.dir).query("method == 'rddrs_tr'")["index"].tolist()
+    with pytest.raises(ValueError, match="run `rddrs disjoint` again"):
+        results.scales(options.dir).noise("rddrs_tr", indices, EVENT)
 
 
 @pytest.mark.parametrize(("d", "dense"), [(784, True), (784, False), (3072, True), (40000, True)])
@@ -155,58 +168,49 @@ def test_blocks_count_dense_scales_as_well_as_vectors(d: int, dense: bool):
     assert taken[0] <= 2**30 < taken[1] or (size == 1 < taken[0])
 
 
-def test_the_command_prints_a_line_per_method(done: Soundness, capsys: pytest.CaptureFixture[str]):
-    flags = ["soundness", str(done.dir), "--address", str(done.address)]
-    assert cli.main(flags) == cli.COMPLETE
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["method", "regions", "pairs"]
-    assert [line.split()[0] for line in lines[1:4]] == sorted(METHODS)
-
-
-def test_a_scale_that_is_not_that_of_its_row_is_refused(
-    done: Soundness, capsys: pytest.CaptureFixture[str]
-):
-    stored = scales.Scales(done.dir)
-    (shard, _), *_ = parts.part_paths(done.dir).items()
-    rows = read(done.dir).query("shard == @shard")
-    whole = scales.path(done.dir, shard).read_bytes()
+def test_a_scale_that_is_not_that_of_its_row_is_refused(options: Disjoint):
+    stored = scales.Scales(options.dir)
+    rows = read(options.dir).query("shard == 0")
     changed = {key: stored.packed(*key) for key in map(tuple, rows[["method", "index"]].values)}
     first = next(iter(changed))
     values = changed[first].values.copy()
     values[0] = np.nextafter(values[0], np.float32(9))
     changed[first] = replace(changed[first], values=values)
-    scales.write(done.dir, shard, changed)
-    try:
-        assert cli.main(["soundness", str(done.dir), "--address", str(done.address)]) == cli.WRONG
-        assert "must have sha256" in capsys.readouterr().err
-    finally:
-        scales.path(done.dir, shard).write_bytes(whole)
+    scales.write(options.dir, 0, changed)
+    with pytest.raises(ValueError, match="must have sha256"):
+        disjoint(options)
 
 
-def test_a_pass_of_other_parts_is_refused(done: Soundness):
-    soundness(done)
-    content = (done.dir / sound.SOUND).read_bytes()
-    (first, *_) = parts.part_paths(done.dir).values()
-    kept = first.read_bytes()
-    table = parts.read_part(first)
-    try:
-        parts.replace(first, parts.encode(table.slice(0, 1)))
-        with pytest.raises(ValueError, match="run `rddrs soundness"):
-            read(done.dir)
-    finally:
-        first.write_bytes(kept)
-    assert (done.dir / sound.SOUND).read_bytes() == content
+def test_a_pass_of_other_parts_is_refused(options: Disjoint):
+    disjoint(options)
+    first, *_ = files.part_paths(options.dir).values()
+    files.replace(first, files.encode(files.read_part(first).slice(0, 1)))
+    with pytest.raises(ValueError, match="run `rddrs disjoint"):
+        read(options.dir)
 
 
-def test_a_run_without_scales_says_how_to_get_them(run: Run, capsys: pytest.CaptureFixture[str]):
-    assert driver.certify(replace(run, methods=("rs",), indices="0", actors=1)) == {}
-    assert cli.main(["soundness", str(run.out)]) == cli.WRONG
-    assert "certify with --save-scales" in capsys.readouterr().err
+def test_a_run_without_scales_says_how_to_get_them(tmp_path: Path):
+    folder = certify(tmp_path / "out", save_scales=False)
+    with pytest.raises(ValueError, match="certify with --save-scales"):
+        disjoint(Disjoint(folder, executor="local"))
 
 
-def test_saved_scales_do_not_change_the_rows(done: Soundness, run: Run):
-    assert driver.certify(ambitious(run)) == {}
-    own, other = read(run.out), read(done.dir)
-    assert (own["count"] == other["count"]).all()
-    assert own["scale_sha256"].tolist() == other["scale_sha256"].tolist()
-    assert not list(run.out.glob("_scales-*"))
+def test_other_images_are_refused_before_anything_is_removed(
+    options: Disjoint, monkeypatch: pytest.MonkeyPatch
+):
+    disjoint(options)
+    images = data.load("digits", "test")
+    other = replace(images, images=images.images / 2)
+    monkeypatch.setattr(data, "load", lambda *_: other)
+    with pytest.raises(ValueError, match="images of digits must be those that were certified"):
+        disjoint(options)
+    assert (options.dir / results.DISJOINT).exists()
+
+
+@pytest.mark.ray
+def test_ray_finds_what_this_process_finds(options: Disjoint, head):
+    disjoint(options)
+    here = (options.dir / results.HYPERPLANES).read_bytes(), read(options.dir)
+    disjoint(replace(options, executor="ray", address=head.address))
+    there = (options.dir / results.HYPERPLANES).read_bytes(), read(options.dir)
+    assert here[0] == there[0] and here[1].equals(there[1])
