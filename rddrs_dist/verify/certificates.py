@@ -1,73 +1,150 @@
-"""What the numbers of a row claim, computed from other numbers of the same row.
+"""What a row says of the run and of its image, and what its numbers claim.
 
-Bounds are compared exactly: floats as the fractions they are, probabilities in 60 digits. Where a
-bound is smaller than it need be by more than a relative 1e-9, that is sound but odd.
+Each claim is computed from other numbers of the row, and from the stored scale. Bounds are
+compared exactly: floats as the fractions they are, probabilities in 60 digits. Where a bound is
+smaller than it need be by more than a relative 1e-9, that is sound but odd.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
+import pyarrow as pa
 
-from rddrs_dist.verify import columns
+from rddrs_dist.data.sets import parse_indices
+from rddrs_dist.results.columns import ABSTAIN, COLUMNS
 from rddrs_dist.verify.exact import binomial_tail, normal_cdf
-from rddrs_dist.verify.findings import Fault, Outcome, Row, odd, over_rows, wrong
+from rddrs_dist.verify.findings import (
+    Checked,
+    Finding,
+    Row,
+    at,
+    bounded,
+    odd,
+    over_rows,
+    unless,
+    wrong,
+)
+from rddrs_dist.verify.folder import MOST_IMAGES, Case
+from rddrs_dist.verify.scales import key_of, mean
 
-ABSTAIN = -1
 # Bounds that are lower than need be by more than this share are odd.
 LOOSE = 1e-9
 # What logarithms and exponentials in float64 may add; a share.
 ROUNDING = 1e-12
-_SIZES = ("l2_radius", "proxy_radius", "capped_proxy_radius")
-_NOT_NEGATIVE = (
-    *("count", "label", "index", "p_lower", "radius", *_SIZES, "min_axis", "mean_axis"),
-    *("max_axis", "axes_beyond_domain", "fit_steps", "fit_seconds", "certify_seconds"),
+_STATUSES = frozenset(
+    {"closed_form", "converged", "max_steps", "deadline", "nonfinite", "fallback", "failed"}
 )
+_NUMBERS = tuple(one.name for one in COLUMNS if one.type in (pa.int64(), pa.float64()))
+_ANY_FLOAT = ("log_volume", "fit_objective")  # -inf for nothing, NaN where nothing was fitted
+_ANY_SIGN = (*_ANY_FLOAT, "prediction")
 # No p_lower below 1 gives a larger radius, no scale in single precision longer axes; more samples
 # than that nobody draws.
 _AT_MOST = {"radius": 40.0, "min_axis": 1e60, "mean_axis": 1e60, "max_axis": 1e60, "n": 10**8}
 
 
-def judge_values(row: Row) -> Iterator[Fault]:
+def check_rows(case: Case) -> Checked:
+    """Each image of the run has one row per method, in its own shard; no other has any."""
+    indices = parse_indices(case.run.indices, MOST_IMAGES)
+    methods = [method.name for method in case.run.methods]
+    shards = {index: k // case.run.shard_size for k, index in enumerate(indices)}
+    wanted = Counter((method, index) for index in indices for method in methods)
+    found = Counter(map(key_of, case.rows))
+    findings = [
+        wrong(f"{wanted[key]} rows", found[key], f"image {key[1]}, {key[0]}")
+        for key in sorted(wanted | found)
+        if wanted[key] != found[key]
+    ]
+    for row in case.rows:
+        shard = shards.get(row["index"], row["shard"])
+        findings += at(row, unless((row["shard"] == shard, f"shard {shard}", row["shard"])))
+    return f"{len(case.rows)} rows", findings
+
+
+def judge_settings(row: Row, case: Case) -> Iterator[Finding]:
+    """A row was made with the noise, the samples, the confidence and the seed of the run."""
+    run, budget = case.run, case.run.budget
+    wanted = {"sigma": run.sigma, "n0": budget.n0, "alpha": budget.alpha, "seed": run.seed}
+    for name, value in wanted.items():
+        yield from unless((row[name] == value, f"{name} {value}", row[name]))
+    sizes, inside = " or ".join(map(str, case.sizes)), row["others_inside"]
+    counted = row["error"] is not None or (inside is None) == (run.training_sha256 is None)
+    yield from unless(
+        (row["n"] in case.sizes, f"n {sizes}", row["n"]),
+        (counted, "others_inside where there are training images", inside),
+    )
+
+
+def check_verdicts(case: Case) -> Checked:
+    """`correct` says whether the prediction is the label, one label per image."""
+    labels: dict[int, int] = {}
+
+    def judge(row: Row) -> Iterator[Finding]:
+        label = labels.setdefault(row["index"], row["label"])
+        right = row["prediction"] == row["label"]
+        yield from unless(
+            (row["label"] == label, f"label {label}, as in another row of it", row["label"]),
+            (row["correct"] == right, f"correct {right}", row["correct"]),
+        )
+
+    return over_rows(case.rows, judge)
+
+
+def check_labels(case: Case) -> Checked:
+    """The data set is that of the run, and labels are its labels."""
+    images, wanted = case.loaded("test"), case.run.data_sha256
+    if images.sha256 != wanted:
+        another = wrong(f"the images of the run, sha256 {wanted}", images.sha256, images.name)
+        return "0 rows", [another]
+
+    def judge(row: Row) -> Iterator[Finding]:
+        if not 0 <= row["index"] < len(images):
+            yield wrong(f"an image below {len(images)}", row["index"])
+        elif row["label"] != images.labels[row["index"]]:
+            yield wrong(f"label {images.labels[row['index']]}", row["label"])
+        if row["prediction"] >= images.classes:
+            yield wrong(f"a class below {images.classes}", row["prediction"])
+
+    return over_rows(case.rows, judge)
+
+
+def check_network(case: Case) -> Checked:
+    """The network that was given is that of the run."""
+    found, wanted = case.given_network.sha256, case.run.weights_sha256
+    same = (found == wanted, f"the network of the run, sha256 {wanted}", found)
+    return "1 file", at(str(case.options.checkpoint), unless(same))
+
+
+def judge_values(row: Row, _: Case) -> Iterator[Finding]:
     """Numbers are finite and in their ranges, words are known."""
-    for name in columns.FINITE:
-        if row[name] is not None and not math.isfinite(row[name]):
-            yield wrong(f"a finite {name}", row[name])
-    for name in _NOT_NEGATIVE:
-        if row[name] < 0:
-            yield wrong(f"{name} of at least 0", row[name])
-    if math.isnan(row["log_volume"]) or row["log_volume"] == math.inf:
-        yield wrong("a finite log_volume or -inf", row["log_volume"])
+    for name in _NUMBERS:
+        value = row[name]
+        if value is not None and name not in _ANY_FLOAT and not math.isfinite(value):
+            yield wrong(f"a finite {name}", value)
+        if value is not None and name not in _ANY_SIGN and value < 0:
+            yield wrong(f"{name} of at least 0", value)
     for name, most in _AT_MOST.items():
         if row[name] > most:
             yield wrong(f"{name} of at most {most:g}", row[name])
-    if not row["count"] <= row["n"]:
-        yield wrong(f"a count of at most n = {row['n']}", row["count"])
-    if not row["p_lower"] < 1:
-        yield wrong("p_lower below 1", row["p_lower"])
-    if row["prediction"] < ABSTAIN:
-        yield wrong("a class or -1 as prediction", row["prediction"])
-    if row["fit_status"] not in columns.STATUSES:
-        yield wrong(f"a fit_status of {', '.join(sorted(columns.STATUSES))}", row["fit_status"])
+    status, statuses = row["fit_status"], ", ".join(sorted(_STATUSES))
+    yield from unless(
+        (row["log_volume"] < math.inf, "a finite log_volume or -inf", row["log_volume"]),
+        (row["count"] <= row["n"], f"a count of at most n = {row['n']}", row["count"]),
+        (row["p_lower"] < 1, "p_lower below 1", row["p_lower"]),
+        (row["prediction"] >= ABSTAIN, "a class or -1 as prediction", row["prediction"]),
+        (status in _STATUSES, f"a fit_status of {statuses}", status),
+    )
 
 
-def check_p_lower(rows: Sequence[Row], looks: int) -> Outcome:
-    """p_lower is a bound of level alpha / looks, so that one at each look has level alpha."""
-
-    def judge(row: Row) -> Iterator[Fault]:
-        yield from _bound_faults(row, Fraction(row["alpha"]) / looks)
-
-    return over_rows("p_lower", rows, judge)
-
-
-def _bound_faults(row: Row, level: Fraction) -> Iterator[Fault]:
-    """P(Binomial(n, p_lower) >= count) <= level, which makes p_lower a bound of that level."""
+def judge_p_lower(row: Row, case: Case) -> Iterator[Finding]:
+    """P(Binomial(n, p_lower) >= count) <= alpha / tests, so that all tests have level alpha."""
     count, n, p = row["count"], row["n"], row["p_lower"]
+    level = Fraction(row["alpha"]) / case.tests
     if count == 0:
-        if p != 0:
-            yield wrong("p_lower 0, as count is 0", p)
+        yield from unless((p == 0, "p_lower 0, as count is 0", p))
     elif (tail := binomial_tail(count, n, p)) > level:
         reached = f"{p!r}, at which it is {tail:.15g}"
         yield wrong(f"p_lower with P(Binomial({n}, p) >= {count}) <= {float(level)}", reached)
@@ -75,147 +152,143 @@ def _bound_faults(row: Row, level: Fraction) -> Iterator[Fault]:
         yield odd(f"the largest p_lower that {count} of {n} allow", repr(p))
 
 
-def judge_radius(row: Row) -> Iterator[Fault]:
+def judge_radius(row: Row, _: Case) -> Iterator[Finding]:
     """Phi(radius) <= p_lower, no radius where that is at most one half, none above its limit."""
     radius, p, limit = row["radius"], row["p_lower"], row["radius_limit"]
-    if limit is not None and not limit > 0:
-        yield wrong("a radius_limit above 0, or null", repr(limit))
-    if limit is not None and radius > limit:
-        yield wrong(f"radius of at most radius_limit, {limit!r}", repr(radius))
+    if limit is not None:
+        yield from unless(
+            (limit > 0, "a radius_limit above 0, or null", repr(limit)),
+            (radius <= limit, f"radius of at most radius_limit, {limit!r}", repr(radius)),
+        )
     if radius > 0 and normal_cdf(radius) > Decimal(p):
         yield wrong(f"radius of at most Phi^-1({p!r})", repr(radius))
     # Near one half the producer's margin is absolute.
-    elif p > 0.5 + ROUNDING and _is_loose(radius, p) and radius != limit:
-        yield odd(f"radius Phi^-1({p!r})", repr(radius))
+    elif p > 0.5 + ROUNDING and radius != limit:
+        more = radius * (1 + LOOSE) + ROUNDING
+        if normal_cdf(more) <= Decimal(p):
+            yield odd(f"radius Phi^-1({p!r})", repr(radius))
 
 
-def _is_loose(radius: float, p: float) -> bool:
-    """Whether p allows a radius that is visibly larger."""
-    return normal_cdf(radius * (1 + LOOSE) + ROUNDING) <= Decimal(p)
-
-
-def judge_sizes(row: Row) -> Iterator[Fault]:
+def judge_sizes(row: Row, _: Case) -> Iterator[Finding]:
     """l2 and proxy radius are at most radius times axis, and axes are in order."""
     for name, axis in (("l2_radius", "min_axis"), ("proxy_radius", "mean_axis")):
-        product = Fraction(row["radius"]) * Fraction(row[axis])
-        if Fraction(row[name]) > product:
-            yield wrong(f"{name} of at most radius * {axis}, {float(product)!r}", repr(row[name]))
-        elif row[name] < float(product) * (1 - LOOSE):
-            yield odd(f"{name} radius * {axis}, {float(product)!r}", repr(row[name]))
-    if row["capped_proxy_radius"] > row["proxy_radius"] * (1 + ROUNDING):
-        wanted = f"capped_proxy_radius of at most proxy_radius, {row['proxy_radius']!r}"
-        yield wrong(wanted, repr(row["capped_proxy_radius"]))
-    if not row["min_axis"] <= row["mean_axis"] <= row["max_axis"]:
-        found = ", ".join(repr(row[f"{name}_axis"]) for name in ("min", "mean", "max"))
-        yield wrong("min_axis <= mean_axis <= max_axis", found)
+        most = Fraction(row["radius"]) * Fraction(row[axis])
+        yield from bounded(name, row[name], float(most) * (1 - LOOSE), most)
+    proxy, capped, axes = row["proxy_radius"], row["capped_proxy_radius"], _axes(row)
+    in_order = axes == sorted(axes)
+    yield from unless(
+        (capped <= proxy * (1 + ROUNDING), f"no more than proxy_radius, {proxy!r}", repr(capped)),
+        (in_order, "min_axis <= mean_axis <= max_axis", axes),
+        (proxy > 0 or row["log_volume"] == -math.inf, "log_volume -inf of 0", row["log_volume"]),
+    )
 
 
-def judge_given_noise(row: Row) -> Iterator[Fault]:
+def _axes(row: Row) -> list[float]:
+    """The least axis of a row, their mean and the largest."""
+    return [row["min_axis"], row["mean_axis"], row["max_axis"]]
+
+
+def judge_given_noise(row: Row, _: Case) -> Iterator[Finding]:
     """The noise of rs is sigma in single precision, that of ddrs is the same in all directions."""
     if row["error"] is not None:
         return
-    axes = [row[f"{name}_axis"] for name in ("min", "mean", "max")]
-    sigma = float(np.float32(row["sigma"]))
-    if (row["method"] == "rs" or row["fit_status"] == "fallback") and set(axes) != {sigma}:
-        yield wrong(f"axes of {sigma!r}", axes)
-    if row["method"] == "ddrs" and len(set(axes)) > 1:
-        yield wrong("axes of one length", axes)
+    axes, sigma = set(_axes(row)), float(np.float32(row["sigma"]))
+    given = row["method"] == "rs" or row["fit_status"] == "fallback"
+    yield from unless(
+        (not given or axes == {sigma}, f"axes of {sigma!r}", axes),
+        (row["method"] != "ddrs" or len(axes) == 1, "axes of one length", axes),
+    )
 
 
-def judge_abstention(row: Row) -> Iterator[Fault]:
-    """Nothing is predicted exactly where p_lower is at most one half, and then nothing claimed."""
-    abstains, p = row["prediction"] == ABSTAIN, row["p_lower"]
-    if abstains != (row["radius"] == 0):
-        yield wrong("radius 0 for an abstention and for nothing else", _claim(row))
-    if not abstains and p <= 0.5:
-        yield wrong("an abstention, as p_lower is at most 1/2", _claim(row))
-    if abstains and p > 0.5 + ROUNDING:
-        yield wrong("no abstention, as p_lower is above 1/2", _claim(row))
-    if abstains:
-        nothing = dict.fromkeys((*_SIZES, "axes_beyond_domain"), 0) | {"log_volume": -math.inf}
-        for name, value in nothing.items():
-            if row[name] != value:
-                yield wrong(f"{name} {value} for an abstention", row[name])
-        if row["others_inside"]:
-            yield wrong("nothing inside an empty region", row["others_inside"])
+def judge_abstention(row: Row, _: Case) -> Iterator[Finding]:
+    """Nothing is predicted exactly where p_lower is at most one half, and then nothing claimed.
 
-
-def _claim(row: Row) -> str:
-    """What a row predicts, and why."""
-    return f"prediction {row['prediction']}, p_lower {row['p_lower']!r}, radius {row['radius']!r}"
-
-
-def judge_error(row: Row) -> Iterator[Fault]:
-    """A row with an error is an abstention of which nothing is known; no other row has failed."""
-    failed, what = row["error"] is not None, ("null" if row["error"] is None else "a text")
-    if failed != (row["fit_status"] == "failed"):
-        yield wrong("an error where fit_status is failed, and only there", f"{what} in error")
-    if failed != (row["scale_sha256"] is None):
-        yield wrong("either an error or a scale_sha256", row["scale_sha256"])
-    if failed:
-        nothing = {"prediction": ABSTAIN, "count": 0, "p_lower": 0.0, "radius": 0.0}
-        for name, value in nothing.items():
-            if row[name] != value:
-                yield wrong(f"{name} {value}, as the row has an error", row[name])
-
-
-def check_ddrs_ball(rows: Sequence[Row], methods: Sequence[str]) -> Outcome:
-    """contains_ddrs_ball is whether l2_radius reaches that of ddrs."""
-    balls: Mapping[int, float] = {
-        row["index"]: row["l2_radius"]
-        for row in rows
-        if row["method"] == "ddrs" and row["error"] is None
-    }
-
-    def judge(row: Row) -> Iterator[Fault]:
-        ball = balls.get(row["index"]) if row["error"] is None else None
-        wanted = None if ball is None else row["l2_radius"] >= ball
-        if row["contains_ddrs_ball"] != wanted:
-            yield wrong(f"contains_ddrs_ball {wanted}", row["contains_ddrs_ball"])
-
-    return over_rows("ddrs ball", rows, judge)
-
-
-def check_volumes(rows: Sequence[Row], d: int) -> Outcome:
-    """log_volume is that of the ball of proxy_radius; nothing capped exceeds the domain.
-
-    Args:
-        rows: Rows to check.
-        d: Elements of an image.
+    A row with an error is an abstention of which nothing is known, and no other row has failed.
     """
-    unit, widest = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1), math.sqrt(d)
-
-    def judge(row: Row) -> Iterator[Fault]:
-        yield from _volume_faults(row, d, unit)
-        yield from _cap_faults(row, d, widest)
-
-    return over_rows("volumes", rows, judge)
-
-
-def _volume_faults(row: Row, d: int, unit: float) -> Iterator[Fault]:
-    """Holds log_volume against proxy_radius; `unit` is the log volume of the unit ball."""
-    if row["proxy_radius"] == 0:
-        if row["log_volume"] != -math.inf:
-            yield wrong("log_volume -inf, as proxy_radius is 0", row["log_volume"])
-        return
-    grown = d * math.log(row["proxy_radius"])
-    slack = ROUNDING * (abs(unit) + abs(grown) + d)
-    if row["log_volume"] > unit + grown + slack:
-        yield wrong(f"log_volume of at most {unit + grown!r}", repr(row["log_volume"]))
-    elif row["log_volume"] < unit + grown - slack:
-        yield odd(f"log_volume {unit + grown!r}", repr(row["log_volume"]))
+    abstains, p = row["prediction"] == ABSTAIN, row["p_lower"]
+    claim = f"prediction {row['prediction']}, p_lower {p!r}, radius {row['radius']!r}"
+    inside = (row["axes_beyond_domain"], row["others_inside"])
+    failed, status, sha256 = row["error"] is not None, row["fit_status"], row["scale_sha256"]
+    nothing = abstains and row["count"] == 0
+    yield from unless(
+        (abstains == (row["radius"] == 0), "radius 0 of an abstention and of no other", claim),
+        (abstains or p > 0.5, "an abstention, as p_lower is at most 1/2", claim),
+        (not abstains or p <= 0.5 + ROUNDING, "no abstention, as p_lower is above 1/2", claim),
+        (not abstains or not any(inside), "no axis and no image in an empty region", inside),
+        (failed == (status == "failed"), "fit_status failed with an error, and only then", status),
+        (failed == (sha256 is None), "either an error or a scale_sha256", sha256),
+        (nothing or not failed, "an abstention and count 0 with an error", claim),
+    )
 
 
-def _cap_faults(row: Row, d: int, widest: float) -> Iterator[Fault]:
-    """Holds the capped radius and the axes beyond the domain against its diameter."""
-    capped, beyond = row["capped_proxy_radius"], row["axes_beyond_domain"]
-    if capped > widest * (1 + ROUNDING):
-        yield wrong(f"capped_proxy_radius of at most {widest!r}", repr(capped))
-    if beyond > d:
-        yield wrong(f"at most {d} axes", beyond)
+def judge_ddrs_ball(row: Row, case: Case) -> Iterator[Finding]:
+    """contains_ddrs_ball is whether l2_radius reaches that of ddrs."""
+    ddrs = case.by_key.get(("ddrs", row["index"]))
+    known = ddrs is not None and ddrs["error"] is None and row["error"] is None
+    wanted = row["l2_radius"] >= ddrs["l2_radius"] if ddrs is not None and known else None
+    found = row["contains_ddrs_ball"]
+    yield from unless((found == wanted, f"contains_ddrs_ball {wanted}", found))
+
+
+def judge_volumes(row: Row, case: Case) -> Iterator[Finding]:
+    """log_volume is that of the ball of proxy_radius; nothing capped exceeds the domain."""
+    d, proxy, capped = math.prod(case.event_shape), row["proxy_radius"], row["capped_proxy_radius"]
+    if proxy > 0:
+        unit, grown = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1), d * math.log(proxy)
+        slack = ROUNDING * (abs(unit) + abs(grown) + d)
+        least, most = unit + grown - slack, unit + grown + slack
+        yield from bounded("log_volume", row["log_volume"], least, most)
+    beyond, widest = row["axes_beyond_domain"], math.sqrt(d)
+    least = 0 if beyond else proxy * (1 - ROUNDING)
+    yield from bounded("capped_proxy_radius", capped, least, widest * (1 + ROUNDING))
     longest = row["radius"] * row["max_axis"]
-    if (beyond > 0) != (longest > widest) and abs(longest - widest) > ROUNDING * widest:
-        wanted = f"axes beyond {widest:.6g}" if longest > widest else "no axis beyond the domain"
-        yield wrong(f"{wanted}, as radius * max_axis is {longest!r}", beyond)
-    if not beyond and capped < row["proxy_radius"] * (1 - ROUNDING):
-        yield odd(f"capped_proxy_radius {row['proxy_radius']!r}, nothing being cut", repr(capped))
+    agrees = (beyond > 0) == (longest > widest) or abs(longest - widest) <= ROUNDING * widest
+    yield from unless(
+        (beyond <= d, f"at most {d} axes", beyond),
+        (agrees, f"axes beyond {widest:.6g} where radius * max_axis is, {longest!r}", beyond),
+    )
+
+
+def check_scales(case: Case) -> Checked:
+    """Each row has a scale, of the right size, finite, and of the hash that the row tells."""
+    stored, rows = case.scales, case.by_key
+    wanted = {key for key, row in rows.items() if row["scale_sha256"] is not None}
+    findings = list(stored.findings)
+    for method, index in sorted(stored.keys() - wanted):
+        place = f"image {index}, {method}"
+        findings.append(odd("scales of certified rows alone", "one without such a row", place))
+    for key in sorted(wanted - stored.keys()):
+        findings += at(rows[key], [wrong("a stored scale, as other rows have", "none")])
+    there = sorted(rows.keys() & stored.keys())
+    for key in there:
+        packed, sha256 = stored.packed(key), rows[key]["scale_sha256"]
+        found = f"{packed.values.size} of {packed.values.dtype} as {packed.kind}"
+        claims = unless(
+            (stored.find(key) is not None, "a finite, invertible float32 scale of it", found),
+            (packed.sha256 == sha256, f"a scale of sha256 {sha256}", packed.sha256),
+        )
+        findings += at(rows[key], claims)
+    return f"{len(there)} rows", findings
+
+
+def check_axes(case: Case) -> Checked:
+    """Axes, and what is cut at the diameter of the domain, are those of the stored scale."""
+    widest = math.sqrt(math.prod(case.event_shape))
+
+    def judge(row: Row) -> Iterator[Finding]:
+        axes, beyond = case.axes[key_of(row)], row["axes_beyond_domain"]
+        least, most = row["radius"] * axes.below, row["radius"] * axes.above
+        cut_least, cut_most = (mean(np.minimum(bound, widest)) for bound in (least, most))
+        for name, low, high in (
+            ("min_axis", axes.below[0], axes.above[0]),
+            ("mean_axis", mean(axes.below), axes.mean_above),
+            ("max_axis", axes.below[-1], axes.above[-1]),
+            ("capped_proxy_radius", cut_least, cut_most * (1 + 1e-13)),
+        ):
+            yield from bounded(name, row[name], float(low) * (1 - LOOSE), float(high))
+        fewest = int(np.sum(least > widest * (1 + ROUNDING)))
+        largest = int(np.sum(most > widest * (1 - ROUNDING)))
+        wanted = f"{fewest} to {largest} axes beyond {widest:.6g}"
+        yield from unless((fewest <= beyond <= largest, wanted, beyond))
+
+    return over_rows((row for row in case.rows if key_of(row) in case.axes), judge)

@@ -7,25 +7,17 @@ operation, 1e-59 (`decimal` has 60 digits), times their number, which is far bel
 1e-50 is added. What is left of a series is bounded by a geometric one.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import lru_cache
 
-_DIGITS = 60
+# Arithmetic of 60 digits that does not underflow.
+_DIGITS = Context(60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 _ROUNDED = Decimal("1." + 49 * "0" + "1")  # written out: 1 + 1e-50 is 1 in 28 digits
 # Terms of a series below this share of its sum are bounded together.
 _NEGLIGIBLE = Decimal("1e-42")
 # Beyond it the series is long, and Phi is 1 to more digits than a float64 p below 1 has.
 _FAR = 40.0
 _ROOT_2_PI = Decimal("2.506628274631000502415765284811045253006986740609938316629924")
-
-
-@contextmanager
-def _digits() -> Iterator[None]:
-    """Arithmetic of 60 digits that does not underflow."""
-    with localcontext(Context(_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])):
-        yield
 
 
 @lru_cache(maxsize=1 << 16)
@@ -39,7 +31,7 @@ def binomial_tail(count: int, n: int, p: float) -> Decimal:
     """
     if count == 0 or p == 0:
         return Decimal(int(count == 0))
-    with _digits():
+    with localcontext(_DIGITS):
         success, failure = Decimal(p), 1 - Decimal(p)
         term = total = _binomial(n, count) * success**count * failure ** (n - count)
         for k in range(count, n):
@@ -70,7 +62,7 @@ def normal_cdf(x: float) -> Decimal:
     """
     if x > _FAR:
         return Decimal(1)
-    with _digits():
+    with localcontext(_DIGITS):
         square = Decimal(x) * Decimal(x)
         term = total = Decimal(x)
         divisor = 1

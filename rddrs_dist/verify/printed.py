@@ -6,75 +6,73 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 
 from scipy.stats import beta, norm
 
-from rddrs_dist.verify.certificates import ABSTAIN
-from rddrs_dist.verify.findings import Fault, Finding, Outcome, Row, Severity, located, odd, wrong
-from rddrs_dist.verify.folder import Config
+from rddrs_dist.analysis.sizes import SIZES
+from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.verify.findings import Checked, Finding, Missing, Row, Severity, at, odd, wrong
+from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.scales import key_of
 
 # Sums in another order differ by less than this share.
 _ORDER = 1e-12
 # Bounds for all images at once are computed anew in float64, and may differ by more.
 _COMPUTED = 1e-9
-_TITLES = {
-    "Proxy radius": "proxy",
-    "Capped proxy radius": "capped",
-    "l2 radius": "l2",
-    "Sound proxy radius": "sound",
-    "Proxy radius, all images at once": "simultaneous",
-}
 _HEADINGS = {
     "abstained": "abstentions",
+    "others inside": "with_others_inside",
     "capped ACR": "capped_acr",
     "fit s": "fit_seconds",
     "certify s": "certify_seconds",
 }
-_SIZES = {
-    "proxy": "proxy_radius",
-    "l2": "l2_radius",
-    "capped": "capped_proxy_radius",
-    "sound": "sound_proxy_radius",
-    "simultaneous": "simultaneous_proxy_radius",
+_COUNTED = {
+    "images": lambda row: True,
+    "abstentions": lambda row: row["prediction"] == ABSTAIN,
+    "nonfinite": lambda row: row["fit_status"] == "nonfinite",
+    "with_others_inside": lambda row: row["others_inside"] > 0,
 }
-_AT = re.compile(rf"({'|'.join(_SIZES)})@([0-9.e+-]+)")
+_OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|@([0-9.e+-]+))")
+# Place of a line of a table, and its texts by the name of their column in a CSV file.
+_Line = tuple[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a table.
+def check_table(case: Case, path: Path) -> Checked:
+    """Recomputes every number of a table.csv or table.md that `rddrs curves` wrote.
 
-    Attributes:
-        where: File and line, in words.
-        cells: Printed text by the column's name in a CSV file.
-        percent: Whether certified accuracy is printed in percent.
+    Raises:
+        ValueError: If the file is no such table.
+        Missing: If rows hold no numbers.
     """
+    in_percent = path.suffix != ".csv"
+    lines = [one for one in _lines(path) if {"sigma", "method"} <= one[1].keys()]
+    if not lines:
+        raise ValueError(
+            f"{path} must be a table.csv or table.md that `rddrs curves` wrote, got no line of "
+            "one; pass another file"
+        )
+    if len(case.rows) < sum(len(part.rows) for part in case.parts.values()):
+        raise Missing(f"{path}: some rows hold no numbers to compute it from")
+    rows = list(_with_sizes(case))
+    findings = [
+        one
+        for where, cells in lines
+        for one in at(where, _line_findings(case, rows, cells, in_percent))
+    ]
+    return f"{sum(len(cells) for _, cells in lines)} cells", findings
 
-    where: str
-    cells: Mapping[str, str]
-    percent: bool
 
-
-def with_sizes(rows: Sequence[Row], sound: Mapping[tuple[str, int], Row], looks: int) -> list[Row]:
-    """Rows with the sizes that tables have and rows have not.
-
-    Args:
-        rows: All rows of the run.
-        sound: Rows of its soundness pass by method and image; those without one get no size.
-        looks: Looks of a certificate.
-    """
-    images = Counter(row["method"] for row in rows)
-    found: list[Row] = []
-    for row in rows:
-        made = sound.get((row["method"], row["index"]), {}).get("sound_proxy_radius", math.nan)
-        known = {"sound_proxy_radius": made} if math.isfinite(made) else {}
-        for_all = _simultaneous(row, looks * images[row["method"]])
-        found.append({**row, **known, "simultaneous_proxy_radius": for_all})
-    return found
+def _with_sizes(case: Case) -> Iterator[Row]:
+    """Rows with the sizes that tables have and rows have not, as far as they are known."""
+    images = Counter(row["method"] for row in case.rows)
+    for row in case.rows:
+        made = case.disjoint.get(key_of(row), {}).get("disjoint_proxy_radius", math.nan)
+        known = {"disjoint_proxy_radius": made} if math.isfinite(made) else {}
+        for_all = _simultaneous(row, case.tests * images[row["method"]])
+        yield {**row, **known, "simultaneous_proxy_radius": for_all}
 
 
 def _simultaneous(row: Row, shares: int) -> float:
@@ -86,67 +84,40 @@ def _simultaneous(row: Row, shares: int) -> float:
     return min(max(float(norm.ppf(p_lower)), 0.0), limit) * row["mean_axis"]
 
 
-def check_table(path: Path, rows: Sequence[Row], config: Config) -> Outcome:
-    """Recomputes every number of a table that `rddrs curves` wrote.
-
-    Args:
-        path: A table.csv or table.md.
-        rows: All rows of the run, see `with_sizes`.
-        config: Its configuration.
-
-    Raises:
-        ValueError: If the file is no such table.
-    """
-    lines = list(_csv_lines(path) if path.suffix == ".csv" else _markdown_lines(path))
-    if not lines:
-        raise ValueError(
-            f"{path} must be a table.csv or table.md that `rddrs curves` wrote, got no line of "
-            "one; pass another file"
-        )
-    findings: list[Finding] = []
-    for one in lines:
-        findings += located("table", one.where, _line_faults(one, rows, config))
-    return Outcome("table", f"{sum(len(one.cells) for one in lines)} cells", tuple(findings))
+def _lines(path: Path) -> Iterator[_Line]:
+    """Lines of a CSV file, or of the Markdown tables of a file, under their titles."""
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            yield from ((f"{path.name}, {one.get('method')}", one) for one in csv.DictReader(file))
+        return
+    names = {size.title: size.name for size in SIZES.values()}
+    for block in re.split(r"^\*\*", path.read_text(), flags=re.MULTILINE)[1:]:
+        title = block.split(":")[0]
+        size = names.get(title, title)
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+        header = [_column(cell, size) for cell in cells[0]] if cells else []
+        for own in cells[2:]:
+            named = dict(zip_longest(header, own[: len(header)], fillvalue=""))
+            yield f"{path.name}, {size}, {named.get('method')}", named
 
 
-def _csv_lines(path: Path) -> Iterator[Line]:
-    """Lines of a CSV file."""
-    with path.open(newline="") as file:
-        for cells in csv.DictReader(file):
-            if {"sigma", "method"} <= cells.keys():
-                yield Line(f"{path.name}, {cells['method']}", cells, percent=False)
-
-
-def _markdown_lines(path: Path) -> Iterator[Line]:
-    """Lines of the Markdown tables of a file, under their titles."""
-    metric, header = None, None
-    for text in path.read_text().splitlines():
-        if text.startswith("**"):
-            title, header = text.strip("*").split(":")[0], None
-            metric = _TITLES.get(title, title)
-        cells = [cell.strip() for cell in text.strip().strip("|").split("|")]
-        if metric is None or not text.startswith("|") or set(text) <= set("|-: "):
-            continue
-        if header is None:
-            header = [_name(cell, metric) for cell in cells]
-        else:
-            named = dict(zip_longest(header, cells[: len(header)], fillvalue=""))
-            if {"sigma", "method"} <= named.keys():
-                yield Line(f"{path.name}, {metric}, {named['method']}", named, percent=True)
-
-
-def _name(heading: str, metric: str) -> str:
+def _column(heading: str, size: str) -> str:
     """A heading's column in a CSV file."""
     if heading.startswith("@"):
-        return metric + heading
-    return f"{metric}_acr" if heading == "ACR" else _HEADINGS.get(heading, heading)
+        return size + heading
+    return f"{size}_acr" if heading == "ACR" else _HEADINGS.get(heading, heading)
 
 
-def _line_faults(one: Line, rows: Sequence[Row], config: Config) -> Iterator[Fault]:
+def _line_findings(
+    case: Case, rows: Sequence[Row], named: Mapping[str, str], in_percent: bool
+) -> Iterator[Finding]:
     """What is wrong in one line."""
-    cells = dict(one.cells)
+    cells, run = dict(named), case.run
     sigma, method = cells.pop("sigma"), cells.pop("method")
-    if sigma not in (repr(config.sigma), f"{config.sigma:g}") or method not in config.methods:
+    if sigma not in (repr(run.sigma), f"{run.sigma:g}") or method not in {
+        one.name for one in run.methods
+    }:
         yield odd("lines of this run alone", f"sigma {sigma}, {method}, which is not checked")
         return
     own = [row for row in rows if row["method"] == method]
@@ -156,12 +127,14 @@ def _line_faults(one: Line, rows: Sequence[Row], config: Config) -> Iterator[Fau
     values = {name: _value(name, own) for name in cells}
     for name, value in values.items():
         if value is not None:
-            yield from _cell_faults(name, cells[name], value, one.percent)
+            percent = 100 if in_percent and "@" in name else 1
+            yield from _cell_findings(name, cells[name], value * percent)
     if unknown := ", ".join(name for name, value in values.items() if value is None):
-        yield Fault(Severity.NOTE, "columns that are known here", f"{unknown}: not checked")
+        found = f"{unknown}: not checked"
+        yield Finding(Severity.NOTE, "columns that are known here", found)
 
 
-def _cell_faults(name: str, text: str, value: Fraction | float, percent: bool) -> Iterator[Fault]:
+def _cell_findings(name: str, text: str, value: Fraction | float) -> Iterator[Finding]:
     """Holds one printed number against the exact one."""
     if isinstance(value, float):  # NaN or infinite
         if text not in (("", "nan", "-") if math.isnan(value) else (str(value),)):
@@ -172,12 +145,11 @@ def _cell_faults(name: str, text: str, value: Fraction | float, percent: bool) -
     except (ValueError, ZeroDivisionError):
         yield wrong(f"{name} as a number", text or "nothing")
         return
-    exact = value * 100 if percent and "@" in name else value
-    slack = abs(exact) * Fraction(_COMPUTED if name.startswith("simultaneous") else _ORDER)
-    if printed > exact + slack:
-        yield wrong(f"{name} of at most {float(exact)!r}", text)
-    elif printed + step < exact - slack:
-        yield wrong(f"{name} {float(exact)!r}, rounded down", text)
+    slack = abs(value) * Fraction(_COMPUTED if name.startswith("simultaneous") else _ORDER)
+    if printed > value + slack:
+        yield wrong(f"{name} of at most {float(value)!r}", text)
+    elif printed + step < value - slack:
+        yield wrong(f"{name} {float(value)!r}, rounded down", text)
 
 
 def _last_digit(text: str) -> Fraction:
@@ -189,30 +161,17 @@ def _last_digit(text: str) -> Fraction:
 
 def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:
     """The exact value of a column over the rows of one method; None where it is not known."""
-    counts = {
-        "images": lambda row: True,
-        "abstentions": lambda row: row["prediction"] == ABSTAIN,
-        "nonfinite": lambda row: row["fit_status"] == "nonfinite",
-    }
-    if name in counts:
-        return Fraction(sum(map(counts[name], rows)))
-    if name == "swallowing":
-        inside = [row["others_inside"] for row in rows]
-        return math.nan if None in inside else Fraction(sum(k > 0 for k in inside))
+    if name == "with_others_inside" and any(row["others_inside"] is None for row in rows):
+        return math.nan
+    if name in _COUNTED:
+        return Fraction(sum(map(_COUNTED[name], rows)))
     if name in ("fit_seconds", "certify_seconds"):
         return Fraction(statistics.median(row[name] for row in rows))
-    if name.endswith("_acr") and name.removesuffix("_acr") in _SIZES:
-        size = _SIZES[name.removesuffix("_acr")]
-        if not all(size in row for row in rows):
-            return None
-        return sum((Fraction(row[size]) for row in rows if _right(row)), Fraction()) / len(rows)
-    if (match := _AT.fullmatch(name)) and all(_SIZES[match[1]] in row for row in rows):
-        radius = float(match[2])
-        reached = [row for row in rows if _right(row) and row[_SIZES[match[1]]] >= radius]
-        return Fraction(len(reached), len(rows))
-    return None
-
-
-def _right(row: Row) -> bool:
-    """Whether a row counts as certified at radius 0."""
-    return row["prediction"] == row["label"] and row["prediction"] != ABSTAIN
+    match = _OF_A_SIZE.fullmatch(name)
+    if match is None or not all(SIZES[match[1]].column in row for row in rows):
+        return None
+    right = (row for row in rows if row["prediction"] == row["label"])
+    sizes = [row[SIZES[match[1]].column] for row in right]
+    if match[2] == "_acr":
+        return sum(map(Fraction, sizes), Fraction()) / len(rows)
+    return Fraction(sum(size >= float(match[3]) for size in sizes), len(rows))

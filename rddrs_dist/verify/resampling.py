@@ -1,6 +1,6 @@
 """Counts drawn once more: from the streams of the run, and from streams of our own.
 
-The streams and their blocks are definitions and shared (`smoothing.seeds`, `smoothing.launch`);
+The streams and their blocks are definitions and shared (`smoothing.seeds`, `smoothing.batching`);
 the loop is not. It colours with one matrix product, takes one image at a time and lays the network
 out as it was saved, so that logits differ from those of the run in their last digits. A sample
 whose two largest logits are closer than that may then fall to the other class: the count that is
@@ -10,7 +10,7 @@ may be.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -18,13 +18,24 @@ import torch
 from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
-from rddrs_dist.smoothing import Stage, Streams
-from rddrs_dist.smoothing.batching import Batches
+from rddrs_dist.networks import PooledConvolution
+from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.smoothing.batching import Batching
 from rddrs_dist.smoothing.precision import Precision, multiplying
-from rddrs_dist.verify.certificates import ABSTAIN
-from rddrs_dist.verify.findings import Fault, Outcome, Row, Severity, over_rows, wrong
-from rddrs_dist.verify.folder import Config
-from rddrs_dist.verify.scales import Scale, Stored, is_usable
+from rddrs_dist.smoothing.seeds import Stage, Streams
+from rddrs_dist.verify.findings import (
+    Checked,
+    Finding,
+    Missing,
+    Row,
+    Severity,
+    over_rows,
+    unless,
+    wrong,
+)
+from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.scales import key_of
+from rddrs_dist.version import __version__
 
 # Two logits nearer than this share of the largest are a tie: many times what rounding and another
 # order of sums do to one, be it in single precision or with the 11 bits of TF32.
@@ -33,227 +44,189 @@ TIE: dict[Precision, float] = {"float32": 1e-4, "tf32": 0.02}
 LEVEL = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Answers of a network to n samples.
+@lru_cache(1)
+def _model(case: Case) -> tuple[nn.Module, torch.device]:
+    """The network where the run had it, if there is such a device.
 
-    Attributes:
-        counts: (K,), samples of each class.
-        surely: (K,), those without a tie.
-        maybe: (K,), those in which the class is tied for the answer, or is it.
+    By torch's own operations, not by the kernels that a run may have had.
     """
-
-    counts: Tensor
-    surely: Tensor
-    maybe: Tensor
-
-    @property
-    def candidates(self) -> list[int]:
-        """Classes that may be the most frequent answer."""
-        return [int(c) for c in (self.maybe >= self.surely.max()).nonzero()[:, 0]]
+    on_gpu = case.run.device == "cuda" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    return without_kernels(case.network.model.to(device)), device
 
 
-@dataclass(frozen=True, eq=False)
-class Redrawing:
-    """What is needed to draw again.
+def without_kernels(model: nn.Module) -> nn.Module:
+    """A network whose fused layers are taken apart."""
+    for name, part in list(model.named_children()):
+        if isinstance(part, PooledConvolution):
+            setattr(model, name, part.apart())
+    return model
 
-    Attributes:
-        model: The network, on its device.
-        images: (N, *event), the data set, on that device.
-        config: Of the run.
-        stored: The scales.
+
+@lru_cache(1)
+def _chosen(case: Case) -> list[Row]:
+    """The --resample rows that are drawn again, chosen by --seed.
+
+    Rows whose settings or class are impossible are passed over: other checks tell of them.
+
+    Raises:
+        Missing: If something is not there.
     """
-
-    model: nn.Module
-    images: Tensor
-    config: Config
-    stored: Stored
-
-    @torch.no_grad()
-    def draw(self, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -> Drawn:
-        """Answers at x + S z for one row.
-
-        Args:
-            row: Image and method.
-            seed: Of the streams.
-            stage: What the streams are for.
-            sizes: Samples in each step.
-        """
-        image = self.images[row["index"]][None]
-        streams, scale = Streams.of(seed, [row["index"]]), self.stored[row]
-        parts = []
-        for step, n in enumerate(sizes):
-            for block, size in enumerate(Batches.of(image, n).blocks):
-                z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
-                parts.append(self._looked_at(image, scale, z))
-        return Drawn(*(torch.stack(group).sum(0) for group in zip(*parts, strict=True)))
-
-    def _looked_at(self, image: Tensor, scale: Scale, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Counts, sure and possible counts at x + S z, z (n, *event); see `Drawn`."""
-        unsure = torch.zeros(len(z), dtype=torch.bool)
-        with multiplying(self.config.precision, z.device):
-            if self.config.levels is None:
-                seen = image + _coloured(scale, z)
-            else:
-                seen, unsure = _rounded(image.double(), scale, z.double(), self.config.levels)
-            return _answers(self.model(seen), unsure, TIE[self.config.precision])
+    if not case.options.resample:
+        raise Missing("no --resample given")
+    if case.network.event_shape != case.images.event_shape:
+        raise Missing("the network takes images of another shape")
+    there = [
+        row
+        for row in case.rows
+        if row["error"] is None
+        and row["n"] in case.sizes
+        and row["index"] < len(case.images)
+        and row["prediction"] < case.images.classes
+        and key_of(row) in case.axes
+    ]
+    order = np.random.default_rng(case.options.seed).permutation(len(there))
+    return [there[k] for k in sorted(order[: case.options.resample])]
 
 
-def _rounded(image: Tensor, scale: Scale, z: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Pixels rounded to multiples of 1 / levels, and which samples rounding errors may change.
+@torch.no_grad()
+def _draw(case: Case, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -> Tensor:
+    """Answers of the network at x + S z for one row, with so many samples in each step.
 
-    Args:
-        image: (1, *event), float64.
-        scale: Of its noise.
-        z: (n, *event), float64.
-        levels: Steps between 0 and 1.
+    Returns:
+        (3, K) int64: of each class the samples in which it is the answer, those in which it is so
+        without a tie, and those in which it is tied for the answer, or is it.
     """
-    scaled = (image + _coloured(scale, z)) * levels
-    d, flat = image.numel(), z.flatten(1)
-    row = torch.from_numpy(scale.matrix(d)).double().norm(dim=1).max().to(flat)
-    # Some times what the run itself allows for: such samples may be in its count or not.
-    slack = 8 * levels * d * 2.0**-53 * (row * flat.norm(dim=1) + 1)
-    near = 0.5 - (scaled - scaled.round()).abs().flatten(1).amax(1) <= slack
-    return (scaled.round() / levels).float(), near
+    (model, device), run = _model(case), case.run
+    image = torch.from_numpy(case.images.images[row["index"]][None]).to(device)
+    scale = torch.from_numpy(case.scales.matrix(key_of(row))).to(device)
+    streams, parts = Streams.of(seed, [row["index"]]), []
+    for step, n in enumerate(sizes):
+        for block, size in enumerate(Batching().batches(image, n).blocks):
+            z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
+            unsure = torch.zeros(len(z), dtype=torch.bool, device=device)
+            with multiplying(run.precision, device):
+                if run.quantisation is None:
+                    seen = image + _coloured(scale.to(z), z)
+                else:
+                    seen, unsure = _rounded(image, scale, z, run.quantisation)
+                parts.append(_answers(model(seen), unsure, TIE[run.precision]))
+    return torch.stack(parts).sum(0)
 
 
-def _coloured(scale: Scale, z: Tensor) -> Tensor:
-    """S z for samples z (n, *event)."""
+def _coloured(scale: Tensor, z: Tensor) -> Tensor:
+    """S z for samples z (n, *event), S (d, d) or its diagonal (d,)."""
     flat = z.flatten(1)
-    if scale.kind in ("isotropic", "diagonal"):
-        return (flat * torch.from_numpy(scale.values.copy()).to(z)).view_as(z)
-    matrix = torch.from_numpy(scale.matrix(flat.shape[1]).copy()).to(z)
-    return (flat @ matrix.T).view_as(z)  # (n, d) @ (d, d)
+    return (flat * scale if scale.ndim == 1 else flat @ scale.T).view_as(z)  # (n, d) @ (d, d)
 
 
-def _answers(logits: Tensor, unsure: Tensor, tie: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts, sure and possible counts of logits (n, K), some of which may not be; see `Drawn`."""
-    sure = ~unsure.to(logits.device).unsqueeze(1)
+def _rounded(image: Tensor, scale: Tensor, z: Tensor, quantisation: int) -> tuple[Tensor, Tensor]:
+    """Pixels (n, *event) of x + S z rounded to multiples of 1 / quantisation.
+
+    And whether rounding errors may change a sample, (n,).
+    """
+    z = z.double()
+    scaled = (image.double() + _coloured(scale, z)) * quantisation
+    row = scale.abs().max() if scale.ndim == 1 else scale.norm(dim=1).max()
+    # Some times what the run itself allows for: such samples may be in its count or not.
+    slack = 8 * quantisation * image.numel() * 2.0**-53 * (row * z.flatten(1).norm(dim=1) + 1)
+    near = 0.5 - (scaled - scaled.round()).abs().flatten(1).amax(1) <= slack
+    return (scaled.round() / quantisation).float(), near
+
+
+def _answers(logits: Tensor, unsure: Tensor, tie: float) -> Tensor:
+    """Answers by logits (n, K), some of which may not count, unsure (n,); see `_draw`."""
+    sure = ~unsure.unsqueeze(1)
     largest = logits.max(1, keepdim=True).values
     known = logits.isfinite().all(1, keepdim=True)  # a sample that overflows has no class
     near = known & (logits >= largest - tie * logits.abs().max(1, keepdim=True).values)
     alone = near & (near.sum(1, keepdim=True) == 1)
     chosen = (known & sure) * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
-    return chosen.sum(0), (alone & sure).sum(0), near.sum(0)
+    return torch.stack([chosen.sum(0), (alone & sure).sum(0), near.sum(0)])
 
 
-def chosen_rows(
-    rows: Sequence[Row], redrawing: Redrawing, classes: int, count: int, seed: int
-) -> list[Row]:
-    """Rows to draw again: `count` of those that can be, or all where there are fewer.
-
-    Args:
-        rows: Rows to choose from; whose settings or class are impossible, other checks tell.
-        redrawing: What to draw with.
-        classes: Classes of the data set.
-        count: How many.
-        seed: Of the choice.
-    """
-    images, stored = redrawing.images, redrawing.stored
-    there = [
-        row
-        for row in rows
-        if row["error"] is None
-        and row["n"] in redrawing.config.sizes
-        and row["index"] < len(images)
-        and row["prediction"] < classes
-        and row in stored
-        and is_usable(stored[row], images[0].numel())
-    ]
-    order = np.random.default_rng(seed).permutation(len(there))[:count]
-    return [there[k] for k in sorted(order)]
-
-
-def check_redrawn(rows: Sequence[Row], redrawing: Redrawing) -> Outcome:
+def check_redrawn(case: Case) -> Checked:
     """The streams of the run give the class and the count of the row."""
-    config = redrawing.config
+    rows, run = _chosen(case), case.run
+    if run.code_version != __version__:
+        made_by = f"rddrs_dist {run.code_version}, and this is {__version__}"
+        raise Missing(f"the streams are those of {made_by}")
+    if _model(case)[1].type != run.device:
+        raise Missing("the streams were drawn on a GPU; torch finds none")
 
-    def judge(row: Row) -> Iterator[Fault]:
-        selected = redrawing.draw(row, config.seed, Stage.SELECT, [config.n0])
-        looked = [size for size in config.sizes if size <= row["n"]]
-        fresh = [b - a for a, b in pairwise([0, *looked])]
-        estimate = redrawing.draw(row, config.seed, Stage.ESTIMATE, fresh)
-        yield from _count_faults(row, selected, estimate)
+    def judge(row: Row) -> Iterator[Finding]:
+        selected = _draw(case, row, run.seed, Stage.SELECT, [run.budget.n0])
+        tested = [0, *(size for size in case.sizes if size <= row["n"])]
+        steps = [end - start for start, end in pairwise(tested)]
+        estimate = _draw(case, row, run.seed, Stage.ESTIMATE, steps)
+        yield from _count_findings(row, selected, estimate)
 
-    return over_rows("redrawn", rows, judge)
+    return over_rows(rows, judge)
 
 
-def _count_faults(row: Row, selected: Drawn, estimate: Drawn) -> Iterator[Fault]:
+def _count_findings(row: Row, selected: Tensor, estimate: Tensor) -> Iterator[Finding]:
     """Holds prediction and count against what was drawn again."""
     # The class of an abstention is not on record: any that may have been selected will do.
-    classes = selected.candidates
+    classes = (selected[2] >= selected[1].max()).nonzero()[:, 0].tolist()
     if row["prediction"] != ABSTAIN:
         if row["prediction"] not in classes:
             yield wrong(f"prediction {classes[0]}, selected by the streams", row["prediction"])
             return
         classes = [row["prediction"]]
-    ranges = [(int(estimate.surely[c]), int(estimate.maybe[c])) for c in classes]
-    if not any(least <= row["count"] <= most for least, most in ranges):
-        wanted = " or ".join(f"{least} to {most}" for least, most in ranges)
+    counts, least, most = estimate[:, classes].tolist()
+    ranges = list(zip(least, most, strict=True))
+    if not any(low <= row["count"] <= high for low, high in ranges):
+        wanted = " or ".join(f"{low} to {high}" for low, high in ranges)
         yield wrong(f"a count of {wanted}, drawn from the streams", row["count"])
-    elif all(row["count"] != int(estimate.counts[c]) for c in classes):
-        counts = " or ".join(str(int(estimate.counts[c])) for c in classes)
-        yield Fault(Severity.NOTE, f"a count of {counts}", f"{row['count']}, by ties of logits")
+    elif row["count"] not in counts:
+        wanted, found = " or ".join(map(str, counts)), f"{row['count']}, by ties of logits"
+        yield Finding(Severity.NOTE, f"a count of {wanted}", found)
 
 
-def check_fresh(rows: Sequence[Row], redrawing: Redrawing, seed: int) -> Outcome:
+def check_fresh(case: Case) -> Checked:
     """Fresh samples find the class as often as the run did.
 
-    Fisher's exact test, two-sided, at `LEVEL` over the number of rows, and of looks at which an
-    image may have stopped.
-
-    Args:
-        rows: Rows to check; abstentions are passed over, their class is not on record.
-        redrawing: What to draw with.
-        seed: Chooses the streams.
+    Fisher's exact test, two-sided, at `LEVEL` over the number of rows, and of tests at which an
+    image may have stopped. Abstentions are passed over: their class is not on record.
     """
-    config, kept = redrawing.config, [row for row in rows if row["prediction"] != ABSTAIN]
-    name = hashlib.sha256(f"{config.run_id} {seed}".encode()).digest()
+    rows = [row for row in _chosen(case) if row["prediction"] != ABSTAIN]
+    name = hashlib.sha256(f"{case.run_id} {case.options.seed}".encode()).digest()
     fresh = int.from_bytes(name[:7], "big") + (1 << 56)  # beyond any seed that one would choose
 
-    def judge(row: Row) -> Iterator[Fault]:
-        n = row["n"]
-        count = int(redrawing.draw(row, fresh, Stage.ESTIMATE, [n]).counts[row["prediction"]])
+    def judge(row: Row) -> Iterator[Finding]:
+        n, drawn = row["n"], _draw(case, row, fresh, Stage.ESTIMATE, [row["n"]])
+        count = int(drawn[0, row["prediction"]])
         table = [[row["count"], n - row["count"]], [count, n - count]]
         p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
-        if p < LEVEL / len(kept) / config.looks:
-            wanted = f"a count that agrees with {count} of {n} fresh samples"
-            yield wrong(wanted, f"{row['count']}, p-value {p:.2g}")
+        agrees = p >= LEVEL / len(rows) / case.tests
+        wanted = f"a count that agrees with {count} of {n} fresh samples"
+        yield from unless((agrees, wanted, f"{row['count']}, p-value {p:.2g}"))
 
-    return over_rows("fresh samples", kept, judge)
-
-
-def check_others_inside(
-    rows: Sequence[Row], redrawing: Redrawing, training: tuple[Tensor, Tensor]
-) -> Outcome:
-    """others_inside counts the training images with another label at a distance below radius.
-
-    Args:
-        rows: Rows to check.
-        redrawing: Images and scales.
-        training: Training images (N, *event) and their labels (N,), on the CPU.
-    """
-
-    def judge(row: Row) -> Iterator[Fault]:
-        image = redrawing.images[row["index"]].cpu()
-        least, most = _inside(row, image, redrawing.stored[row], *training)
-        if row["others_inside"] is None or not least <= row["others_inside"] <= most:
-            wanted = least if least == most else f"{least} to {most}"
-            yield wrong(f"{wanted} others inside", row["others_inside"])
-
-    return over_rows("others inside", rows, judge)
+    return over_rows(rows, judge)
 
 
-def _inside(
-    row: Row, image: Tensor, scale: Scale, images: Tensor, labels: Tensor
-) -> tuple[int, int]:
-    """Fewest and most training images inside a region; a relative 1e-6 is left to rounding."""
-    matrix = torch.from_numpy(scale.matrix(image.numel()).astype(np.float64))
+def check_others_inside(case: Case) -> Checked:
+    """others_inside counts the training images with another label at a distance below radius."""
+    rows, training = _chosen(case), case.training
+
+    def judge(row: Row) -> Iterator[Finding]:
+        others = training.images[training.labels != row["prediction"]]
+        least, most = _inside(case, row, torch.from_numpy(others))
+        counted = row["others_inside"] is not None and least <= row["others_inside"] <= most
+        yield from unless((counted, f"{least} to {most} others inside", row["others_inside"]))
+
+    return over_rows(rows, judge)
+
+
+def _inside(case: Case, row: Row, others: Tensor) -> tuple[int, int]:
+    """Fewest and most of images (N, *event) in a region; a relative 1e-6 is left to rounding."""
+    scale = torch.from_numpy(case.scales.matrix(key_of(row)))
+    matrix = torch.diag(scale) if scale.ndim == 1 else scale
+    centre = torch.from_numpy(case.images.images[row["index"]]).flatten().double()
     counts = torch.zeros(2, dtype=torch.int64)
-    for some, own in zip(images.flatten(1).split(4096), labels.split(4096), strict=True):
-        delta = some.double() - image.flatten().double()
+    for some in others.flatten(1).split(4096):
+        delta = some.double() - centre
         distances = torch.linalg.solve(matrix, delta.T).norm(dim=0)  # (d, d), (d, n) -> (n,)
-        others = distances[own != row["prediction"]]
         bounds = [row["radius"] * (1 + share) for share in (-1e-6, 1e-6)]
-        counts += torch.stack([(others < bound).sum() for bound in bounds])
+        counts += torch.stack([(distances < bound).sum() for bound in bounds])
     return int(counts[0]), int(counts[1])

@@ -11,7 +11,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
+from rddrs_dist.results import files
+from rddrs_dist.verify import Finding, Outcome, Severity, Verify, verify
+
 Row = dict[str, Any]
+
+
+def verified(folder: Path, **options: Any) -> list[Outcome]:
+    """What `rddrs verify` finds in a folder."""
+    return verify(Verify(folder, **options))
+
+
+def found(outcomes: list[Outcome], severity: Severity = Severity.ERROR) -> dict[str, Finding]:
+    """The last finding of each check that has any of that severity."""
+    return {
+        outcome.check: finding
+        for outcome in outcomes
+        for finding in outcome.findings
+        if finding.severity is severity
+    }
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Rows of the run."""
+    parts = [pq.ParquetFile(path) for path in sorted(folder.glob("part-*.parquet"))]
+    return [row for part in parts for row in part.read().to_pylist()]
 
 
 def rewrite(folder: Path, change: Callable[[list[Row]], list[Row]]) -> None:
@@ -26,17 +50,8 @@ def rewrite(folder: Path, change: Callable[[list[Row]], list[Row]]) -> None:
 
 def update_manifest(folder: Path) -> None:
     """Describes the parts in the manifest as they are."""
-    manifest = json.loads((folder / "_manifest.json").read_text())
-    manifest["parts"] = [
-        {
-            "name": path.name,
-            "rows": pq.read_metadata(path).num_rows,
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in sorted(folder.glob("part-*.parquet"))
-    ]
-    (folder / "_manifest.json").write_text(json.dumps(manifest))
+    parts = [files.describe(path) for path in sorted(folder.glob("part-*.parquet"))]
+    edit_json("_manifest.json", lambda manifest: manifest.update(parts=parts))(folder)
 
 
 def change(method: str, certified: bool, **changes: Any) -> Callable[[Path], None]:
@@ -79,9 +94,8 @@ def change_scales(
             save_file(scales, path)
         assert hashes
         if rehash:
-            known = {True: {"scale_sha256": lambda row: hashes[row["index"]]}}
             for certified in (True, False):
-                change(method, certified, **known[True])(folder)
+                change(method, certified, scale_sha256=lambda row: hashes[row["index"]])(folder)
 
     return spoil
 

@@ -1,0 +1,361 @@
+"""What a disjoint pass claims of each region, and whether any two of them have a common point.
+
+Two regions of different predictions are disjoint by the distance of their centres, by a stored
+hyperplane, or by one that is sought here: the w of ((1 - s) A_i + s A_j) w = x_j - x_i,
+A = r^2 S S^T, for the s at which both regions touch it alike. What is claimed of any hyperplane is
+computed in float64 with its rounding errors.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from rddrs_dist.results import files
+from rddrs_dist.results.columns import ABSTAIN
+from rddrs_dist.results.disjoint import DISJOINT, HYPERPLANES, fingerprint
+from rddrs_dist.results.scales import NARROWED
+from rddrs_dist.verify.certificates import LOOSE
+from rddrs_dist.verify.findings import (
+    Checked,
+    Finding,
+    Row,
+    at,
+    bounded,
+    odd,
+    over_rows,
+    unless,
+    wrong,
+)
+from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.scales import Axes, Floats, Key, Stored, key_of
+
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+_SIZES = ("disjoint_radius", "disjoint_l2_radius", "disjoint_proxy_radius")
+_RULES = ("narrow", "order-free", "in-order")
+_AGAIN = "run `rddrs disjoint` again"
+_EPS = float(np.finfo(np.float64).eps)
+_STEPS = 12  # of each search for a hyperplane
+
+
+def check_rows(case: Case) -> Checked:
+    """The pass has one row per row of the run, and is of the parts that are there."""
+    table, now = case.pass_table, fingerprint(case.options.dir)
+    if table.findings:
+        findings = [wrong(f"{one.wanted}; {_AGAIN}", one.found) for one in table.findings]
+        return "0 rows", at(DISJOINT, findings)
+    stored = table.metadata.get("parts")
+    same = (stored == now, f"a pass over the parts that are there, {now}; {_AGAIN}", stored)
+    wanted, there = Counter(map(key_of, case.rows)), Counter(map(key_of, table.rows))
+    claims = [
+        (wanted[key] == there[key], f"{wanted[key]} rows of image {key[1]}, {key[0]}", there[key])
+        for key in sorted(wanted | there)
+    ]
+    return f"{len(table.rows)} rows", at(DISJOINT, unless(same, *claims))
+
+
+def _certified(case: Case) -> list[Row]:
+    """Rows of the run that the pass has a row of, if their images and scales are there."""
+    _ = case.images, case.scales
+    return [case.by_key[key] for key in case.disjoint]
+
+
+@lru_cache(1)
+def _narrowed(case: Case) -> Stored:
+    """The scales that the pass has made narrower."""
+    return Stored(case.options.dir, case.event_shape, NARROWED)
+
+
+def _store(case: Case, key: Key) -> Stored:
+    """Where the scale is that the disjoint sizes of a row are of."""
+    own, certified = case.disjoint[key]["disjoint_scale_sha256"], case.by_key[key]["scale_sha256"]
+    return case.scales if own == certified else _narrowed(case)
+
+
+def _inner(case: Case, key: Key) -> Floats | None:
+    """That scale; None where none of its hash is stored."""
+    return _store(case, key).find(key, case.disjoint[key]["disjoint_scale_sha256"])
+
+
+def check_sizes(case: Case) -> Checked:
+    """Disjoint sizes are finite, not above the certified ones, nor above radius times axis."""
+
+    def judge(row: Row) -> Iterator[Finding]:
+        own = case.disjoint[key_of(row)]
+        for name in _SIZES:
+            most = row[name.removeprefix("disjoint_")]
+            yield from unless((0 <= own[name] <= most, f"{name} from 0 to {most!r}", own[name]))
+        if row["prediction"] != ABSTAIN and all(math.isfinite(own[name]) for name in _SIZES):
+            yield from _axis_findings(case, row, own)
+        claims = (own["disjoint_scale_sha256"], own["nearest_conflict"], own["contact_factor"])
+        nothing = row["prediction"] != ABSTAIN or claims == (None, None, 1)
+        wanted = "no scale, no conflict and contact_factor 1 for an abstention"
+        yield from unless((nothing, wanted, claims))
+
+    return over_rows(_certified(case), judge)
+
+
+def _axis_findings(case: Case, row: Row, own: Row) -> Iterator[Finding]:
+    """Holds disjoint sizes against the axes of the scale that they are of."""
+    key, least, mean = key_of(row), row["min_axis"], row["mean_axis"]  # checked by themselves
+    if _store(case, key) is not case.scales:
+        if (scale := _inner(case, key)) is None:
+            return  # told by `disjoint scales`
+        axes = Axes.of(scale)
+        least, mean = float(axes.above[0]), axes.mean_above
+    for name, axis in (("disjoint_l2_radius", least), ("disjoint_proxy_radius", mean)):
+        most = Fraction(own["disjoint_radius"]) * Fraction(axis)
+        yield from bounded(name, own[name], float(most) * (1 - 1e-6), most)
+
+
+def check_scales(case: Case) -> Checked:
+    """Each region has a scale of its hash, and lies inside the certified region."""
+    rows = [row for row in _certified(case) if row["prediction"] != ABSTAIN]
+    findings = list(_narrowed(case).findings)
+    for row in rows:
+        findings += at(row, _inside_findings(case, row))
+    return f"{len(rows)} rows", findings
+
+
+def _inside_findings(case: Case, row: Row) -> Iterator[Finding]:
+    """||S^-1 S'|| r' <= r, rounding errors included."""
+    key, own = key_of(row), case.disjoint[key_of(row)]
+    inner, outer = _inner(case, key), case.scales.find(key)
+    if inner is None:
+        yield wrong(f"a usable scale of sha256 {own['disjoint_scale_sha256']}", "none")
+    # An outer one that is not usable is told by `scales`.
+    elif _store(case, key) is not case.scales and own["disjoint_radius"] > 0 and outer is not None:
+        reach = _stretch(_dense(outer), _dense(inner)) * own["disjoint_radius"]
+        wanted = f"a region inside that of radius {row['radius']!r}"
+        yield from unless((reach <= row["radius"], wanted, f"one that reaches to {reach!r}"))
+
+
+def _dense(scale: Floats) -> Floats:
+    """S, (d, d)."""
+    return np.diag(scale) if scale.ndim == 1 else scale
+
+
+def _stretch(outer: Floats, inner: Floats) -> float:
+    """||S^-1 S'||, at least.
+
+    For X near S^-1 S' it is at most ||X|| + ||S' - S X|| / min_axis; all in float64, with d eps
+    of the products for their rounding.
+    """
+    least, norm = float(Axes.of(outer).below[0]), np.linalg.norm
+    try:
+        x = np.linalg.solve(outer, inner)
+    except np.linalg.LinAlgError:
+        return math.inf
+    rounding = len(x) * _EPS * (norm(inner) + norm(outer) * norm(x))
+    rest = (norm(inner - outer @ x) + rounding) / least if least > 0 else math.inf
+    return float(norm(x, 2) + len(x) * _EPS * norm(x) + rest)
+
+
+class Regions:
+    """The regions of one method, N of them, in the order of their images.
+
+    Attributes:
+        keys: Method and image of each.
+        points: Centres, (N, d).
+        outer: From a key to the certified scale, (d, d), or its diagonal, (d,).
+        inner: From a key to the scale that the pass left.
+        radius: Of the certified regions, (N,).
+        left: Of the disjoint ones, (N,).
+        different: Pairs of different predictions, (N, N).
+        told: Pairs that a stored hyperplane lies between, (N, N).
+        factors: By region, the contact factor of each image that a hyperplane is stored with.
+    """
+
+    def __init__(self, case: Case, keys: Sequence[Key]) -> None:
+        """Takes those whose scales are stored."""
+        self.outer, self.inner = case.scales.matrix, lambda key: _store(case, key).matrix(key)
+        usable = (key for key in keys if case.scales.find(key) is not None)
+        self.keys = [key for key in usable if _inner(case, key) is not None]
+        rows = [case.by_key[key] for key in self.keys]
+        images = case.images.images[[row["index"] for row in rows]]
+        self.points = images.reshape(len(rows), math.prod(case.event_shape)).astype(np.float64)
+        self.radius = np.array([row["radius"] for row in rows], np.float64)
+        left = [case.disjoint[key]["disjoint_radius"] for key in self.keys]
+        self.left = np.array(left, np.float64)
+        prediction = np.array([row["prediction"] for row in rows], np.int64)
+        self.different = prediction[:, None] != prediction
+        self.told = np.zeros_like(self.different)
+        self.factors: list[dict[int, float]] = [{} for _ in rows]
+
+    def distant(self, radius: Floats, scale: Callable[[Key], Floats]) -> Booleans:
+        """Pairs whose centres are farther apart than their longest semi-axes reach, (N, N)."""
+        scales = (scale(key) for key in self.keys)
+        longest = [one.max() if one.ndim == 1 else np.linalg.norm(one) for one in scales]
+        reach = radius * np.array(longest, np.float64)
+        norms = np.square(self.points).sum(1)
+        norms = norms[:, None] + norms
+        squares = norms * (1 - 8 * self.points.shape[1] * _EPS) - 2 * self.points @ self.points.T
+        return squares > np.square(reach[:, None] + reach) * (1 + 1e-8)
+
+    def take(self, first: Integers, second: Integers, w: Floats) -> Iterator[Finding]:
+        """Takes hyperplanes with normals w (m, d) between regions of images, (m,) and (m,)."""
+        where = {index: k for k, (_, index) in enumerate(self.keys)}
+        shapes = (first.shape, second.shape, w.shape)
+        known = shapes == (w.shape[:1], w.shape[:1], (len(w), self.points.shape[1]))
+        if not known or not {*first.tolist(), *second.tolist()} <= where.keys():
+            yield wrong("a hyperplane for each of some pairs of regions", shapes)
+            return
+        i, j = (np.array([where[k] for k in one.tolist()], np.int64) for one in (first, second))
+        if not self.different[i, j].all():
+            yield wrong("hyperplanes between regions of different predictions", "others too")
+            return
+        gap = _gap(w, self.points[j] - self.points[i])
+        certified, left = (
+            radius[i] * self._supports(scale, i, w) + radius[j] * self._supports(scale, j, w)
+            for radius, scale in ((self.radius, self.outer), (self.left, self.inner))
+        )
+        apart = (gap > left * (1 + 4 * _EPS)) | (self.left[i] <= 0) | (self.left[j] <= 0)
+        self.told[i[apart], j[apart]] = self.told[j[apart], i[apart]] = True
+        factors = np.maximum(gap / certified, 0).tolist()
+        for a, b, image, other, factor, clear in zip(
+            i, j, first.tolist(), second.tolist(), factors, apart, strict=True
+        ):
+            self.factors[a][other] = self.factors[b][image] = factor
+            if not clear:
+                yield wrong(f"a hyperplane between images {image} and {other}", "none")
+
+    def _supports(self, scale: Callable[[Key], Floats], owners: Integers, w: Floats) -> Floats:
+        """||S^T w||, at least, (m,), of the region that owns each w (m, d)."""
+        found = np.empty(len(w))
+        for owner in np.unique(owners):
+            chosen = owners == owner
+            found[chosen] = _support(scale(self.keys[owner]), w[chosen])
+        return found
+
+
+@lru_cache(1)
+def regions_of(case: Case) -> tuple[dict[str, Regions], list[Finding]]:
+    """The regions of each method with the hyperplanes stored, and what is wrong with these."""
+    keys = sorted(key_of(row) for row in _certified(case) if row["prediction"] != ABSTAIN)
+    methods = {
+        method: Regions(case, [key for key in keys if key[0] == method])
+        for method in sorted({key[0] for key in keys})
+    }
+    path = case.options.dir / HYPERPLANES
+    findings = at(HYPERPLANES, _taken(path, methods) if path.exists() else [])
+    return methods, list(findings)
+
+
+def _taken(path: Path, methods: Mapping[str, Regions]) -> Iterator[Finding]:
+    """Has each method take its hyperplanes."""
+    try:
+        content = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        yield wrong("a whole file of hyperplanes", files.reason(error))
+        return
+    for method in sorted({name.split("/")[0] for name in content}):
+        try:
+            own = [content[f"{method}/{name}"] for name in ("first", "second", "normal")]
+            regions = methods[method]
+        except KeyError as error:
+            yield wrong("first, second and normal of each method of the run", f"no {error}")
+            continue
+        yield from regions.take(own[0], own[1], own[2].astype(np.float64))
+
+
+def check_pairs(case: Case) -> Checked:
+    """Any two regions of different predictions are disjoint."""
+    methods, findings = regions_of(case)
+    findings, pairs, sought, passed_over = list(findings), 0, 0, 0
+    for own in methods.values():
+        pairs += int(np.triu(own.different, 1).sum())
+        empty = own.left <= 0
+        told = own.told | ~own.different | empty[:, None] | empty
+        left = np.argwhere(np.triu(~(told | own.distant(own.left, own.inner)), 1))
+        order = np.random.default_rng(case.options.seed).permutation(len(left))
+        chosen = np.sort(order[: case.options.pairs])
+        sought, passed_over = sought + len(chosen), passed_over + len(left) - len(chosen)
+        for i, j in left[chosen].tolist():
+            one, other = (own.inner(own.keys[k]) * own.left[k] for k in (i, j))
+            factor = _contact_factor(one, other, own.points[j] - own.points[i])
+            wanted = f"a hyperplane between it and image {own.keys[j][1]}"
+            found = f"none: they touch when scaled by {factor:.6g}, the most that was found"
+            findings += at(case.by_key[own.keys[i]], unless((factor > 1, wanted, found)))
+    if passed_over:
+        wanted = "no pair passed over: raise --pairs"
+        findings.append(odd(wanted, f"{passed_over} of {pairs} pairs", case.options.dir.name))
+    return f"{pairs} pairs, {sought} of them by hyperplanes sought here", findings
+
+
+def check_nearest(case: Case) -> Checked:
+    """contact_factor, nearest_conflict and witness follow from hyperplanes and distances."""
+    findings: list[Finding] = []
+    for own in regions_of(case)[0].values():
+        alone = np.all(own.distant(own.radius, own.outer) | ~own.different, axis=1).tolist()
+        for key, factors, distant in zip(own.keys, own.factors, alone, strict=True):
+            findings += at(case.by_key[key], _nearest(case.disjoint[key], factors, distant))
+    return f"{sum(len(own.keys) for own in regions_of(case)[0].values())} rows", findings
+
+
+def _nearest(row: Row, known: Mapping[int, float], distant: bool) -> Iterator[Finding]:
+    """Holds a row of the pass against the contact factors of the hyperplanes of its region.
+
+    These are by image; `distant` is whether distance alone tells the region from all others.
+    """
+    nearest, factor, witness = row["nearest_conflict"], row["contact_factor"], row["witness"]
+    if row["rule"] not in _RULES:
+        yield wrong(f"a rule of {', '.join(_RULES)}", row["rule"])
+    if not known:
+        none = (factor, nearest) == (1, None)
+        yield from unless(
+            (none, "contact_factor 1 and no nearest_conflict: no hyperplane", (factor, nearest)),
+            (witness in ("ball", "hyperplane"), "witness ball or hyperplane", witness),
+            (witness != "ball" or distant, "witness hyperplane: others are near", witness),
+        )
+        return
+    least = min(known.values())
+    close = least * (1 - LOOSE) <= factor <= least * (1 + LOOSE)
+    is_nearest = nearest in known and known[nearest] <= least * (1 + LOOSE) + LOOSE
+    yield from unless(
+        (close, f"contact_factor {least!r}, the least of the stored hyperplanes", repr(factor)),
+        (is_nearest, f"nearest_conflict {min(known, key=lambda k: known[k])}", nearest),
+        (witness == "conflict", "witness conflict, as a hyperplane is stored", witness),
+    )
+
+
+def _gap(w: Floats, v: Floats) -> Floats:
+    """w . v, at most, (m,), for w and v (m, d)."""
+    slack = 2 * (w.shape[1] + 8) * _EPS
+    return (w * v).sum(1) - slack * np.linalg.norm(w, axis=1) * np.linalg.norm(v, axis=1)
+
+
+def _support(scale: Floats, w: Floats) -> Floats:
+    """||S^T w||, at least, (m,), for S (d, d), or its diagonal, and w (m, d)."""
+    images = w * scale if scale.ndim == 1 else w @ scale
+    slack = 2 * (w.shape[1] + 8) * _EPS
+    rounding = slack * np.linalg.norm(scale) * np.linalg.norm(w, axis=1)
+    return np.linalg.norm(images, axis=1) * (1 + slack) + rounding
+
+
+def _contact_factor(one: Floats, other: Floats, v: Floats) -> float:
+    """A factor by which two regions may scale and are still apart; the search ends above 1."""
+    if one.ndim != other.ndim:
+        one, other = _dense(one), _dense(other)
+    flat = one.ndim == 1
+    first, second = (own * own if flat else own @ own.T for own in (one, other))
+    share, best = 0.5, 0.0
+    for _ in range(_STEPS):
+        mixed = (1 - share) * first + share * second
+        try:
+            w = np.asarray(v / mixed if flat else np.linalg.solve(mixed, v), np.float64)
+        except np.linalg.LinAlgError:
+            break
+        left, right = (float(_support(own, w[None])[0]) for own in (one, other))
+        factor = float(_gap(w[None], v[None])[0]) / ((left + right) * (1 + 4 * _EPS))
+        if not factor > best or factor > 1:
+            return max(factor, best)
+        best, share = factor, left / (left + right)
+    return best

@@ -1,0 +1,244 @@
+"""A disjoint pass is held against what can be computed from its files in another way."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rddrs_dist import RDDRSTR
+from rddrs_dist.analysis import tables
+from rddrs_dist.analysis.lines import read_lines
+from rddrs_dist.run.disjoint import Disjoint, disjoint
+from rddrs_dist.verify import Severity, as_text, is_sound
+from tests.small_run import RUN, Made, certify_here
+
+from .tampering import Row, change, found, read_rows, scaled, verified
+from .test_verify import shift_cell
+
+CHECKS = (
+    "disjoint rows",
+    "disjoint sizes",
+    "disjoint scales",
+    "disjoint pairs",
+    "nearest conflicts",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose regions overlap, with a pass; nobody may change it."""
+    folder = tmp_path_factory.mktemp("disjoint") / "run"
+    larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
+    run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
+    certify_here(run, folder, original.checkpoint)
+    disjoint(Disjoint(folder, executor="local"))
+    return folder
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy, to be spoilt."""
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
+    made, certified = read_pass(whole).to_pylist(), read_rows(whole)
+    witnesses = [row["witness"] for row in made]
+    assert witnesses.count("conflict") > 3
+    assert {"ball", "hyperplane"} & set(witnesses)
+    kept = {row["disjoint_scale_sha256"] for row in made} & {r["scale_sha256"] for r in certified}
+    assert len(kept) < len(made) - 3
+
+
+@pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
+def test_a_pass_is_sound(folder: Path, rule: str):
+    if rule != "narrow":
+        disjoint(Disjoint(folder, rule=rule, executor="local"))  # pyright: ignore[reportArgumentType]
+    outcomes = verified(folder)
+    assert is_sound(outcomes), as_text(outcomes)
+    assert not found(outcomes, Severity.WARNING), as_text(outcomes)
+    made = {one.check: one for one in outcomes}
+    assert all(made[name].skipped is None for name in CHECKS)
+    assert "pairs" in made["disjoint pairs"].checked
+
+
+def read_pass(folder: Path) -> pa.Table:
+    """The rows of the pass."""
+    with pq.ParquetFile(folder / "_disjoint.parquet") as file:
+        return file.read()
+
+
+def table(change: Callable[[list[Row]], list[Row]]) -> Callable[[Path], None]:
+    """Changes the rows of the pass."""
+
+    def spoil(folder: Path) -> None:
+        own = read_pass(folder)
+        rows = change(own.to_pylist())
+        assert rows != own.to_pylist()
+        pq.write_table(pa.Table.from_pylist(rows, own.schema), folder / "_disjoint.parquet")
+
+    return spoil
+
+
+def rows(only: Callable[[Row], bool], **changes: Any) -> Callable[[Path], None]:
+    """Changes columns of some rows of the pass; a change is a value or a function of the row."""
+
+    def of(row: Row) -> Row:
+        new = {name: to(row) if callable(to) else to for name, to in changes.items()}
+        return row | new if only(row) else row
+
+    return table(lambda every: [of(row) for row in every])
+
+
+def arrays(
+    pattern: str, change: Callable[[str, np.ndarray], np.ndarray]
+) -> Callable[[Path], None]:
+    """Changes the arrays of the first file of a kind."""
+
+    def spoil(folder: Path) -> None:
+        (path, *_) = sorted(folder.glob(pattern))
+        save_file({name: change(name, one) for name, one in load_file(path).items()}, path)
+
+    return spoil
+
+
+def turned(name: str, values: np.ndarray) -> np.ndarray:
+    """The first hyperplane of a method, turned away."""
+    if not name.endswith("/normal"):
+        return values
+    return np.concatenate([-values[:1], values[1:]])
+
+
+def without_hyperplanes(folder: Path) -> None:
+    for path in folder.glob("_disjoint-hyperplanes*"):
+        path.unlink()
+
+
+def unnarrowed(folder: Path) -> None:
+    """Certified regions given out as disjoint ones, the scales of the pass being gone."""
+    for path in folder.glob("_disjoint-scales-*"):
+        path.unlink()
+    known = {(row["method"], row["index"]): row for row in read_rows(folder)}
+
+    def of(row: Row) -> Row:
+        own = known[row["method"], row["index"]]
+        sizes = {f"disjoint_{name}": own[name] for name in ("radius", "l2_radius", "proxy_radius")}
+        return row | sizes | {"disjoint_scale_sha256": own["scale_sha256"]}
+
+    table(lambda every: [of(row) for row in every])(folder)
+
+
+def with_a_null(folder: Path) -> None:
+    own = read_pass(folder)
+    schema = pa.schema([field.with_nullable(True) for field in own.schema], own.schema.metadata)
+    changed = [{**own.to_pylist()[0], "disjoint_proxy_radius": None}, *own.to_pylist()[1:]]
+    pq.write_table(pa.Table.from_pylist(changed, schema), folder / "_disjoint.parquet")
+
+
+def conflict(row: Row) -> bool:
+    return row["witness"] == "conflict"
+
+
+def anyone(row: Row) -> bool:
+    return row["disjoint_radius"] > 0
+
+
+SIZES = ("disjoint_radius", "disjoint_l2_radius", "disjoint_proxy_radius")
+SPOILT = {
+    "sizes times ten": ("disjoint sizes", rows(anyone, **{n: scaled(n, 10) for n in SIZES})),
+    "proxy radius up by 1e-9": (
+        "disjoint sizes",
+        rows(conflict, disjoint_proxy_radius=scaled("disjoint_proxy_radius", 1 + 1e-9)),
+    ),
+    "l2 radius up by 1e-9": (
+        "disjoint sizes",
+        rows(conflict, disjoint_l2_radius=scaled("disjoint_l2_radius", 1 + 1e-9)),
+    ),
+    "NaN": ("disjoint sizes", rows(conflict, disjoint_radius=float("nan"))),
+    "null": ("disjoint rows", with_a_null),
+    "a row dropped": ("disjoint rows", table(lambda every: every[1:])),
+    "a row twice": ("disjoint rows", table(lambda every: [*every, every[0]])),
+    "no narrowed scale": ("disjoint scales", rows(conflict, disjoint_scale_sha256="0" * 64)),
+    "a narrowed scale spoilt":
+        ("disjoint scales", arrays("_disjoint-scales-*", lambda _, one: one * np.float32(1.001))),
+    "radius up by a share of 1e-6":
+        ("disjoint scales", rows(conflict, disjoint_radius=scaled("disjoint_radius", 1 + 2e-6))),
+    "a hyperplane turned": ("disjoint pairs", arrays("_disjoint-hyperplanes*", turned)),
+    "certified regions as disjoint ones": ("disjoint pairs", unnarrowed),
+    "certified regions without hyperplanes":
+        ("disjoint pairs", lambda folder: (without_hyperplanes(folder), unnarrowed(folder))),
+    "hyperplanes dropped": ("nearest conflicts", without_hyperplanes),
+    "contact factor raised": (
+        "nearest conflicts",
+        rows(conflict, contact_factor=lambda row: (row["contact_factor"] + 1) / 2),
+    ),
+    "another nearest conflict": ("nearest conflicts", rows(conflict, nearest_conflict=7)),
+    "a conflict as a hyperplane": ("nearest conflicts", rows(conflict, witness="hyperplane")),
+    "unknown rule": ("nearest conflicts", rows(anyone, rule="none")),
+    "parts changed since": ("disjoint rows", change("rs", True, fit_seconds=17.0)),
+    "torn": ("disjoint rows", lambda folder: (folder / "_disjoint.parquet").write_bytes(b"PAR1")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_is_spoilt_is_found(folder: Path, case: str):
+    check, spoil = SPOILT[case]
+    spoil(folder)
+    outcomes = verified(folder)
+    assert check in found(outcomes), as_text(outcomes)
+    assert not is_sound(outcomes)
+
+
+def test_an_earlier_pass_is_refused(folder: Path):
+    own = read_pass(folder)
+    pq.write_table(own.drop_columns(["rule"]), folder / "_disjoint.parquet")
+    assert "run `rddrs disjoint` again" in found(verified(folder))["disjoint rows"].wanted
+
+
+def test_without_scales_regions_are_not_checked(folder: Path):
+    for path in folder.glob("_scales-*"):
+        path.unlink()
+    skipped = {one.check for one in verified(folder) if one.skipped is not None}
+    assert set(CHECKS[1:]) <= skipped
+
+
+def printed(folder: Path) -> Path:
+    """A table of all sizes, those of the pass and for all images at once among them."""
+    summary = tables.summary(read_lines([folder], simultaneous=True))
+    path = folder.parent / "table.md"
+    path.write_text(tables.to_markdown(summary))
+    path.with_suffix(".csv").write_text(summary.to_csv(index=False))
+    return path
+
+
+def test_printed_sizes_of_the_pass_and_for_all_images_at_once_are_checked(whole: Path):
+    path = printed(whole)
+    assert "Disjoint proxy radius" in path.read_text()
+    assert "all images at once" in path.read_text()
+    outcomes = verified(whole, tables=[path, path.with_suffix(".csv")])
+    made = [one for one in outcomes if one.check == "table"]
+    assert is_sound(outcomes) and len(made) == 2, as_text(outcomes)
+    assert not any(one.findings for one in made), as_text(outcomes)
+
+
+@pytest.mark.parametrize("title", ["Disjoint proxy radius", "Proxy radius, all images at once"])
+@pytest.mark.parametrize("by", [0.001, -0.001])
+def test_a_printed_size_of_these_that_is_not_the_floor_is_found(
+    whole: Path, title: str, by: float
+):
+    path = printed(whole)
+    shift_cell(path, "ACR", by, title)
+    assert "table" in found(verified(whole, tables=[path])), path.read_text()
+
+
+def test_pairs_that_are_passed_over_are_told(whole: Path):
+    without = verified(whole, pairs=0)
+    assert is_sound(without)
+    assert "raise --pairs" in found(without, Severity.WARNING)["disjoint pairs"].wanted
