@@ -24,26 +24,41 @@ import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-from numpy.typing import NDArray
 from torch import Tensor
 
-from rddrs_dist import Budget, Context, IsotropicNoise, Streams, certify, checkpoints, cli, data
+from rddrs_dist import (
+    DDRS,
+    METHODS,
+    RDDRS,
+    Ancer,
+    Batching,
+    Budget,
+    Context,
+    Fit,
+    IsotropicNoise,
+    Method,
+    Neighbours,
+    Region,
+    Smoothed,
+    Streams,
+    certify,
+    checkpoints,
+    cli,
+    data,
+)
 from rddrs_dist.analysis import plots
-from rddrs_dist.analysis.styles import label, style
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
-from rddrs_dist.neighbours import Neighbours
+from rddrs_dist.region import Floats
 from rddrs_dist.run import driver
 from rddrs_dist.run.events import read_events
 from rddrs_dist.run.options import Run, Settings
 from rddrs_dist.run.scheduler import NoActorError
-from rddrs_dist.train import accuracy, train_new
+from rddrs_dist.train import train_new
 
 Name = Literal["digits", "mnist", "cifar10"]
 NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 CIFAR_IMAGES = 10_000
 _REPEATS = 5  # times that a short measurement is made
 _TRIED = 20  # test images among which those of the dimension trial are looked for
-_TESTED = 1000  # test images of the printed accuracy of a network that is trained here
 
 
 @dataclass(frozen=True)
@@ -152,11 +167,10 @@ def check(trial: Trial) -> None:
     """
     if not trial.actors or min(trial.actors) < 1 or len(set(trial.actors)) < len(trial.actors):
         raise ValueError(f"--actors must be different numbers of at least 1, got {trial.actors}")
-    if min(trial.rounds, trial.epochs, trial.samples, trial.batch, trial.images - 1) < 1:
+    if trial.rounds < 1 or trial.images < 2:
         raise ValueError(
-            "--rounds, --epochs, --samples and --batch must be at least 1 and --images at least "
-            f"2, got {trial.rounds}, {trial.epochs}, {trial.samples}, {trial.batch} and "
-            f"{trial.images}"
+            "--rounds must be at least 1 and --images at least 2, got "
+            f"{trial.rounds} and {trial.images}"
         )
     if unknown := set(trial.methods) - set(METHODS):
         raise ValueError(f"unknown methods {sorted(unknown)}: choose from {', '.join(METHODS)}")
@@ -178,12 +192,11 @@ def network(trial: Trial, name: str) -> Path:
 
 def _train(trial: Trial, name: str, path: Path) -> None:
     """Trains for speed alone: seconds hardly depend on how good the network is."""
-    some = _first(trial.load(name, "train"), trial.train_images)
+    whole, count = trial.load(name, "train"), trial.train_images
+    some = replace(whole, images=whole.images[:count], labels=whole.labels[:count])
     architecture = "lenet" if some.event_shape[0] == 1 else "resnet20"
     print(f"training {architecture} on {len(some)} images", flush=True)
-    model = train_new(
-        architecture, some, sigma=trial.sigma, epochs=trial.epochs, report=lambda line: None
-    )
+    model = train_new(architecture, some, sigma=trial.sigma, epochs=trial.epochs)
     checkpoints.save(
         path,
         model,
@@ -192,13 +205,6 @@ def _train(trial: Trial, name: str, path: Path) -> None:
         classes=some.classes,
         sigma=trial.sigma,
     )
-    share = accuracy(model, _first(trial.load(name, "test"), _TESTED), sigma=trial.sigma)
-    print(f"test accuracy under noise {share:.0%}", flush=True)
-
-
-def _first(images: data.ImageSet, count: int) -> data.ImageSet:
-    """The first images of a set."""
-    return replace(images, images=images.images[:count], labels=images.labels[:count])
 
 
 # Methods, cut down so that they are measured in minutes.
@@ -294,7 +300,7 @@ def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
     return 3600 * steady_rate(ends - calls["seconds"].to_numpy(), ends, actors)
 
 
-def steady_rate(begins: NDArray[np.float64], ends: NDArray[np.float64], actors: int) -> float:
+def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
     """Images per second while all actors are at work, each of them past its first call.
 
     An actor's first call loads libraries and fills caches. A call that reaches beyond the time in
@@ -310,15 +316,12 @@ def steady_rate(begins: NDArray[np.float64], ends: NDArray[np.float64], actors: 
     """
     running = (begins <= begins[:, None]) & (ends > begins[:, None])  # (N, N), at each begin
     full = np.flatnonzero(running.sum(1) >= actors)
-    if not len(full):
-        raise ValueError(f"{actors} actors were never all at work: give more --images")
-    first = full[begins[full].argmin()]
-    start = ends[running[first]].max()
+    start = ends[running[full[begins[full].argmin()]]].max() if len(full) else np.inf
     stop = ends[ends > begins.max()].min()  # then one of them finds no image left
     if not stop > start:
         raise ValueError(
-            f"{len(begins)} images leave no time in which {actors} actors are past their first: "
-            "give more --images"
+            f"{len(begins)} images leave no time in which all of {actors} actors are at work and "
+            "past their first: give more --images"
         )
     inside = np.minimum(ends, stop) - np.maximum(begins, start)
     return float((inside.clip(0) / (ends - begins)).sum() / (stop - start))
@@ -340,7 +343,12 @@ class Bench:
                 f"{checkpoint} takes images of shape {loaded.event_shape}, {name} has "
                 f"{test.event_shape}: use a network trained on this data set"
             )
-        self.model = loaded.model.to(device).to(memory_format=torch.channels_last)
+        model = loaded.model.to(device).to(memory_format=torch.channels_last)
+        sample = torch.zeros(1, *loaded.event_shape, device=device)
+        batching = Batching()
+        if device.type == "cuda":
+            batching = Batching.within(0.8 * torch.cuda.mem_get_info(device)[0], model, sample)
+        self.smoothed = Smoothed(model, batching=batching)
         parts = (torch.from_numpy(part).to(device) for part in (training.images, training.labels))
         self.neighbours = Neighbours(*parts)
         self.indices, self.images = self._certified(test)
@@ -353,10 +361,10 @@ class Bench:
         """
         batch = self.trial.batch
         images = torch.from_numpy(test.images[: max(_TRIED, 2 * batch)]).to(self.trial.on)
-        noise = IsotropicNoise.constant(self.trial.sigma, images)
+        fit = Fit.of(IsotropicNoise.constant(self.trial.sigma, images))
         streams = Streams.of(0, range(len(images)))
-        radius = certify(self.model, images, noise, Budget(n=200), streams).radius
-        found = np.flatnonzero(radius > 0)[:batch].tolist()
+        region = certify(self.smoothed, images, fit, Budget(n=200), streams).region
+        found = np.flatnonzero(region.radius > 0)[:batch].tolist()
         if len(found) < batch:
             raise ValueError(
                 f"only {len(found)} of the first {len(images)} test images of {self.name} are "
@@ -368,39 +376,43 @@ class Bench:
     def measured(self, method: Method) -> dict[str, Any]:
         """One row of the table: seconds per image, by phase, of a method at its settings.
 
-        The phases are `fit`, without the DDRS start; `sample` and `axes`, which make the
-        certificate; `neighbours`, the training images inside its region. Samples that compare
-        candidates of a fit take as long as those of a certificate.
+        The phases are `fit`, without the DDRS start; `sample`, which makes the certificate;
+        `sizes`, those of its region; and `neighbours`, the training images inside it. Samples
+        that compare candidates of a fit take as long as those of a certificate.
         """
         trial, (short, factor, compared) = self.trial, shortened(method, self.trial.samples)
         budget, streams = Budget(n=trial.n_measured), Streams.of(0, self.indices)
         start = IsotropicNoise.constant(2 * trial.sigma, self.images)  # as wide as DDRS finds it
-        context = Context(trial.sigma, streams, sigma_star=start, neighbours=self.neighbours)
-        fitting, fit = self._timed(lambda: short.fit(self.model, self.images, context))
-        # A noise keeps its axes, so that the next phase does not compute them again.
-        axes, noise = self._timed(lambda: _with_axes(fit.noise))
-        sampling, certificate = self._timed(
-            lambda: certify(self.model, self.images, replace(fit, noise=noise), budget, streams)
+        context = Context(
+            trial.sigma,
+            streams,
+            sigma_star=start,
+            neighbours=self.neighbours,
+            batching=self.smoothed.batching,
         )
-        looking, _ = self._timed(lambda: certificate.region.others_inside(self.neighbours))
+        fitting, fit = self._timed(lambda: short.fit(self.smoothed.model, self.images, context))
+        sampling, certificate = self._timed(
+            lambda: certify(self.smoothed, self.images, fit, budget, streams)
+        )
+        sizing, region = self._timed(lambda: _sized(certificate.region))
+        looking, _ = self._timed(lambda: self.neighbours.inside(region))
         each = sampling / (budget.n + budget.n0)
         phases = {
             "fit": factor * fitting + each * compared,
             "sample": each * (trial.n + budget.n0),
-            "axes": axes,
+            "sizes": sizing,
             "neighbours": looking,
         }
         total = sum(phases.values())
-        hours = CIFAR_IMAGES * total / 3600 if self.name == "cifar10" else None
         return {
             "dataset": self.name,
-            "dimension": self.images[0].numel(),
+            "dimension": region.dimension,
             "method": method.name,
             "device": device_name(trial.on),
             "steps": float(fit.steps.mean()),
             "seconds": total,
             **{f"{name}_seconds": value for name, value in phases.items()},
-            "cifar10_hours": hours,
+            "cifar10_hours": CIFAR_IMAGES * total / 3600 if self.name == "cifar10" else None,
         }
 
     def _timed(self, call: Callable[[], Any]) -> tuple[float, Any]:
@@ -416,10 +428,10 @@ class Bench:
         return float(np.median(times)) / len(self.images), found
 
 
-def _with_axes(noise: Any) -> Any:
-    """The same noise, its axes computed afresh."""
-    again = replace(noise)
-    _ = again.axes
+def _sized(region: Region) -> Region:
+    """The same region, with the sizes of a row computed afresh."""
+    again = replace(region, noise=replace(region.noise))
+    _ = again.l2_radius, again.capped_proxy_radius, again.axes_beyond_domain
     return again
 
 
@@ -464,9 +476,9 @@ def _draw_dimension(ax: Axes, table: pd.DataFrame) -> None:
     """Seconds per image against dimension, a line per method."""
     _axes(ax, "Dimension $d$ of an image", "Seconds per image")
     ax.set(xscale="log", yscale="log")
-    for method, rows in table.sort_values("dimension").groupby("method", sort=False):
-        color, dashes = style(str(method))
-        own = {"color": color, "linestyle": dashes, "label": label(str(method))}
+    for name, rows in table.sort_values("dimension").groupby("method", sort=False):
+        method = METHODS[str(name)]
+        own = {"color": method.colour, "linestyle": method.dashes, "label": method.label}
         ax.plot(rows["dimension"], rows["seconds"], marker="o", markersize=4.5, **own)
     sizes = dict(zip(table["dimension"], table["dataset"], strict=True))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -40,7 +40,7 @@ def test_ray_takes_it(name: str):
 
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_everything_that_is_copied_exists_and_suffices(name: str):
-    copied = {source for source in read(name)["file_mounts"].values() if not source[0] == "~"}
+    copied = {source for source in read(name)["file_mounts"].values() if source[0] != "~"}
     assert all((ROOT / source).exists() for source in copied)
     assert {"Makefile", "pyproject.toml", "requirements.txt", "jobs"} <= copied
 
