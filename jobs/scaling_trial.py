@@ -261,11 +261,11 @@ def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
                 flush=True,
             )
             rows.append({"round": number, "actors": actors, "images_per_hour": rate})
-    table = pd.DataFrame(rows)
-    table["efficiency"] = table["images_per_hour"] / table["actors"]
-    fewest = table[table["actors"] == min(trial.actors)].set_index("round")["efficiency"]
-    table["efficiency"] /= table["round"].map(fewest)
-    return table
+    each = {(row["round"], row["actors"]): row["images_per_hour"] / row["actors"] for row in rows}
+    fewest = min(trial.actors)
+    for row in rows:
+        row["efficiency"] = each[row["round"], row["actors"]] / each[row["round"], fewest]
+    return pd.DataFrame(rows)
 
 
 def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
@@ -468,7 +468,7 @@ def _draw_actors(ax: Axes, blocks: pd.DataFrame) -> None:
     dots = {"color": "#333333", "markersize": 4, "alpha": 0.55, "markeredgewidth": 0}
     ax.plot(blocks["actors"], blocks["efficiency"], "o", label="one round", **dots)
     ax.set_xticks(medians.index)
-    ax.set_ylim(0, 1.12 * max(1.0, blocks["efficiency"].max()))
+    ax.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
     ax.legend(frameon=False, loc="lower left")
 
 
