@@ -50,7 +50,8 @@ from rddrs_dist.analysis import plots
 from rddrs_dist.region import Floats
 from rddrs_dist.run import driver
 from rddrs_dist.run.events import read_events
-from rddrs_dist.run.options import Run, Settings
+from rddrs_dist.run.experiment import Execution
+from rddrs_dist.run.options import Run, Settings, settings_of
 from rddrs_dist.run.scheduler import NoActorError
 from rddrs_dist.train import train_new
 
@@ -146,6 +147,10 @@ class Trial:
     def on(self) -> torch.device:
         """The device of the dimension trial."""
         return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def method(self, name: str) -> Method:
+        """The method of that name with its hyper-parameters."""
+        return Run(settings=self.settings).method(name)
 
     def place(self, name: str) -> tuple[str, Path | None]:
         """Name and folder from which a data set is read."""
@@ -271,8 +276,7 @@ def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
 def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
     """Images per hour of one run."""
     dataset, folder = trial.place(trial.scaled)
-    whole = {name: getattr(trial.settings, name) for name in METHODS}
-    short = {name: shortened(method, trial.samples)[0] for name, method in whole.items()}
+    short = [shortened(trial.method(name), trial.samples)[0] for name in trial.methods]
     with tempfile.TemporaryDirectory() as out:
         run = Run(
             dataset=dataset,
@@ -284,13 +288,15 @@ def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
             indices=f"0:{trial.images * max(trial.actors)}",
             n=trial.n_measured,
             shard_size=1,
-            actors=actors,
-            cpus_per_actor=trial.cpus_per_actor,
-            gpus_per_actor=trial.gpus_per_actor,
-            address=trial.address,
-            start_timeout=trial.start_timeout,
-            resume=True,  # the folder is there
-            settings=Settings(**short),
+            execution=Execution(
+                actors=actors,
+                cpus_per_actor=trial.cpus_per_actor,
+                gpus_per_actor=trial.gpus_per_actor,
+                address=trial.address,
+                start_timeout=trial.start_timeout,
+                resume=True,  # the folder is there
+            ),
+            settings=settings_of(*short),
         )
         driver.certify(run)
         calls = read_events(Path(out)).to_pandas()
@@ -513,7 +519,7 @@ def measure(trial: Trial) -> int:
     for name in trial.datasets:
         bench = Bench(trial, name, networks[name])
         for method in trial.methods:
-            rows.append(bench.measured(getattr(trial.settings, method)))
+            rows.append(bench.measured(trial.method(method)))
             print(f"{name} {method}: {rows[-1]['seconds']:.4g} s per image", flush=True)
     table = pd.DataFrame(rows)
     _show("images per hour against actors", blocks)

@@ -60,7 +60,7 @@ def test_the_job_of_the_readme_fits_the_cluster_on_aws():
     (command,) = re.findall(r"ray job submit(?:.*\\\n)+.*$", readme(), re.M)
     run, worker = submitted(command), read("deploy/aws.yaml")["available_node_types"]["gpu-worker"]
     there = worker["max_workers"] * worker["resources"]["GPU"]
-    assert 0 < run.actors * run.gpus_per_actor <= there
+    assert 0 < run.execution.workers * run.execution.gpus_per_actor <= there
     sent = re.findall(r"^ray rsync-up deploy/aws.yaml \S+ (\S+)$", readme(), re.M)
     assert {Path(path) for path in sent} == {run.data_root, run.checkpoint}
     assert readme().index("\nray rsync-down ") < readme().index("\nray down ")
@@ -83,7 +83,9 @@ def test_the_job_on_kubernetes_reads_and_writes_the_volume_and_fits_its_workers(
         assert all(folder in path.parents for path in (run.out, run.checkpoint, run.data_root))
     (group,) = cluster["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert run.actors * run.gpus_per_actor == group["replicas"] * int(limits["nvidia.com/gpu"])
+    assert run.execution.workers * run.execution.gpus_per_actor == group["replicas"] * int(
+        limits["nvidia.com/gpu"]
+    )
     (pin,) = re.findall(r"^ray==(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
     assert cluster["rayVersion"] == pin
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rddrs_dist.analysis.styles import label
+from rddrs_dist import METHODS
 from rddrs_dist.analysis.tables import aligned, floor_to
 
 AREAS = ("certified_area", "exact_area")
@@ -19,7 +19,7 @@ def by_angle(table: pd.DataFrame) -> str:
     """Certified and exact area of each method at each angle."""
     methods = list(dict.fromkeys(table["method"]))
     kinds = ("certified", "exact")
-    header = ("degrees", *(f"{label(name)} {kind}" for name in methods for kind in kinds))
+    header = ("degrees", *(f"{METHODS[name].label} {kind}" for name in methods for kind in kinds))
     body = [
         (
             f"{angle:g}",
@@ -80,7 +80,7 @@ def spreads_text(found: pd.DataFrame) -> str:
     )
     body = [
         (
-            label(one["method"]),
+            METHODS[one["method"]].label,
             *(f"{floor_to(one[name], 5):.5f}" for name in sizes),
             *(f"{100 * one[name]:.3f} %" for name in shares),
         )
