@@ -322,8 +322,9 @@ def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
     """
     running = (begins <= begins[:, None]) & (ends > begins[:, None])  # (N, N), at each begin
     full = np.flatnonzero(running.sum(1) >= actors)
-    start = ends[running[full[begins[full].argmin()]]].max() if len(full) else np.inf
-    stop = ends[ends > begins.max()].min()  # then one of them finds no image left
+    full = full[begins[full].argsort()]
+    start = ends[running[full[0]]].max() if len(full) else np.inf
+    stop = ends[running[full[-1]]].min() if len(full) else -np.inf  # one finds no image left
     if not stop > start:
         raise ValueError(
             f"{len(begins)} images leave no time in which all of {actors} actors are at work and "
