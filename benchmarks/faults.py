@@ -20,7 +20,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from rddrs_dist import cli
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.options import Run
@@ -204,11 +204,12 @@ class Case:
     @property
     def parts(self) -> dict[int, Path]:
         """Part files on disk, by shard."""
-        return parts.part_paths(self.out) if self.out.exists() else {}
+        return files.part_paths(self.out) if self.out.exists() else {}
 
     def certify(self, **changes: Any) -> None:
-        """Does the run in this process."""
-        driver.certify(replace(self.run, **changes))
+        """Does the run in this process, with changes to who computes it."""
+        run = self.run
+        driver.certify(replace(run, execution=replace(run.execution, **changes)))
 
     def struck(self, blow: Blow, at: int = 3, **changes: Any) -> bool:
         """Does the run with one call struck; whether that happened."""
@@ -289,11 +290,11 @@ def full_disk(case: Case) -> bool:
     sync, struck = os.fsync, False
 
     def full(handle: int) -> None:
-        if case.parts and list(case.out.glob(f"{parts.TEMPORARY}part-*")):
+        if case.parts and list(case.out.glob(f"{files.TEMPORARY}part-*")):
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(handle)
 
-    with mock.patch.object(parts.os, "fsync", full):
+    with mock.patch.object(files.os, "fsync", full):
         try:
             case.certify()
         except OSError as error:
@@ -306,7 +307,7 @@ def torn_temporary_file(case: Case) -> bool:
     """A driver killed while it wrote has left half a file."""
     case.interrupted()
     whole = next(iter(case.parts.values()))
-    torn = whole.with_name(f"{parts.TEMPORARY}part-99999.parquet")
+    torn = whole.with_name(f"{files.TEMPORARY}part-99999.parquet")
     torn.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     case.certify(resume=True)
     return not torn.exists()

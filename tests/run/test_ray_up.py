@@ -172,7 +172,8 @@ def _listening(port: int) -> set[str]:
 
 
 def test_a_job_runs_on_the_cluster_that_ray_up_makes(folder: Path, head: Head, run: Run):
-    run = replace(run, indices="0:240:120", methods=("rs", "rddrs"), actors=1, address=None)
+    alone = replace(run.execution, actors=1, address=None)
+    run = replace(run, indices="0:240:120", methods=("rs", "rddrs"), execution=alone)
     ports, token = _free_ports(6), folder / "home/.ray/auth_token"
     dashboard = f"http://127.0.0.1:{ports[0]}"
     (folder / "cluster.yaml").write_text(yaml.safe_dump(_adapted(ports)))
