@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -35,6 +36,8 @@ _HEALTH = {
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
 }
+# A fault just before a call: it gets the executor, the actor and its shard, and returns the shard
+# that is really sent.
 Blow = Callable[[RayExecutor, int, Shard], Shard]
 
 # Beyond what the machine had in use: what Ray allows, and what the actor takes over that. Others
@@ -97,39 +100,6 @@ class Bed:
         finally:
             self.remove(-1)
             self.join()
-
-
-@dataclass
-class Strike:
-    """A fault that befalls the actor, or the machine, of one call.
-
-    Attributes:
-        at: Number of the call, from 1.
-        blow: What happens, given the executor, the actor and its shard, just before the call;
-            it returns the shard that is really sent.
-    """
-
-    at: int
-    blow: Blow
-    calls: int = 0
-
-    @property
-    def struck(self) -> bool:
-        """Whether it happened."""
-        return self.calls >= self.at
-
-    @contextmanager
-    def armed(self) -> Iterator["Strike"]:
-        """Lets the calls of all drivers of this process be counted, and one be struck."""
-        original = RayExecutor.submit
-
-        def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
-            self.calls += 1
-            given = self.blow(executor, actor, shard) if self.calls == self.at else shard
-            original(executor, actor, given, resort)
-
-        with mock.patch.object(RayExecutor, "submit", submit):
-            yield self
 
 
 def _process(executor: RayExecutor, actor: int) -> int:
@@ -212,10 +182,16 @@ class Case:
         driver.certify(replace(run, execution=replace(run.execution, **changes)))
 
     def struck(self, blow: Blow, at: int = 3, **changes: Any) -> bool:
-        """Does the run with one call struck; whether that happened."""
-        with Strike(at, blow).armed() as strike:
+        """Does the run with a fault at one call, counted from 1; whether there was that call."""
+        original, calls = RayExecutor.submit, itertools.count(1)
+
+        def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
+            given = blow(executor, actor, shard) if next(calls) == at else shard
+            original(executor, actor, given, resort)
+
+        with mock.patch.object(RayExecutor, "submit", submit):
             self.certify(**changes)
-        return strike.struck
+        return next(calls) > at
 
     def begun(self) -> "subprocess.Popen[bytes]":
         """A driver in a process of its own that has written a part and goes on."""

@@ -31,15 +31,12 @@ from rddrs_dist import (
     METHODS,
     RDDRS,
     Ancer,
-    Batching,
     Budget,
     Context,
     Fit,
     IsotropicNoise,
     Method,
-    Neighbours,
     Region,
-    Smoothed,
     Streams,
     certify,
     checkpoints,
@@ -53,6 +50,7 @@ from rddrs_dist.run.events import read_events
 from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import Run, Settings, settings_of
 from rddrs_dist.run.scheduler import NoActorError
+from rddrs_dist.run.worker import Worker
 from rddrs_dist.train import train_new
 
 Name = Literal["digits", "mnist", "cifar10"]
@@ -91,7 +89,7 @@ class Trial:
         images: Images per actor of the largest number of actors. Every number of actors does the
             same images, one to a shard.
         cpus_per_actor: CPU cores, and torch threads, of each actor and of the dimension trial.
-        gpus_per_actor: GPUs of each actor.
+        gpus_per_actor: GPUs of each actor; above 0 the dimension trial runs on a GPU too.
         address: Ray cluster to join; by default a local one is started.
         start_timeout: Seconds to wait for actors before giving up.
         data_root: Folder of the data; RDDRS_DATA is read where this is not given.
@@ -104,7 +102,6 @@ class Trial:
         n: Samples of a certificate to which seconds are extrapolated.
         n_measured: Samples of a certificate that is measured.
         seconds: A measurement is repeated, up to five times, until it has taken so long.
-        device: Where the dimension trial runs; by default cuda where torch finds it.
         batch: Images of the dimension trial that are done together; a GPU wants as many as its
             memory holds.
         checkpoints: Trained networks.
@@ -131,7 +128,6 @@ class Trial:
     n: int = 100_000
     n_measured: int = 2000
     seconds: float = 3.0
-    device: Literal["cpu", "cuda"] | None = None
     batch: int = 1
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
@@ -143,25 +139,40 @@ class Trial:
         """The data set of the actor trial, if there is one."""
         return () if self.scaled == "none" else (self.scaled,)
 
-    @property
-    def on(self) -> torch.device:
-        """The device of the dimension trial."""
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
     def method(self, name: str) -> Method:
         """The method of that name with its hyper-parameters."""
         return Run(settings=self.settings).method(name)
+
+    def run(self, name: str, checkpoint: Path, out: Path, actors: int = 1) -> Run:
+        """What `rddrs certify` does in the actor trial: short fits of one image to a shard."""
+        dataset, folder = self.place(name)
+        short = [shortened(self.method(one), self.samples)[0] for one in self.methods]
+        return Run(
+            dataset=dataset,
+            data_root=folder,
+            checkpoint=checkpoint,
+            out=out,
+            sigma=self.sigma,
+            methods=self.methods,
+            indices=f"0:{self.images * max(self.actors)}",
+            n=self.n_measured,
+            shard_size=1,
+            execution=Execution(
+                actors=actors,
+                cpus_per_actor=self.cpus_per_actor,
+                gpus_per_actor=self.gpus_per_actor,
+                address=self.address,
+                start_timeout=self.start_timeout,
+                resume=True,  # the folder is there
+            ),
+            settings=settings_of(*short),
+        )
 
     def place(self, name: str) -> tuple[str, Path | None]:
         """Name and folder from which a data set is read."""
         if name == "cifar10" and self.cifar_parquet is not None:
             return "parquet", self.cifar_parquet
         return name, self.data_root
-
-    def load(self, name: str, split: str) -> data.ImageSet:
-        """One split of a data set."""
-        known, folder = self.place(name)
-        return data.load(known, split, folder)
 
 
 def check(trial: Trial) -> None:
@@ -197,7 +208,8 @@ def network(trial: Trial, name: str) -> Path:
 
 def _train(trial: Trial, name: str, path: Path) -> None:
     """Trains for speed alone: seconds hardly depend on how good the network is."""
-    whole, count = trial.load(name, "train"), trial.train_images
+    dataset, folder = trial.place(name)
+    whole, count = data.load(dataset, "train", folder), trial.train_images
     some = replace(whole, images=whole.images[:count], labels=whole.labels[:count])
     architecture = "lenet" if some.event_shape[0] == 1 else "resnet20"
     print(f"training {architecture} on {len(some)} images", flush=True)
@@ -275,30 +287,8 @@ def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
 
 def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
     """Images per hour of one run."""
-    dataset, folder = trial.place(trial.scaled)
-    short = [shortened(trial.method(name), trial.samples)[0] for name in trial.methods]
     with tempfile.TemporaryDirectory() as out:
-        run = Run(
-            dataset=dataset,
-            data_root=folder,
-            checkpoint=checkpoint,
-            out=Path(out),
-            sigma=trial.sigma,
-            methods=trial.methods,
-            indices=f"0:{trial.images * max(trial.actors)}",
-            n=trial.n_measured,
-            shard_size=1,
-            execution=Execution(
-                actors=actors,
-                cpus_per_actor=trial.cpus_per_actor,
-                gpus_per_actor=trial.gpus_per_actor,
-                address=trial.address,
-                start_timeout=trial.start_timeout,
-                resume=True,  # the folder is there
-            ),
-            settings=settings_of(*short),
-        )
-        driver.certify(run)
+        driver.certify(trial.run(trial.scaled, checkpoint, Path(out), actors))
         calls = read_events(Path(out)).to_pandas()
     if wrong := sorted(set(calls["outcome"]) - {"done"}):
         raise ValueError(f"calls were {', '.join(wrong)}: their seconds say nothing, try again")
@@ -338,27 +328,18 @@ def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
 
 
 class Bench:
-    """A network and a few images of a data set, with which methods are measured."""
+    """A worker and a few images of a data set, with which methods are measured."""
 
     def __init__(self, trial: Trial, name: str, checkpoint: Path) -> None:
-        """Loads them as workers do."""
-        self.trial, self.name, device = trial, name, trial.on
-        test, training = trial.load(name, "test"), trial.load(name, "train")
-        loaded = checkpoints.load(checkpoint)
-        if loaded.event_shape != test.event_shape:
-            raise ValueError(
-                f"{checkpoint} takes images of shape {loaded.event_shape}, {name} has "
-                f"{test.event_shape}: use a network trained on this data set"
-            )
-        model = loaded.model.to(device).to(memory_format=torch.channels_last)
-        sample = torch.zeros(1, *loaded.event_shape, device=device)
-        batching = Batching()
-        if device.type == "cuda":
-            batching = Batching.within(0.8 * torch.cuda.mem_get_info(device)[0], model, sample)
-        self.smoothed = Smoothed(model, batching=batching)
-        parts = (torch.from_numpy(part).to(device) for part in (training.images, training.labels))
-        self.neighbours = Neighbours(*parts)
-        self.indices, self.images = self._certified(test)
+        """Reads them as a run does."""
+        self.trial, self.name = trial, name
+        inputs = driver.read_inputs(trial.run(name, checkpoint, trial.out))
+        known = inputs.training
+        training = None if known is None else (known.images, known.labels)
+        work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
+        self.worker = Worker(*work)
+        self.smoothed = self.worker.smoothed
+        self.indices, self.images = self._certified(inputs.images)
 
     def _certified(self, test: data.ImageSet) -> tuple[list[int], Tensor]:
         """Indices and pixels of the first images that RS does not abstain on.
@@ -367,7 +348,7 @@ class Bench:
         fast.
         """
         batch = self.trial.batch
-        images = torch.from_numpy(test.images[: max(_TRIED, 2 * batch)]).to(self.trial.on)
+        images = torch.from_numpy(test.images[: max(_TRIED, 2 * batch)]).to(self.worker.device)
         fit = Fit.of(IsotropicNoise.constant(self.trial.sigma, images))
         streams = Streams.of(0, range(len(images)))
         region = certify(self.smoothed, images, fit, Budget(n=200), streams).region
@@ -394,7 +375,7 @@ class Bench:
             trial.sigma,
             streams,
             sigma_star=start,
-            neighbours=self.neighbours,
+            neighbours=self.worker.neighbours,
             batching=self.smoothed.batching,
         )
         fitting, fit = self._timed(lambda: short.fit(self.smoothed.model, self.images, context))
@@ -402,7 +383,8 @@ class Bench:
             lambda: certify(self.smoothed, self.images, fit, budget, streams)
         )
         sizing, region = self._timed(lambda: _sized(certificate.region))
-        looking, _ = self._timed(lambda: self.neighbours.inside(region))
+        neighbours = self.worker.neighbours
+        looking, _ = self._timed(lambda: None if neighbours is None else neighbours.inside(region))
         each = sampling / (budget.n + budget.n0)
         phases = {
             "fit": factor * fitting + each * compared,
@@ -415,7 +397,7 @@ class Bench:
             "dataset": self.name,
             "dimension": region.dimension,
             "method": method.name,
-            "device": device_name(trial.on),
+            "device": device_name(self.worker.device),
             "steps": float(fit.steps.mean()),
             "seconds": total,
             **{f"{name}_seconds": value for name, value in phases.items()},
@@ -429,7 +411,7 @@ class Bench:
         while len(times) < _REPEATS and sum(times) < self.trial.seconds:
             start = time.perf_counter()
             found = call()
-            if self.trial.on.type == "cuda":
+            if self.worker.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         return float(np.median(times)) / len(self.images), found
