@@ -124,7 +124,7 @@ def toward_others(target: Target, training: data.ImageSet, options: Attack) -> T
     distances = (images - centre).flatten(1).norm(dim=1)
     nearest = images[distances.argsort()[: options.neighbours]]
     shares = [min(1.0, target.reach / region.distance(one[None])[0]) for one in nearest]
-    return centre + torch.tensor(shares).view(-1, 1, 1, 1) * (nearest - centre)
+    return centre + centre.new_tensor(shares).view(-1, 1, 1, 1) * (nearest - centre)
 
 
 def descended(target: Target, options: Attack) -> Tensor:
@@ -188,7 +188,7 @@ def main(options: Attack) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|")
     for method in options.methods or stored.methods:
         tally = Tally()
-        for row, region in stored.regions(method):
+        for row, region in stored.regions(method, abstentions=False):
             attack(Target(stored.model, region, row["index"]), training, options, tally)
         weakest = " | ".join(
             f"{np.floor(1000 * share) / 1000:.3f}" for share in tally.weakest.values()

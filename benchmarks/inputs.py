@@ -107,10 +107,12 @@ class Stored:
         """Methods of the run."""
         return [name for name in METHODS if name in set(self.frame["method"])]
 
-    def regions(self, method: str) -> Iterator[tuple[dict[str, Any], Region]]:
-        """The rows of a method that are no abstentions, each with its region, one by one."""
-        own = self.frame["method"] == method
-        rows = self.frame.loc[own & (self.frame["prediction"] != ABSTAIN)]
+    def regions(
+        self, method: str, *, abstentions: bool
+    ) -> Iterator[tuple[dict[str, Any], Region]]:
+        """The rows of a method, with or without abstentions, each with its region, one by one."""
+        rows = self.frame.loc[self.frame["method"] == method]
+        rows = rows if abstentions else rows.loc[rows["prediction"] != ABSTAIN]
         for row in rows.iloc[: self.folder.images].to_dict("records"):
             image = torch.from_numpy(self.test.images[row["index"]][None])
             noise = self.scales.noise(method, [row["index"]], self.test.event_shape)

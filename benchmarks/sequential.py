@@ -40,7 +40,7 @@ def main(options: Options) -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for method in stored.methods:
         sizes, drawn = {every: [], early: []}, []
-        for row, region in stored.regions(method):
+        for row, region in stored.regions(method, abstentions=True):
             limit = np.array([row["radius_limit"]], dtype=float)
             fit = replace(Fit.of(region.noise), limit=np.nan_to_num(limit, nan=np.inf))
             for budget in sizes:
