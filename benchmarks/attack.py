@@ -10,8 +10,9 @@ samples put the probability of the certified class below 1/2 at level 1e-6.
     python benchmarks/attack.py --dir runs/attacked --checkpoint LeNet5_0.25.pth --data-root data
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -53,21 +54,18 @@ class Attack(Folder):
     n: int = 500
 
 
-@dataclass
-class Tally:
-    """What came of one method.
+class Tried(NamedTuple):
+    """A point that was tried.
 
     Attributes:
-        points: Points tried, by kind.
-        weakest: Smallest share of the certified class at a point, by kind.
-        changes: Confirmed changes.
-        regions: Regions attacked.
+        kind: axes, neighbours or descent.
+        share: Of the certified class in samples around it.
+        changed: Whether another class is confirmed to win there.
     """
 
-    points: Counter[str] = field(default_factory=Counter)
-    weakest: dict[str, float] = field(default_factory=dict)
-    changes: int = 0
-    regions: int = 0
+    kind: str
+    share: float
+    changed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +159,8 @@ def spread(logits: Tensor, chosen: Tensor) -> float:
     return 0.6 * max(float(margin.std()), 1e-30)
 
 
-def attack(target: Target, training: data.ImageSet, options: Attack, tally: Tally) -> None:
+def attack(target: Target, training: data.ImageSet, options: Attack) -> Iterator[Tried]:
     """Tries all points of a region."""
-    tally.regions += 1
     kinds = {
         "axes": along_axes(target, options),
         "neighbours": toward_others(target, training, options),
@@ -171,13 +168,12 @@ def attack(target: Target, training: data.ImageSet, options: Attack, tally: Tall
     }
     for kind, points in kinds.items():
         for point in points:
-            share = target.share(point, options.n, seed=1) / options.n
-            tally.points[kind] += 1
-            tally.weakest[kind] = min(tally.weakest.get(kind, 1.0), share)
+            share, changed = target.share(point, options.n, seed=1) / options.n, False
             if share < _SUSPICIOUS:
                 more = 20 * options.n
                 other = more - target.share(point, more, seed=2)
-                tally.changes += bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
+                changed = bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
+            yield Tried(kind, share, changed)
 
 
 def main(options: Attack) -> None:
@@ -187,14 +183,17 @@ def main(options: Attack) -> None:
     print("| method | regions | points | smallest share: axes | neighbours | descent | changes |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for method in options.methods or stored.methods:
-        tally = Tally()
-        for row, region in stored.regions(method, abstentions=False):
-            attack(Target(stored.model, region, row["index"]), training, options, tally)
+        targets = [
+            Target(stored.model, region, int(row["index"]))
+            for row, region in stored.regions(method, abstentions=False)
+        ]
+        found = [one for target in targets for one in attack(target, training, options)]
         weakest = " | ".join(
-            f"{np.floor(1000 * share) / 1000:.3f}" for share in tally.weakest.values()
+            f"{np.floor(1000 * min(one.share for one in found if one.kind == kind)) / 1000:.3f}"
+            for kind in dict.fromkeys(one.kind for one in found)
         )
-        counts = f"{tally.regions} | {tally.points.total()}"
-        print(f"| {method} | {counts} | {weakest} | {tally.changes} |", flush=True)
+        changes = sum(one.changed for one in found)
+        print(f"| {method} | {len(targets)} | {len(found)} | {weakest} | {changes} |", flush=True)
 
 
 if __name__ == "__main__":
