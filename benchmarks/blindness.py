@@ -44,8 +44,7 @@ def main(source: Source) -> None:
     for row, index in enumerate(source.indices):
         image, label = mnist.images[row : row + 1], mnist.labels[row]
         different = mnist.neighbours.images[mnist.neighbours.labels != label][:OTHERS]
-        context = mnist.context(row)
-        for method, fit in fit_all(methods, mnist.model, image, context, start=DDRS()):
+        for method, fit in fit_all(methods, mnist.model, image, mnist.context(row)):
             here = share(mnist, image, fit.noise, label)
             there = share(mnist, different, fit.noise, label)
             wide = [replace(fit.noise, scale=factor * fit.noise.scale) for factor in MULTIPLES]

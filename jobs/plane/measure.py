@@ -52,8 +52,7 @@ def rows(
     turned, found = problem.turned(angle), []
     context = Context(problem.sigma, streams, neighbours=turned.neighbours)
     decided = cache(partial(DecisionRegion.of, turned.network))
-    start, methods = options.methods[0], options.methods
-    for method, fit in fit_all(methods, turned.network, turned.test, context, start=start):
+    for method, fit in fit_all(options.methods, turned.network, turned.test, context):
         sampled = certify(turned.network, turned.test, fit, options.budget, streams)
         answer = int(sampled.region.prediction[0])
         decision = decided(turned.prediction if answer == ABSTAIN else answer)
