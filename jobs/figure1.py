@@ -56,8 +56,7 @@ def figure1(options: Options) -> int:
     if not len(turned):
         raise ValueError(f"no region was certified with n = {options.n}: give a larger --n")
     spreads, whole = summary.spreads(turned, fresh, alone), pd.concat(every.values())
-    print(summary.by_angle(every["figure1"]), summary.spreads_text(spreads), sep="\n\n")
-    print(f"\n{summary.checks(whole)}")
+    print(summary.spreads_text(spreads), summary.checks(whole), sep="\n\n")
     left_out = len(whole) - len(turned) - len(fresh) - len(alone)
     print(f"{left_out} of {len(whole)} regions are not of the network's class: left out")
     text = figure.caption(options, max(spreads["gap"]), left_out)
