@@ -8,33 +8,21 @@ inside, samples and seconds per image.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
-import torch
 import tyro
-from counts import work
-from mnist import Mnist, Source
+from bare import work
+from inputs import Mnist, Source
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import DDRS, RDDRSTR, Budget, Context, Fit, FullNoise, Streams, certify
+from rddrs_dist import DDRS, RDDRSTR, Budget, Context, FullNoise, Streams, certify
 from rddrs_dist.geometry.symmetric import apply
-from rddrs_dist.methods import sizing
-from rddrs_dist.neighbours import others_inside
 from rddrs_dist.smoothing import curvature
 from rddrs_dist.smoothing.curvature import Curvature
 
 DDRS_SAMPLES = work(DDRS(), DDRS().steps).passes
-
-
-class FromSigma(RDDRSTR):
-    """Starts at sigma instead of the largest isotropic scale that holds the target."""
-
-    def _start(self, model: nn.Module, images: Tensor, context: Context):
-        classes, sigma, target = super()._start(model, images, context)
-        return classes, torch.full_like(sigma, context.sigma), target
 
 
 class FromSigmaStar(RDDRSTR):
@@ -95,24 +83,7 @@ class CutAtTheEnd(RDDRSTR):
         return 1e3 * super()._cap(scale)
 
 
-class Rounder(RDDRSTR):
-    """Cuts axes as if the radius were 1.8 times as large as it surely is."""
-
-    factor: ClassVar[float] = 1.8
-
-    def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
-        with mock.patch.object(sizing, "_ROUNDER", self.factor):
-            return super()._fit(model, images, context)
-
-
-class LessRound(Rounder):
-    """Cuts them as if it were the one that is sure."""
-
-    factor = 1.0
-
-
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One row of the table.
 
     Attributes:
@@ -135,13 +106,13 @@ VARIANTS = [
     _changed("temperature 0.01 (hard decisions)", temperature=0.01),
     _changed("temperature 0.3", temperature=0.3),
     _changed("temperature 1", temperature=1.0),
-    _changed("a tenth of the samples backward", near=0.1),
-    _changed("all samples backward", near=1.0),
+    _changed("a tenth of the samples backward", boundary_share=0.1),
+    _changed("all samples backward", boundary_share=1.0),
     _changed("250 samples per step", samples=250),
     _changed("1,000 samples per step", samples=1000),
     _changed("32 directions", rank=32),
     _changed("256 directions", rank=256),
-    _changed("no running mean (memory 0)", memory=0.0),
+    _changed("no running mean (decay 0)", decay=0.0),
     _changed("no damping of flat directions", damping=1e-9),
     _changed("ten times the damping", damping=0.03),
     _changed("half the step (growth, shrinkage)", growth=0.175, shrinkage=0.175),
@@ -152,11 +123,11 @@ VARIANTS = [
     _changed("target 0.97", target=0.97),
     _changed("500 comparison samples", compare_samples=500),
     _changed("8,000 comparison samples", compare_samples=8000),
-    _changed("axes cut for 1.8 times the radius", Rounder),
-    _changed("axes cut for the sure radius", LessRound),
-    _changed("guard 1", guard=1.0),
-    _changed("guard 3", guard=3.0),
-    _changed("start at sigma", FromSigma),
+    _changed("axes cut for 1.8 times the radius", cap_factor=1.8),
+    _changed("axes cut for the sure radius", cap_factor=1.0),
+    _changed("neighbour margin 1", neighbour_margin=1.0),
+    _changed("neighbour margin 3", neighbour_margin=3.0),
+    _changed("start at sigma", start_multiples=(1.0,)),
     _changed("start at the DDRS scale", FromSigmaStar, DDRS_SAMPLES),
     _changed("Euclidean metric", Euclidean),
     _changed("independent samples, not pairs", Independent),
@@ -173,13 +144,9 @@ def line(mnist: Mnist, variant: Variant) -> str:
         start = time.perf_counter()
         fit = method.fit(mnist.model, image, context)
         seconds = time.perf_counter() - start
-        budget = Budget(n=10_000)
-        own = certify(mnist.model, image, fit.noise, budget, context.streams, limit=fit.limit)
-        prediction, radius = int(own.prediction[0]), float(own.radius[0])
-        inside = others_inside(
-            fit.noise.covariance()[0], image[0], mnist.reference, prediction, radius
-        )
-        proxy = float(own.proxy_radius[0]) * (prediction == label)
+        region = certify(mnist.model, image, fit, Budget(n=10_000), context.streams).region
+        (inside,) = mnist.neighbours.inside(region)
+        proxy = float(region.proxy_radius[0]) * (region.prediction[0] == label)
         steps = int(fit.steps[0])
         found.append((proxy, inside, steps, work(method, steps).passes + variant.extra, seconds))
     proxy, inside, steps, samples, seconds = np.mean(found, axis=0)

@@ -10,20 +10,17 @@ samples put the probability of the certified class below 1/2 at level 1e-6.
     python benchmarks/attack.py --dir runs/attacked --checkpoint LeNet5_0.25.pth --data-root data
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 import tyro
+from inputs import Folder, Stored
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import FullNoise, Noise, Streams, checkpoints, data
-from rddrs_dist.analysis.curves import in_order
-from rddrs_dist.results import read
-from rddrs_dist.results.columns import ABSTAIN
-from rddrs_dist.results.scales import Scales
+from rddrs_dist import Region, Streams, data
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, input_gradient
 from rddrs_dist.stats import clopper_pearson_lower
@@ -31,16 +28,14 @@ from rddrs_dist.stats import clopper_pearson_lower
 # Just inside the border, so that rounding takes no point out of the region.
 _INSIDE = 1 - 1e-6
 _LEVEL = 1e-6
+_SUSPICIOUS = 0.6  # a share of the class below which more samples are drawn
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(Folder):
     """What is attacked, and how hard.
 
     Attributes:
-        dir: Folder written by `rddrs certify --save-scales`.
-        checkpoint: The network of that run.
-        data_root: Folder of the data.
         methods: Methods whose regions are attacked; by default all of the run.
         axes: Narrowest axes tried in each region, each both ways.
         neighbours: Nearest training images of other classes tried.
@@ -48,13 +43,8 @@ class Attack:
         steps: Steps of each.
         gradient_samples: Samples per step.
         n: Samples that look for a change at each point; a change is confirmed with 20 times more.
-        images: Regions per method that are attacked; by default all.
-        threads: CPU threads.
     """
 
-    dir: Path
-    checkpoint: Path
-    data_root: Path = Path("data")
     methods: tuple[str, ...] = ()
     axes: int = 4
     neighbours: int = 4
@@ -62,105 +52,101 @@ class Attack:
     steps: int = 20
     gradient_samples: int = 100
     n: int = 500
-    images: int | None = None
-    threads: int = 1
 
 
-@dataclass
-class Tally:
-    """What came of one method.
+class Tried(NamedTuple):
+    """A point that was tried.
 
     Attributes:
-        points: Points tried, by kind.
-        weakest: Smallest share of the certified class at a point, by kind.
-        changes: Confirmed changes.
-        regions: Regions attacked.
+        kind: axes, neighbours or descent.
+        share: Of the certified class in samples around it.
+        changed: Whether another class is confirmed to win there.
     """
 
-    points: dict[str, int] = field(default_factory=dict)
-    weakest: dict[str, float] = field(default_factory=dict)
-    changes: int = 0
-    regions: int = 0
+    kind: str
+    share: float
+    changed: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Region:
+class Target:
     """A region under attack.
 
     Attributes:
         model: Network.
-        image: x, (1, *event).
-        noise: S of it.
-        label: Class it was certified for.
-        radius: r.
+        region: Of one image.
         index: Of the image.
     """
 
     model: nn.Module
-    image: Tensor
-    noise: Noise
-    label: int
-    radius: float
+    region: Region
     index: int
 
-    def at(self, directions: Tensor) -> Tensor:
-        """Points x + S u with |u| just below r, for directions u (k, *event)."""
-        flat = directions.flatten(1)
-        u = flat / flat.norm(dim=1, keepdim=True) * self.radius * _INSIDE
-        return self.image + self.noise.colour(u.view_as(directions).unsqueeze(0))[0]
+    @property
+    def label(self) -> int:
+        """The class it was certified for."""
+        return int(self.region.prediction[0])
+
+    @property
+    def reach(self) -> float:
+        """|u| of the points x + S u just inside the border."""
+        return float(self.region.radius[0]) * _INSIDE
+
+    def at(self, u: Tensor) -> Tensor:
+        """Points x + S u, (k, *event), of vectors u (k, d)."""
+        shape = self.region.centre.shape[1:]
+        return self.region.centre + self.region.noise.colour(u.view(1, -1, *shape))[0]
 
     def share(self, point: Tensor, n: int, seed: int) -> int:
         """How many of n samples around a point have the certified class."""
-        streams = Streams.of(seed, [self.index])
-        counts = class_counts(self.model, point[None], self.noise, n, streams, Stage.ESTIMATE)
+        streams, noise = Streams.of(seed, [self.index]), self.region.noise
+        counts = class_counts(self.model, point[None], noise, n, streams, Stage.ESTIMATE)
         return int(counts[0, self.label])
 
 
-def along_axes(region: Region, options: Attack) -> Tensor:
+def along_axes(target: Target, options: Attack) -> Tensor:
     """Both ends of the narrowest axes, as points (k, *event)."""
-    d, shape = region.noise.dimension, region.image.shape[1:]
-    if isinstance(region.noise, FullNoise):
-        whitened = linalg.svd(region.noise.scale[0].double()).Vh[-options.axes :].float()
+    noise = target.region.noise
+    if noise.is_diagonal:
+        order = noise.variances()[0].argsort()[: options.axes]
+        whitened = torch.eye(noise.dimension)[order]
     else:
-        order = region.noise.variances()[0].argsort()[: options.axes]
-        whitened = torch.eye(d)[order]
-    return region.at(torch.cat([whitened, -whitened]).view(-1, *shape))
+        whitened = linalg.svd(noise.matrix()[0]).Vh[-options.axes :].float()
+    return target.at(target.reach * torch.cat([whitened, -whitened]))
 
 
-def toward_others(region: Region, training: data.ImageSet, options: Attack) -> Tensor:
+def toward_others(target: Target, training: data.ImageSet, options: Attack) -> Tensor:
     """Border points on the way to the nearest training images of other classes."""
-    images = torch.from_numpy(training.images[training.labels != region.label])
-    distances = (images - region.image).flatten(1).norm(dim=1)
-    nearest = images[distances.argsort()[: options.neighbours]] - region.image
-    found = []
-    for delta in nearest:
-        reach = float(region.noise.mahalanobis(delta[None])[0])
-        found.append(region.image[0] + delta * min(1.0, region.radius / reach * _INSIDE))
-    return torch.stack(found)
+    region, centre = target.region, target.region.centre
+    images = torch.from_numpy(training.images[training.labels != target.label])
+    distances = (images - centre).flatten(1).norm(dim=1)
+    nearest = images[distances.argsort()[: options.neighbours]]
+    shares = [min(1.0, target.reach / region.distance(one[None])[0]) for one in nearest]
+    return centre + centre.new_tensor(shares).view(-1, 1, 1, 1) * (nearest - centre)
 
 
-def descended(region: Region, options: Attack) -> Tensor:
+def descended(target: Target, options: Attack) -> Tensor:
     """Ends of gradient descents on the soft p of the certified class, by steps of a fifth of r."""
-    generator = torch.Generator().manual_seed(region.index)
-    shape = region.image.shape[1:]
+    generator = torch.Generator().manual_seed(target.index)
+    region, noise = target.region, target.region.noise
+    shape, radius = region.centre.shape[1:], float(region.radius[0])
     found = []
     for restart in range(options.restarts):
-        u = torch.zeros(region.noise.dimension)
+        u = torch.zeros(noise.dimension)
         if restart:
             u = nn.functional.normalize(torch.randn(len(u), generator=generator), dim=0)
-            u = u * region.radius / 2
+            u = u * radius / 2
         for _ in range(options.steps):
             z = torch.randn(1, options.gradient_samples, *shape, generator=generator)
-            offset = region.noise.colour(u.view(1, 1, *shape))[0]
-            samples = (region.image + offset + region.noise.colour(z)[0]).requires_grad_()
-            logits = region.model(samples)
-            chosen = torch.eye(logits.shape[1])[region.label]
+            samples = (target.at(u) + noise.colour(z)[0]).requires_grad_()
+            logits = target.model(samples)
+            chosen = torch.eye(logits.shape[1])[target.label]
             _, gradient = input_gradient(logits / spread(logits, chosen), chosen, samples)
-            slope = region.noise.adjoint(gradient.sum(0)[None, None]).flatten()
-            u = u - region.radius / 5 * nn.functional.normalize(slope, dim=0)
-            u = u * min(1.0, region.radius * _INSIDE / max(float(u.norm()), 1e-30))
-        found.append(region.image[0] + region.noise.colour(u.view(1, 1, *shape))[0, 0])
-    return torch.stack(found)
+            slope = noise.adjoint(gradient.sum(0)[None, None]).flatten()
+            u = u - radius / 5 * nn.functional.normalize(slope, dim=0)
+            u = u * min(1.0, target.reach / max(float(u.norm()), 1e-30))
+        found.append(target.at(u))
+    return torch.cat(found)
 
 
 def spread(logits: Tensor, chosen: Tensor) -> float:
@@ -173,66 +159,41 @@ def spread(logits: Tensor, chosen: Tensor) -> float:
     return 0.6 * max(float(margin.std()), 1e-30)
 
 
-def attack(region: Region, training: data.ImageSet, options: Attack, tally: Tally) -> None:
+def attack(target: Target, training: data.ImageSet, options: Attack) -> Iterator[Tried]:
     """Tries all points of a region."""
-    tally.regions += 1
     kinds = {
-        "axes": along_axes(region, options),
-        "neighbours": toward_others(region, training, options),
-        "descent": descended(region, options),
+        "axes": along_axes(target, options),
+        "neighbours": toward_others(target, training, options),
+        "descent": descended(target, options),
     }
     for kind, points in kinds.items():
         for point in points:
-            count = region.share(point, options.n, seed=1)
-            tally.points[kind] = tally.points.get(kind, 0) + 1
-            share = count / options.n
-            tally.weakest[kind] = min(tally.weakest.get(kind, 1.0), share)
-            if share < 0.6:
+            share, changed = target.share(point, options.n, seed=1) / options.n, False
+            if share < _SUSPICIOUS:
                 more = 20 * options.n
-                other = more - region.share(point, more, seed=2)
-                tally.changes += bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
-
-
-def regions(
-    frame: pd.DataFrame, method: str, images: data.ImageSet, model: nn.Module, options: Attack
-) -> list[Region]:
-    """The certified regions of a method."""
-    stored = Scales(options.dir)
-    own = frame.loc[(frame["method"] == method) & (frame["prediction"] != ABSTAIN)]
-    return [
-        Region(
-            model,
-            torch.from_numpy(images.images[row["index"]][None]),
-            stored.noise(method, [row["index"]], images.event_shape),
-            row["prediction"],
-            row["radius"],
-            row["index"],
-        )
-        for row in own.iloc[: options.images].to_dict("records")
-    ]
+                other = more - target.share(point, more, seed=2)
+                changed = bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
+            yield Tried(kind, share, changed)
 
 
 def main(options: Attack) -> None:
     """Prints a line per method."""
-    torch.set_num_threads(options.threads)
-    frame = read(options.dir)
-    images, training = (
-        data.load(frame.attrs["dataset"], split, options.data_root) for split in ("test", "train")
-    )
-    model = checkpoints.load(options.checkpoint).model.to(memory_format=torch.channels_last)
+    stored = Stored(options)
+    training = data.load(stored.dataset, "train", options.data_root)
     print("| method | regions | points | smallest share: axes | neighbours | descent | changes |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for method in options.methods or in_order(set(frame["method"])):
-        tally = Tally()
-        for region in regions(frame, method, images, model, options):
-            attack(region, training, options, tally)
-        shares = " | ".join(
-            f"{np.floor(1000 * tally.weakest[kind]) / 1000:.3f}" for kind in tally.weakest
+    for method in options.methods or stored.methods:
+        targets = [
+            Target(stored.model, region, int(row["index"]))
+            for row, region in stored.regions(method, abstentions=False)
+        ]
+        found = [one for target in targets for one in attack(target, training, options)]
+        weakest = " | ".join(
+            f"{np.floor(1000 * min(one.share for one in found if one.kind == kind)) / 1000:.3f}"
+            for kind in dict.fromkeys(one.kind for one in found)
         )
-        points = sum(tally.points.values())
-        print(
-            f"| {method} | {tally.regions} | {points} | {shares} | {tally.changes} |", flush=True
-        )
+        changes = sum(one.changed for one in found)
+        print(f"| {method} | {len(targets)} | {len(found)} | {weakest} | {changes} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,29 +51,6 @@ class Soak:
         ]
 
 
-@dataclass
-class Tally:
-    """What became of one kind of fault.
-
-    Attributes:
-        injected: How often it happened.
-        lost: Rows that were missing or there more than once.
-        differing: Rows that were not those of the quiet run.
-        seconds: Of each run.
-    """
-
-    injected: int = 0
-    lost: int = 0
-    differing: int = 0
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, injected: bool, seconds: float, wrong: tuple[int, int]) -> None:
-        """Counts a run, and its rows lost and differing."""
-        self.injected += injected
-        self.lost, self.differing = self.lost + wrong[0], self.differing + wrong[1]
-        self.seconds.append(seconds)
-
-
 def rows(out: Path) -> pd.DataFrame:
     """All rows of a run without their times, by image and method."""
     frame = read(out)
@@ -97,9 +74,9 @@ def turns(options: Soak, until: float) -> Iterator[str]:
         yield options.faults[turn % len(options.faults)]
 
 
-def soak(options: Soak, folder: Path) -> tuple[float, dict[str, Tally]]:
-    """Seconds of the quiet run, and what became of each kind of fault."""
-    tallies = {name: Tally() for name in options.faults}
+def soak(options: Soak, folder: Path) -> tuple[float, pd.DataFrame]:
+    """Seconds of the quiet run, and a row per disturbed run: fault and what became of it."""
+    found = []
     with Bed.made(options.nodes) as bed:
         start = time.monotonic()
         Case(bed, options.flags(bed, folder / "quiet")).certify()
@@ -109,21 +86,22 @@ def soak(options: Soak, folder: Path) -> tuple[float, dict[str, Tally]]:
             case, begun = Case(bed, options.flags(bed, folder / str(turn))), time.monotonic()
             injected = FAULTS[name](case)
             seconds = time.monotonic() - begun
-            tallies[name].add(injected, seconds, compare(rows(case.out), quiet))
-    return undisturbed, tallies
+            lost, differing = compare(rows(case.out), quiet)
+            found.append((name, injected, lost, differing, seconds))
+    names = ["fault", "injected", "lost", "differing", "seconds"]
+    return undisturbed, pd.DataFrame(found, columns=names)
 
 
 def main(options: Soak) -> None:
     """Prints a table."""
     with tempfile.TemporaryDirectory() as folder:
-        quiet, tallies = soak(options, Path(folder))
+        quiet, found = soak(options, Path(folder))
     print(f"quiet run: {quiet:.1f} s\n")
     print("| fault | runs | injected | rows lost | rows differing | time, quiet = 1 |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, tally in tallies.items():
-        mean = sum(tally.seconds) / len(tally.seconds) / quiet
-        counts = f"{len(tally.seconds)} | {tally.injected} | {tally.lost} | {tally.differing}"
-        print(f"| {name} | {counts} | {mean:.1f} |")
+    for name, runs in found.groupby("fault", sort=False):
+        counts = " | ".join(str(runs[one].sum()) for one in ("injected", "lost", "differing"))
+        print(f"| {name} | {len(runs)} | {counts} | {runs['seconds'].mean() / quiet:.1f} |")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 import tyro
-from mnist import Mnist, Source
+from inputs import Mnist, Source
 from torch import Tensor
 
 from rddrs_dist import RDDRSTR, Context, FullNoise, IsotropicNoise
@@ -60,7 +60,7 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 def cosines(mnist: Mnist, noise: FullNoise, label: Tensor, row: int, temperature: float) -> str:
     """All samples, those near the boundary, and these damped."""
-    every, near = Tempering(temperature, 1.0), Tempering(temperature, METHOD.near)
+    every, near = Tempering(temperature, 1.0), Tempering(temperature, METHOD.boundary_share)
     truth = see(mnist, noise, label, row, every, MANY)
     whole = dense(truth, truth.hessian)
     found = [see(mnist, noise, label, row, tempering, SAMPLES) for tempering in (every, near)]

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
 from rddrs_dist import cli
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.options import Run
@@ -35,6 +36,8 @@ _HEALTH = {
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
 }
+# A fault just before a call: it gets the executor, the actor and its shard, and returns the shard
+# that is really sent.
 Blow = Callable[[RayExecutor, int, Shard], Shard]
 
 # Beyond what the machine had in use: what Ray allows, and what the actor takes over that. Others
@@ -97,39 +100,6 @@ class Bed:
         finally:
             self.remove(-1)
             self.join()
-
-
-@dataclass
-class Strike:
-    """A fault that befalls the actor, or the machine, of one call.
-
-    Attributes:
-        at: Number of the call, from 1.
-        blow: What happens, given the executor, the actor and its shard, just before the call;
-            it returns the shard that is really sent.
-    """
-
-    at: int
-    blow: Blow
-    calls: int = 0
-
-    @property
-    def struck(self) -> bool:
-        """Whether it happened."""
-        return self.calls >= self.at
-
-    @contextmanager
-    def armed(self) -> Iterator["Strike"]:
-        """Lets the calls of all drivers of this process be counted, and one be struck."""
-        original = RayExecutor.submit
-
-        def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
-            self.calls += 1
-            given = self.blow(executor, actor, shard) if self.calls == self.at else shard
-            original(executor, actor, given, resort)
-
-        with mock.patch.object(RayExecutor, "submit", submit):
-            yield self
 
 
 def _process(executor: RayExecutor, actor: int) -> int:
@@ -204,17 +174,24 @@ class Case:
     @property
     def parts(self) -> dict[int, Path]:
         """Part files on disk, by shard."""
-        return parts.part_paths(self.out) if self.out.exists() else {}
+        return files.part_paths(self.out) if self.out.exists() else {}
 
     def certify(self, **changes: Any) -> None:
-        """Does the run in this process."""
-        driver.certify(replace(self.run, **changes))
+        """Does the run in this process, with changes to who computes it."""
+        run = self.run
+        driver.certify(replace(run, execution=replace(run.execution, **changes)))
 
     def struck(self, blow: Blow, at: int = 3, **changes: Any) -> bool:
-        """Does the run with one call struck; whether that happened."""
-        with Strike(at, blow).armed() as strike:
+        """Does the run with a fault at one call, counted from 1; whether there was that call."""
+        original, calls = RayExecutor.submit, itertools.count(1)
+
+        def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
+            given = blow(executor, actor, shard) if next(calls) == at else shard
+            original(executor, actor, given, resort)
+
+        with mock.patch.object(RayExecutor, "submit", submit):
             self.certify(**changes)
-        return strike.struck
+        return next(calls) > at
 
     def begun(self) -> "subprocess.Popen[bytes]":
         """A driver in a process of its own that has written a part and goes on."""
@@ -289,11 +266,11 @@ def full_disk(case: Case) -> bool:
     sync, struck = os.fsync, False
 
     def full(handle: int) -> None:
-        if case.parts and list(case.out.glob(f"{parts.TEMPORARY}part-*")):
+        if case.parts and list(case.out.glob(f"{files.TEMPORARY}part-*")):
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(handle)
 
-    with mock.patch.object(parts.os, "fsync", full):
+    with mock.patch.object(files.os, "fsync", full):
         try:
             case.certify()
         except OSError as error:
@@ -306,7 +283,7 @@ def torn_temporary_file(case: Case) -> bool:
     """A driver killed while it wrote has left half a file."""
     case.interrupted()
     whole = next(iter(case.parts.values()))
-    torn = whole.with_name(f"{parts.TEMPORARY}part-99999.parquet")
+    torn = whole.with_name(f"{files.TEMPORARY}part-99999.parquet")
     torn.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     case.certify(resume=True)
     return not torn.exists()

@@ -8,8 +8,6 @@ and extrapolated to its published number.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from counts import work
+from bare import Bench, seconds, work
 from torch import Tensor, nn
 
 from rddrs_dist import (
@@ -26,20 +24,17 @@ from rddrs_dist import (
     RDDRSTR,
     RS,
     Ancer,
+    Batching,
     Budget,
-    Certificate,
     Context,
-    Fit,
     IsotropicNoise,
     Method,
     Neighbours,
+    Smoothed,
     Streams,
-    certify,
 )
 from rddrs_dist.networks import LeNet
-from rddrs_dist.smoothing.batching import Batches, Memory, limit_memory
 from rddrs_dist.smoothing.precision import Precision, multiplying
-from rddrs_dist.smoothing.sample import input_gradient
 
 SIGMA, TEST_SET, RDDRS_STEPS = 0.25, 10_000, 2
 
@@ -77,43 +72,12 @@ def network(path: Path, device: torch.device) -> LeNet:
     return model.eval().requires_grad_(False)
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call and of all that it left to the device."""
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def matrix_rate(device: torch.device) -> float:
     """Floating-point operations per second of a float32 matrix product."""
     size = 8192 if device.type == "cuda" else 2048
     one = torch.randn(size, size, device=device)
     seconds(lambda: one @ one, device)
     return 2 * size**3 / min(seconds(lambda: one @ one, device) for _ in range(3))
-
-
-def bare_rates(model: nn.Module, images: Tensor) -> tuple[float, float]:
-    """Samples per second of the network alone: forward, and forward with input gradient."""
-    launches = Batches.of(images, 1 << 20)
-    rows = launches.blocks[0] * min(launches.images, len(images))
-    batch = images[:1] + torch.randn(rows, *images.shape[1:], device=images.device)
-    cotangent = torch.eye(10, device=images.device)[0]
-
-    def forward() -> None:
-        with torch.no_grad():
-            model(batch)
-
-    def gradient() -> None:
-        leaf = batch.clone().requires_grad_()
-        input_gradient(model(leaf), cotangent, leaf)
-
-    found = []
-    for call in (forward, gradient):
-        seconds(call, images.device)
-        found.append(rows / np.median([seconds(call, images.device) for _ in range(20)]))
-    return found[0], found[1]
 
 
 def flops(model: nn.Module, image: Tensor) -> float:
@@ -133,74 +97,59 @@ def flops(model: nn.Module, image: Tensor) -> float:
     return sum(counts)
 
 
-class Bench:
-    """A network, images and the rates of the network alone."""
+def bench(flags: argparse.Namespace) -> Bench:
+    """The network, the first test images and the training set on the device."""
+    device = torch.device(flags.device)
+    model = network(flags.checkpoint, device)
+    images = mnist(flags.data_root, "test")[0][: flags.images].to(device)
+    neighbours = Neighbours(*(part.to(device) for part in mnist(flags.data_root, "train")))
+    batching = Batching()
+    if flags.memory is not None or device.type == "cuda":
+        free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
+        batching = Batching.within(free * (flags.memory or 1), model, images)
+    context = Context(
+        SIGMA,
+        Streams.of(0, range(len(images))),
+        sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
+        neighbours=neighbours,
+        batching=batching,
+    )
+    smoothed = Smoothed(model, precision=flags.precision, batching=batching)
+    return Bench(smoothed, images, context, Budget(n=flags.n))
 
-    def __init__(self, flags: argparse.Namespace) -> None:
-        self.device = torch.device(flags.device)
-        self.model = network(flags.checkpoint, self.device)
-        images = mnist(flags.data_root, "test")[0][: flags.images].to(self.device)
-        reference = Neighbours(*(part.to(self.device) for part in mnist(flags.data_root, "train")))
-        self.images, self.budget = images, Budget(n=flags.n)
-        self.context = Context(
-            SIGMA,
-            Streams.of(0, range(len(images))),
-            sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
-            neighbours=reference,
-        )
-        if flags.memory is not None or self.device.type == "cuda":
-            free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
-            limit_memory(Memory.of(self.model, images, free * (flags.memory or 1)))
-        self.precision: Precision = flags.precision
-        with multiplying("tf32", self.device):
-            self.fitting = bare_rates(self.model, images)
-        with multiplying(self.precision, self.device):
-            self.certifying = bare_rates(self.model, images)[0]
 
-    def certified(self, fit: Fit, budget: Budget) -> Certificate:
-        """Of the first images, one per noise of a fit."""
-        own, streams = self.images[: len(fit.noise)], self.context.streams[: len(fit.noise)]
-        return certify(
-            self.model, own, fit.noise, budget, streams, precision=self.precision, limit=fit.limit
-        )
-
-    def line(self, method: Method, factor: float = 1) -> str:
-        """Times of one method; those of its fit times a factor."""
-        model, images, context = self.model, self.images, self.context
-        # Once before, with one step: compilers, caches and memory pools do their work then.
-        once = replace(cast(Any, method), steps=1) if hasattr(method, "steps") else method
-        first = once.fit(model, images[:1], context[:1])
-        self.certified(first, replace(self.budget, n=1000))
-        fits: list[Fit] = []
-        fitting = seconds(lambda: fits.append(method.fit(model, images, context)), self.device)
-        done = work(method, round(fits[0].steps.mean()))
-        certifying = seconds(lambda: self.certified(fits[0], self.budget), self.device)
-        bare = done.seconds(*self.fitting) * len(images)
-        share = f"{bare / fitting:8.0%} " if bare else f"{'':9s}"
-        fitting *= factor
-        bare = (self.budget.n + self.budget.n0) / self.certifying * len(images)
-        total = (fitting + certifying) / len(images) * TEST_SET / 3600
-        return (
-            f"{method.name:9s} {fitting / len(images):9.3f} {share}"
-            f"{certifying / len(images):10.3f} {bare / certifying:8.0%} {total:7.2f} h"
-        )
+def line(whole: Bench, method: Method, factor: float = 1) -> str:
+    """Times of one method; those of its fit times a factor."""
+    # Once before, with one step: compilers, caches and memory pools do their work then.
+    once = replace(cast(Any, method), steps=1) if hasattr(method, "steps") else method
+    replace(
+        whole, images=whole.images[:1], context=whole.context[:1], budget=Budget(n=1000)
+    ).times(once)
+    times = whole.times(method)
+    share = f"{times.bare_fit / times.fit:8.0%} " if times.bare_fit else f"{'':9s}"
+    fitting = times.fit * factor
+    hours = (fitting + times.certify) * TEST_SET / 3600
+    return (
+        f"{method.name:9s} {fitting:9.3f} {share}{times.certify:10.3f} "
+        f"{times.bare_certify / times.certify:8.0%} {hours:7.2f} h"
+    )
 
 
 def main() -> None:
     """Prints the device's rates, then one line per method."""
     flags = options()
     torch.set_num_threads(flags.threads)
-    bench = Bench(flags)
-    cuda = bench.device.type == "cuda"
-    name = torch.cuda.get_device_name(bench.device) if cuda else "CPU"
+    whole = bench(flags)
+    device, model = whole.images.device, whole.smoothed.model
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {flags.threads} threads, {flags.images} images")
-    with multiplying("float32", bench.device):
-        peak = matrix_rate(bench.device)
-    own = bench.certifying * flops(deepcopy(bench.model).cpu(), bench.images[:1].cpu())
-    forward, backward = bench.fitting
+    with multiplying("float32", device):
+        peak = matrix_rate(device)
+    (forward, backward), certifying = whole.rates()
+    own = certifying * flops(deepcopy(model).cpu(), whole.images[:1].cpu())
     print(f"float32 matrix product {peak / 1e12:.3f} Tflop/s")
     print(f"network in fits {forward:,.0f} samples/s forward, {backward:,.0f} with gradient")
-    print(f"network in certificates {bench.certifying:,.0f} samples/s forward, {bench.precision}")
+    print(f"network in certificates {certifying:,.0f} samples/s forward, {flags.precision}")
     print(f"that is {own / 1e12:.3f} Tflop/s, {own / peak:.0%} of the matrix product's")
     print(
         f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s} {'10,000':>9s}"
@@ -209,7 +158,7 @@ def main() -> None:
     factor = work(published, published.steps).both / work(short, short.steps).both
     known = {method.name: method for method in (RS(), DDRS(), Ancer(), short, RDDRSTR())}
     for method in (known[name] for name in flags.methods):
-        print(bench.line(method, factor if method is short else 1), flush=True)
+        print(line(whole, method, factor if method is short else 1), flush=True)
 
 
 if __name__ == "__main__":

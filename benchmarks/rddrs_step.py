@@ -8,42 +8,33 @@ of forward and input gradient alone, on the same number of samples.
     python benchmarks/rddrs_step.py --checkpoint LeNet5_0.25.pth --data-root data
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
+from bare import rates, seconds
+from inputs import Mnist, Source
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import RDDRS, Context, IsotropicNoise, Streams, checkpoints, data
+from rddrs_dist import RDDRS, Batching, IsotropicNoise, checkpoints
 from rddrs_dist.geometry import metrics
-from rddrs_dist.smoothing.batching import Batches
 
 
 @dataclass(frozen=True)
-class Options:
-    """What to measure.
+class Options(Source):
+    """What to measure, on the first of the images.
 
     Attributes:
-        checkpoint: Network; its images are those of MNIST.
-        data_root: Folder of the data.
-        index: Test image.
         sigma_star: Isotropic scale to start from.
         samples: Samples of the gradient.
         rounds: Times that everything is measured, in turn; medians are printed.
-        threads: CPU threads.
     """
 
-    checkpoint: Path
-    data_root: Path = Path("data")
-    index: int = 0
     sigma_star: float = 0.558
     samples: int = 20_000
     rounds: int = 3
-    threads: int = 2
 
 
 PLAIN_CHUNK = 10_000
@@ -97,46 +88,30 @@ def _differentiated(function: Callable[[Tensor], Tensor], scale: Tensor) -> tupl
     return value.detach(), torch.nan_to_num((gradient + gradient.T) / 2)
 
 
-def bare(model: nn.Module, image: Tensor, samples: int) -> None:
-    """Forward and input gradient of as many samples, in the launches that fits use."""
-    for size in Batches.of(image, samples).blocks:
-        batch = image.expand(size, *image.shape[1:]).clone().requires_grad_()
-        torch.autograd.grad(model(batch).softmax(-1)[:, 0].sum(), batch)
-
-
-def seconds(call: Callable[..., object], *arguments: object) -> float:
-    """Wall time of a call."""
-    start = time.perf_counter()
-    call(*arguments)
-    return time.perf_counter() - start
-
-
 def main(options: Options) -> None:
     """Measures all in turn and prints medians and ratios."""
-    torch.set_num_threads(options.threads)
-    published = checkpoints.load(options.checkpoint).model
-    fast = checkpoints.load(options.checkpoint).model.to(memory_format=torch.channels_last)
-    images = data.load("mnist", "test", options.data_root).images
-    image = torch.from_numpy(images[options.index : options.index + 1])
+    mnist = Mnist.load(options)
+    published, fast = checkpoints.load(options.checkpoint).model, mnist.model
+    image, samples = mnist.images[:1], options.samples
     start = IsotropicNoise.constant(options.sigma_star, image)
-    context = Context(0.25, Streams.of(0, [options.index]), sigma_star=start)
-    method = RDDRS(step_lengths=(1.0,), steps=1, gradient_samples=options.samples)
+    context = replace(mnist.context(0), sigma_star=start)
+    method = RDDRS(step_lengths=(1.0,), steps=1, gradient_samples=samples)
     scale = method.fit(fast, image, context).noise.scale[0]
     times = np.array(
         [
             (
-                seconds(lambda: plain_step(published, image, scale, options.samples)),
+                seconds(lambda: plain_step(published, image, scale, samples)),
                 seconds(lambda: replace(method, steps=2).fit(fast, image, context)) / 2,
-                seconds(lambda: bare(fast, image, options.samples)),
+                samples / rates(fast, image, Batching())[1],
             )
             for _ in range(options.rounds)
         ]
     )
     plain, ours, network = np.median(times, axis=0)
-    print(f"torch {torch.__version__}, {options.threads} threads, n = {options.samples}")
+    print(f"torch {torch.__version__}, {options.threads} threads, n = {samples}")
     print(f"plain reading of the paper  {plain:8.2f} s per iteration")
     print(f"ours                        {ours:8.2f} s per iteration")
-    print(f"network alone               {network:8.2f} s ({options.samples / network:,.0f}/s)")
+    print(f"network alone               {network:8.2f} s ({samples / network:,.0f}/s)")
     print(f"speed-up over the plain reading     {plain / ours:.1f}")
     print(f"share of the network's bare rate    {network / ours:.0%}")
 

@@ -13,7 +13,8 @@ from typing import get_args
 
 import numpy as np
 import torch
-from gpu import network, seconds
+from bare import seconds
+from gpu import network
 from torch import Tensor, nn
 
 from rddrs_dist.smoothing.precision import Precision, multiplying

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 import tyro
 from plane import figure, summary
-from plane.measure import TurnedStreams, regions, table
-from plane.options import METHODS, Options, check
+from plane.measure import TurnedStreams, rows
+from plane.options import DRAWN, Options, check
 from plane.problem import Problem
 
 from rddrs_dist import Streams, cli
@@ -33,9 +33,9 @@ def measured(
     """
     found = []
     for angle, streams in zip(angles, samples, strict=True):
-        found += regions(problem, options, angle, streams)
-        print(f"{len(found) // len(METHODS)} of {len(angles)}", file=sys.stderr, flush=True)
-    return table(found)
+        found += rows(problem, options, angle, streams)
+        print(f"{len(found) // len(DRAWN)} of {len(angles)}", file=sys.stderr, flush=True)
+    return pd.DataFrame(found)
 
 
 def figure1(options: Options) -> int:
@@ -55,11 +55,10 @@ def figure1(options: Options) -> int:
     turned, fresh, alone = (summary.of_class(one, problem.prediction) for one in every.values())
     if not len(turned):
         raise ValueError(f"no region was certified with n = {options.n}: give a larger --n")
-    spreads, rows = summary.spreads(turned, fresh, alone), pd.concat(every.values())
-    print(summary.by_angle(every["figure1"]), summary.spreads_text(spreads), sep="\n\n")
-    print(f"\n{summary.checks(rows)}")
-    left_out = len(rows) - len(turned) - len(fresh) - len(alone)
-    print(f"{left_out} of {len(rows)} regions are not of the network's class: left out")
+    spreads, whole = summary.spreads(turned, fresh, alone), pd.concat(every.values())
+    print(summary.spreads_text(spreads), summary.checks(whole), sep="\n\n")
+    left_out = len(whole) - len(turned) - len(fresh) - len(alone)
+    print(f"{left_out} of {len(whole)} regions are not of the network's class: left out")
     text = figure.caption(options, max(spreads["gap"]), left_out)
     written = figure.write(problem, figure.Measured(turned, fresh, alone), options, text)
     for name, table_of in every.items():

@@ -14,17 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rddrs_dist import cli
-from rddrs_dist.analysis.curves import lines, select
-from rddrs_dist.analysis.tables import aligned
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
+from rddrs_dist import DDRS, METHODS, RDDRS, Ancer, Method, checkpoints, cli
 from rddrs_dist.results import read
 from rddrs_dist.run.options import Run
 
 FULL_IMAGES, FULL_N = 10_000, 100_000
-_HOURS = ("fit_hours", "certify_hours")
 # Flags that the prediction knows nothing of; those of methods, with a dot, are others.
-_LESSENING = ("indices", "n", "n0", "looks", "tolerance", "fit-seconds")
+_LESSENING = ("indices", "n", "n0", "sequential-tests", "tolerance", "fit-seconds")
 
 
 @dataclass(frozen=True)
@@ -47,11 +43,11 @@ class Panel:
         return ["certify", "paper-mnist", *flags, *own, "--out", str(self.out), "--resume"]
 
 
-def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> list[Panel]:
+def panels(files: Sequence[Path], sigmas: Sequence[float], out: Path) -> list[Panel]:
     """Pairs networks with their sigmas and names a folder for each.
 
     Args:
-        checkpoints: Files of networks.
+        files: Files of networks.
         sigmas: One for each; none where the files say theirs.
         out: Folder of all panels.
 
@@ -60,12 +56,12 @@ def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> l
             networks have one.
         FileNotFoundError: If a file is absent.
     """
-    if sigmas and len(sigmas) != len(checkpoints):
+    if sigmas and len(sigmas) != len(files):
         raise ValueError(
             f"--sigmas must be one number per checkpoint, or none where the files say theirs, got "
-            f"{len(sigmas)} for {len(checkpoints)}"
+            f"{len(sigmas)} for {len(files)}"
         )
-    own = [*sigmas] or [checkpoints.load(path).sigma or 0.0 for path in checkpoints]
+    own = [*sigmas] or [checkpoints.load(path).sigma or 0.0 for path in files]
     if not all(own) or len(set(own)) < len(own):
         raise ValueError(
             "each checkpoint must have a sigma of its own, got "
@@ -73,7 +69,7 @@ def panels(checkpoints: Sequence[Path], sigmas: Sequence[float], out: Path) -> l
         )
     return [
         Panel(path, sigma, out / f"sigma-{sigma:g}")
-        for path, sigma in zip(checkpoints, own, strict=True)
+        for path, sigma in zip(files, own, strict=True)
     ]
 
 
@@ -103,14 +99,14 @@ def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     Returns:
         A frame with columns sigma, method, fit_hours and certify_hours.
     """
+    hours = FULL_IMAGES * run.execution.cpus_per_actor / 3600
     table = []
-    for sigma, name in lines(frame):
-        rows = select(frame, method=name, sigma=sigma)
+    for (sigma, name), rows in frame.groupby(["sigma", "method"]):  # pyright: ignore[reportGeneralTypeIssues]
         fit, certificate, drawn = rows[["fit_seconds", "certify_seconds", "n"]].to_numpy().mean(0)
         longer = samples(METHODS[name]()) / samples(run.method(name))
-        hours = FULL_IMAGES * run.cpus_per_actor / 3600
-        table.append((sigma, name, hours * longer * fit, hours * FULL_N / drawn * certificate))
-    return pd.DataFrame(table, columns=["sigma", "method", *_HOURS])
+        row = {"sigma": sigma, "method": name, "fit_hours": hours * longer * fit}
+        table.append(row | {"certify_hours": hours * FULL_N / drawn * certificate})
+    return pd.DataFrame(table)
 
 
 def full_size(own: argparse.Namespace, rest: Sequence[str]) -> str:
@@ -136,17 +132,13 @@ def full_size(own: argparse.Namespace, rest: Sequence[str]) -> str:
 
 def as_text(hours: pd.DataFrame) -> str:
     """Prints the prediction with its sum."""
-    header = ("sigma", "method", "fit h", "certify h")
-    body = [
-        (f"{one['sigma']:g}", one["method"], *(f"{one[name]:.1f}" for name in _HOURS))
-        for one in hours.to_dict("records")
-    ]
-    total = hours[list(_HOURS)].to_numpy().sum()
+    total = hours[["fit_hours", "certify_hours"]].to_numpy().sum()
     title = (
         f"core hours of all {FULL_IMAGES:,} images, n = {FULL_N:,}, published settings, at the "
         "rate of these rows"
     )
-    return f"{title}\n{aligned([header, *body])}\nin all {total:,.0f}"
+    table = hours.to_string(index=False, float_format=lambda value: f"{value:.2f}")
+    return f"{title}\n{table}\nin all {total:,.0f}"
 
 
 def options(flags: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

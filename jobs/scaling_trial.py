@@ -1,159 +1,535 @@
 """Measure how certification scales: with actors, and with the dimension of the images.
 
-python jobs/scaling_trial.py --out FOLDER --data-root FOLDER --cifar-parquet FOLDER
+    python jobs/scaling_trial.py --out FOLDER --data-root FOLDER --cifar-parquet FOLDER
 
-Images per hour against actors; seconds per image of each method against dimension, beside what
-rates of this machine and counted work predict; and from these the cost of the whole CIFAR-10 test
-set. See jobs/README.md.
+Images per hour against the number of actors; seconds per image of each method on the 8x8 digits,
+MNIST and CIFAR-10; and, from the seconds on CIFAR-10, the hours of its test set. See
+jobs/README.md.
 """
 
-import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import matplotlib
+import numpy as np
 import pandas as pd
 import torch
 import tyro
-from scaling import actors, figure
-from scaling.measure import Bench, Found
-from scaling.options import Trial, check
-from scaling.sources import Source
-from scaling.tables import (
-    actors_table,
-    dimension_table,
-    fitted,
-    memory_table,
-    prediction,
-    records,
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+from torch import Tensor
+
+from rddrs_dist import (
+    DDRS,
+    METHODS,
+    RDDRS,
+    Ancer,
+    Budget,
+    Context,
+    Fit,
+    IsotropicNoise,
+    Method,
+    Region,
+    Streams,
+    certify,
+    checkpoints,
+    cli,
+    data,
 )
-
-from rddrs_dist import cli
-from rddrs_dist.results.files import replace_json
-from rddrs_dist.run.costs import TERMS, Rates, seconds
+from rddrs_dist.analysis import plots
+from rddrs_dist.region import Floats
+from rddrs_dist.run import driver
+from rddrs_dist.run.events import read_events
+from rddrs_dist.run.experiment import Execution
+from rddrs_dist.run.options import Run, Settings, settings_of
 from rddrs_dist.run.scheduler import NoActorError
+from rddrs_dist.run.worker import Worker
+from rddrs_dist.train import train_new
+
+Name = Literal["digits", "mnist", "cifar10"]
+NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+CIFAR_IMAGES = 10_000
+_REPEATS = 5  # times that a short measurement is made
+_TRIED = 20  # test images among which those of the dimension trial are looked for
 
 
-def source_of_prediction(trial: Trial, told: dict[str, Any] | None) -> str:
-    """What the prediction rests on, in a sentence."""
-    if told is not None:
-        return f"work counted here, rates of {told.get('name', trial.device_rates)} as given"
-    if trial.cuda:
-        return f"measured on {torch.cuda.get_device_name()}"
-    return (
-        f"CPU cores of this machine, {trial.cpus_per_actor} to a worker; no GPU figure is "
-        "predicted without rates: give --device-rates, or run where torch finds a GPU"
+@dataclass(frozen=True)
+class Checkpoints:
+    """Trained networks; a network is trained for each data set that has none here.
+
+    Attributes:
+        digits: For the 8x8 digits.
+        mnist: For MNIST.
+        cifar10: For CIFAR-10.
+    """
+
+    digits: Path | None = None
+    mnist: Path | None = None
+    cifar10: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Measure images per hour against actors and seconds per image against dimension.
+
+    Attributes:
+        out: Folder for tables, figure and trained networks; made if missing.
+        datasets: Data sets of the dimension trial: digits, mnist, cifar10.
+        methods: Methods of both trials.
+        actors: Numbers of actors to compare, in turn within each round.
+        rounds: Rounds of the actor trial.
+        scaled: Data set of the actor trial; none leaves that trial out.
+        images: Images per actor of the largest number of actors. Every number of actors does the
+            same images, one to a shard.
+        cpus_per_actor: CPU cores, and torch threads, of each actor and of the dimension trial.
+        gpus_per_actor: GPUs of each actor; above 0 the dimension trial runs on a GPU too.
+        address: Ray cluster to join; by default a local one is started.
+        start_timeout: Seconds to wait for actors before giving up.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        cifar_parquet: Folder of CIFAR-10 as Parquet files, in place of that of torchvision.
+        sigma: Standard deviation of the noise, in pixel units.
+        train_images: Training images of a network that is trained here.
+        epochs: Passes over them.
+        samples: Gradient samples per image after which DDRS and ANCER are extrapolated to their
+            settings; RDDRS is extrapolated from one step.
+        n: Samples of a certificate to which seconds are extrapolated.
+        n_measured: Samples of a certificate that is measured.
+        seconds: A measurement is repeated, up to five times, until it has taken so long.
+        batch: Images of the dimension trial that are done together; a GPU wants as many as its
+            memory holds.
+        checkpoints: Trained networks.
+        settings: Hyper-parameters of each method.
+    """
+
+    out: Path
+    datasets: tuple[Name, ...] = ("digits", "mnist", "cifar10")
+    methods: tuple[str, ...] = ("rs", "ddrs", "ancer", "rddrs_tr")
+    actors: tuple[int, ...] = (1, 2)
+    rounds: int = 3
+    scaled: Name | Literal["none"] = "mnist"
+    images: int = 3
+    cpus_per_actor: int = 1
+    gpus_per_actor: float = 0.0
+    address: str | None = None
+    start_timeout: float = 120.0
+    data_root: Path | None = None
+    cifar_parquet: Path | None = None
+    sigma: float = 0.25
+    train_images: int = 5000
+    epochs: int = 3
+    samples: int = 2000
+    n: int = 100_000
+    n_measured: int = 2000
+    seconds: float = 3.0
+    batch: int = 1
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
+        default_factory=Settings
+    )
+
+    @property
+    def also_scaled(self) -> tuple[str, ...]:
+        """The data set of the actor trial, if there is one."""
+        return () if self.scaled == "none" else (self.scaled,)
+
+    def method(self, name: str) -> Method:
+        """The method of that name with its hyper-parameters."""
+        return Run(settings=self.settings).method(name)
+
+    def run(self, name: str, checkpoint: Path, out: Path, actors: int = 1) -> Run:
+        """What `rddrs certify` does in the actor trial: short fits of one image to a shard."""
+        dataset, folder = self.place(name)
+        short = [shortened(self.method(one), self.samples)[0] for one in self.methods]
+        return Run(
+            dataset=dataset,
+            data_root=folder,
+            checkpoint=checkpoint,
+            out=out,
+            sigma=self.sigma,
+            methods=self.methods,
+            indices=f"0:{self.images * max(self.actors)}",
+            n=self.n_measured,
+            shard_size=1,
+            execution=Execution(
+                actors=actors,
+                cpus_per_actor=self.cpus_per_actor,
+                gpus_per_actor=self.gpus_per_actor,
+                address=self.address,
+                start_timeout=self.start_timeout,
+                resume=True,  # the folder is there
+            ),
+            settings=settings_of(*short),
+        )
+
+    def place(self, name: str) -> tuple[str, Path | None]:
+        """Name and folder from which a data set is read."""
+        if name == "cifar10" and self.cifar_parquet is not None:
+            return "parquet", self.cifar_parquet
+        return name, self.data_root
+
+
+def check(trial: Trial) -> None:
+    """Refuses what cannot be meant.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if not trial.actors or min(trial.actors) < 1 or len(set(trial.actors)) < len(trial.actors):
+        raise ValueError(f"--actors must be different numbers of at least 1, got {trial.actors}")
+    if trial.rounds < 1 or trial.images < 2:
+        raise ValueError(
+            "--rounds must be at least 1 and --images at least 2, got "
+            f"{trial.rounds} and {trial.images}"
+        )
+    if unknown := set(trial.methods) - set(METHODS):
+        raise ValueError(f"unknown methods {sorted(unknown)}: choose from {', '.join(METHODS)}")
+    # In a job the address of the cluster is in the environment, and the folder is temporary.
+    if os.environ.get("RAY_ADDRESS") and not trial.out.is_absolute():
+        raise ValueError(f"--out of a job must be an absolute path, got {trial.out}")
+
+
+# Networks.
+
+
+def network(trial: Trial, name: str) -> Path:
+    """The checkpoint that is given, that an earlier trial trained, or that is trained now."""
+    path = getattr(trial.checkpoints, name) or trial.out / f"{name}-{trial.sigma:g}.safetensors"
+    if getattr(trial.checkpoints, name) is None and not path.exists():
+        _train(trial, name, path)
+    return path
+
+
+def _train(trial: Trial, name: str, path: Path) -> None:
+    """Trains for speed alone: seconds hardly depend on how good the network is."""
+    dataset, folder = trial.place(name)
+    whole, count = data.load(dataset, "train", folder), trial.train_images
+    some = replace(whole, images=whole.images[:count], labels=whole.labels[:count])
+    architecture = "lenet" if some.event_shape[0] == 1 else "resnet20"
+    print(f"training {architecture} on {len(some)} images", flush=True)
+    model = train_new(architecture, some, sigma=trial.sigma, epochs=trial.epochs)
+    checkpoints.save(
+        path,
+        model,
+        architecture=architecture,
+        event_shape=some.event_shape,
+        classes=some.classes,
+        sigma=trial.sigma,
     )
 
 
-def device_rates(trial: Trial) -> dict[str, Any] | None:
-    """The rates in the file that was given; an unusable one is refused before any work.
+# Methods, cut down so that they are measured in minutes.
+
+
+def shortened(method: Method, samples: int) -> tuple[Method, float, int]:
+    """Cuts methods whose steps all cost the same to so many gradient samples, RDDRS to one step.
+
+    Other methods are left whole.
+
+    Args:
+        method: As it would be run.
+        samples: Gradient samples per image that are affordable.
+
+    Returns:
+        A few steps of a single candidate; how often these steps make all steps of all candidates;
+        samples that go forward to compare the candidates.
+    """
+    match method:
+        case DDRS():
+            steps = min(method.steps, max(1, round(samples / method.samples)))
+            short = replace(method, steps=steps, candidate_every=steps)
+            candidates, factor = -(-method.steps // method.candidate_every), method.steps / steps
+        case Ancer():
+            steps = min(method.steps, max(1, round(samples / method.samples)))
+            short = replace(method, steps=steps, learning_rates=method.learning_rates[:1])
+            candidates = len(method.learning_rates)
+            factor = candidates * method.steps / steps
+        case RDDRS():
+            short = replace(method, steps=1, step_lengths=method.step_lengths[:1])
+            candidates = len(method.step_lengths)
+            factor = candidates * method.steps
+        case _:
+            return method, 1.0, 0
+    return short, factor, candidates * method.compare_samples * (candidates > 1)
+
+
+# Images per hour against actors.
+
+
+def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
+    """Runs of `rddrs certify`, each number of actors in turn within each round.
+
+    Returns:
+        A row per round and number of actors: round, actors, images_per_hour and efficiency, the
+        rate per actor over that of the fewest actors in the same round.
+    """
+    rows = []
+    for number in range(trial.rounds):
+        for actors in trial.actors:
+            rate = _rate(trial, checkpoint, actors)
+            print(
+                f"round {number + 1}/{trial.rounds}: {actors} actors, {rate:,.0f} images/h",
+                flush=True,
+            )
+            rows.append({"round": number, "actors": actors, "images_per_hour": rate})
+    each = {(row["round"], row["actors"]): row["images_per_hour"] / row["actors"] for row in rows}
+    fewest = min(trial.actors)
+    for row in rows:
+        row["efficiency"] = each[row["round"], row["actors"]] / each[row["round"], fewest]
+    return pd.DataFrame(rows)
+
+
+def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
+    """Images per hour of one run."""
+    with tempfile.TemporaryDirectory() as out:
+        driver.certify(trial.run(trial.scaled, checkpoint, Path(out), actors))
+        calls = read_events(Path(out)).to_pandas()
+    if wrong := sorted(set(calls["outcome"]) - {"done"}):
+        raise ValueError(f"calls were {', '.join(wrong)}: their seconds say nothing, try again")
+    ends = calls["ended"].to_numpy()
+    return 3600 * steady_rate(ends - calls["seconds"].to_numpy(), ends, actors)
+
+
+def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
+    """Images per second while all actors are at work, each of them past its first call.
+
+    An actor's first call loads libraries and fills caches. A call that reaches beyond the time in
+    which all are at work counts by its share.
+
+    Args:
+        begins: When each call of one image began, (N,), in seconds.
+        ends: When it ended, (N,).
+        actors: How many there are.
 
     Raises:
-        ValueError: If it is no JSON, or not the rates that are wanted.
+        ValueError: If there is no such time.
     """
-    if trial.device_rates is None:
-        return None
-    try:
-        told = json.loads(trial.device_rates.read_text())
-        Rates.of_device(told)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{trial.device_rates} has no device rates ({error})") from error
-    return told
+    running = (begins <= begins[:, None]) & (ends > begins[:, None])  # (N, N), at each begin
+    full = np.flatnonzero(running.sum(1) >= actors)
+    full = full[begins[full].argsort()]
+    start = ends[running[full[0]]].max() if len(full) else np.inf
+    stop = ends[running[full[-1]]].min() if len(full) else -np.inf  # one finds no image left
+    if not stop > start:
+        raise ValueError(
+            f"{len(begins)} images leave no time in which all of {actors} actors are at work and "
+            "past their first: give more --images"
+        )
+    inside = np.minimum(ends, stop) - np.maximum(begins, start)
+    return float((inside.clip(0) / (ends - begins)).sum() / (stop - start))
 
 
-def show(title: str, table: pd.DataFrame | dict[str, float]) -> None:
-    """Prints a table."""
-    print(f"\n{title}")
-    if isinstance(table, dict):
-        lines = [f"{name:28s} {value:.3g}" for name, value in table.items()]
-        print("\n".join(lines), flush=True)
-    elif len(table):
-        print(table.to_string(index=False, float_format=lambda x: f"{x:,.4g}"), flush=True)
-    else:
-        print("(none)", flush=True)
+# Seconds per image against dimension.
 
 
-def trial_of(trial: Trial) -> int:
+class Bench:
+    """A worker and a few images of a data set, with which methods are measured."""
+
+    def __init__(self, trial: Trial, name: str, checkpoint: Path) -> None:
+        """Reads them as a run does."""
+        self.trial, self.name = trial, name
+        inputs = driver.read_inputs(trial.run(name, checkpoint, trial.out))
+        known = inputs.training
+        training = None if known is None else (known.images, known.labels)
+        work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
+        self.worker = Worker(*work)
+        self.smoothed = self.worker.smoothed
+        self.indices, self.images = self._certified(inputs.images)
+
+    def _certified(self, test: data.ImageSet) -> tuple[list[int], Tensor]:
+        """Indices and pixels of the first images that RS does not abstain on.
+
+        For an abstention nothing is done with the training images, which would be measured as
+        fast.
+        """
+        batch = self.trial.batch
+        images = torch.from_numpy(test.images[: max(_TRIED, 2 * batch)]).to(self.worker.device)
+        fit = Fit.of(IsotropicNoise.constant(self.trial.sigma, images))
+        streams = Streams.of(0, range(len(images)))
+        region = certify(self.smoothed, images, fit, Budget(n=200), streams).region
+        found = np.flatnonzero(region.radius > 0)[:batch].tolist()
+        if len(found) < batch:
+            raise ValueError(
+                f"only {len(found)} of the first {len(images)} test images of {self.name} are "
+                f"certified by RS, wanted {batch}: train longer (--epochs, --train-images) or "
+                "give a checkpoint"
+            )
+        return found, images[found]
+
+    def measured(self, method: Method) -> dict[str, Any]:
+        """One row of the table: seconds per image, by phase, of a method at its settings.
+
+        The phases are `fit`, without the DDRS start; `sample`, which makes the certificate;
+        `sizes`, those of its region; and `neighbours`, the training images inside it. Samples
+        that compare candidates of a fit take as long as those of a certificate.
+        """
+        trial, (short, factor, compared) = self.trial, shortened(method, self.trial.samples)
+        budget, streams = Budget(n=trial.n_measured), Streams.of(0, self.indices)
+        start = IsotropicNoise.constant(2 * trial.sigma, self.images)  # as wide as DDRS finds it
+        context = Context(
+            trial.sigma,
+            streams,
+            sigma_star=start,
+            neighbours=self.worker.neighbours,
+            batching=self.smoothed.batching,
+        )
+        fitting, fit = self._timed(lambda: short.fit(self.smoothed.model, self.images, context))
+        sampling, certificate = self._timed(
+            lambda: certify(self.smoothed, self.images, fit, budget, streams)
+        )
+        sizing, region = self._timed(lambda: _sized(certificate.region))
+        neighbours = self.worker.neighbours
+        looking, _ = self._timed(lambda: None if neighbours is None else neighbours.inside(region))
+        each = sampling / (budget.n + budget.n0)
+        phases = {
+            "fit": factor * fitting + each * compared,
+            "sample": each * (trial.n + budget.n0),
+            "sizes": sizing,
+            "neighbours": looking,
+        }
+        total = sum(phases.values())
+        return {
+            "dataset": self.name,
+            "dimension": region.dimension,
+            "method": method.name,
+            "device": device_name(self.worker.device),
+            "steps": float(fit.steps.mean()),
+            "seconds": total,
+            **{f"{name}_seconds": value for name, value in phases.items()},
+            "cifar10_hours": CIFAR_IMAGES * total / 3600 if self.name == "cifar10" else None,
+        }
+
+    def _timed(self, call: Callable[[], Any]) -> tuple[float, Any]:
+        """Median seconds per image of a few calls, and what the last one returned."""
+        times: list[float] = []
+        found = None
+        while len(times) < _REPEATS and sum(times) < self.trial.seconds:
+            start = time.perf_counter()
+            found = call()
+            if self.worker.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        return float(np.median(times)) / len(self.images), found
+
+
+def _sized(region: Region) -> Region:
+    """The same region, with the sizes of a row computed afresh."""
+    again = replace(region, noise=replace(region.noise))
+    _ = again.l2_radius, again.capped_proxy_radius, again.axes_beyond_domain
+    return again
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is, as the table and the figure name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
+
+
+# The figure.
+
+
+def draw(blocks: pd.DataFrame, table: pd.DataFrame, folder: Path) -> Path:
+    """Writes scaling.png: `blocks` are those of `actor_trial`, or empty."""
+    with matplotlib.rc_context(plots.RC):
+        figure = Figure(figsize=(8.2, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _draw_actors(left, blocks)
+        _draw_dimension(right, table)
+        figure.savefig(folder / "scaling.png", dpi=200, metadata={"Software": None})
+    return folder / "scaling.png"
+
+
+def _draw_actors(ax: Axes, blocks: pd.DataFrame) -> None:
+    """Efficiency against actors: a dot per round, a line through the medians."""
+    _axes(ax, "Actors", "Rate per actor, relative to the fewest")
+    if blocks.empty:
+        ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes)
+        return
+    medians = blocks.groupby("actors")["efficiency"].median()
+    ax.axhline(1, color="#9a9a9a", linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.plot(medians.index, medians.to_numpy(), color="#333333", linewidth=1.3, label="median")
+    dots = {"color": "#333333", "markersize": 4, "alpha": 0.55, "markeredgewidth": 0}
+    ax.plot(blocks["actors"], blocks["efficiency"], "o", label="one round", **dots)
+    ax.set_xticks(medians.index)
+    ax.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
+    ax.legend(frameon=False, loc="lower left")
+
+
+def _draw_dimension(ax: Axes, table: pd.DataFrame) -> None:
+    """Seconds per image against dimension, a line per method."""
+    _axes(ax, "Dimension $d$ of an image", "Seconds per image")
+    ax.set(xscale="log", yscale="log")
+    for name, rows in table.sort_values("dimension").groupby("method", sort=False):
+        method = METHODS[str(name)]
+        own = {"color": method.colour, "linestyle": method.dashes, "label": method.label}
+        ax.plot(rows["dimension"], rows["seconds"], marker="o", markersize=4.5, **own)
+    sizes = dict(zip(table["dimension"], table["dataset"], strict=True))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(list(sizes), [f"{d:,}\n{NAMES[name]}" for d, name in sizes.items()])
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    ax.margins(x=0.12)
+    title = f"one worker on {table['device'].iloc[0]}"
+    ax.legend(frameon=False, fontsize=8.5, title=title, title_fontsize=8.5)
+
+
+def _axes(ax: Axes, x: str, y: str) -> None:
+    """Labels and grid, as in the project's other figures."""
+    ax.set(xlabel=x, ylabel=y)
+    ax.grid(color="#e4e4e4", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+# The job.
+
+
+def measure(trial: Trial) -> int:
     """Does the trial and writes what it found."""
     check(trial)
-    told = device_rates(trial)
     trial.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(trial.cpus_per_actor)
-    names = dict.fromkeys([*trial.datasets, *([trial.scaled] * (trial.scaled != "none"))])
-    blocks, found = [], []
-    for name in names:
-        source = Source.load(trial, name)
-        if name == trial.scaled:
-            blocks = actors.measure(trial, source)
-        if name in trial.datasets:
-            found += _dimension(trial, source)
-    _report(trial, actors_table(blocks) if blocks else pd.DataFrame(), found, told)
+    names = dict.fromkeys((*trial.datasets, *trial.also_scaled))
+    networks = {name: network(trial, name) for name in names}
+    blocks, rows = pd.DataFrame(), []
+    for name in trial.also_scaled:
+        blocks = actor_trial(trial, networks[name])
+    for name in trial.datasets:
+        bench = Bench(trial, name, networks[name])
+        for method in trial.methods:
+            rows.append(bench.measured(trial.method(method)))
+            print(f"{name} {method}: {rows[-1]['seconds']:.4g} s per image", flush=True)
+    table = pd.DataFrame(rows)
+    _show("images per hour against actors", blocks)
+    _show("seconds per image against dimension, hours of the CIFAR-10 test set", table)
+    written = [draw(blocks, table, trial.out)]
+    for name, found in {"scaling": table, "scaling-actors": blocks}.items():
+        written.append(trial.out / f"{name}.csv")
+        found.to_csv(written[-1], index=False, lineterminator="\n")
+    print("\nwrote " + ", ".join(str(path) for path in written))
     return cli.COMPLETE
 
 
-def _dimension(trial: Trial, source: Source) -> list[Found]:
-    """All methods on one data set."""
-    bench, found = Bench(trial, source), []
-    for name in trial.methods:
-        one = bench.found(getattr(trial.settings, name))
-        guess = sum(seconds(one.cost, one.rates).values())
-        print(f"{source.name} {name}: {one.seconds:.4g} s, predicted {guess:.4g} s", flush=True)
-        found.append(one)
-    return found
-
-
-def _report(
-    trial: Trial, blocks: pd.DataFrame, found: Sequence[Found], told: dict[str, Any] | None
-) -> None:
-    """Prints and writes tables and figure."""
-    table = dimension_table(found)
-    hours, basis = prediction(trial, found, told), source_of_prediction(trial, told)
-    held = memory_table(trial, "cuda" if told is not None or trial.cuda else "cpu")
-    short = ["dataset", "dimension", "method", "steps", "seconds", "predicted", *TERMS]
-    show("images per hour against actors", blocks)
-    show("seconds per image against dimension", table.loc[:, short])
-    factors = fitted(table)
-    show("what would fit best", factors)
-    show(f"CIFAR-10 test set, hours: {basis}", hours)
-    show("CIFAR-10, MiB of one worker with full covariances, by images in a shard", held)
-    written = figure.write(blocks, table, trial.out)
-    tables = {"scaling": table, "scaling-actors": blocks, "scaling-prediction": hours}
-    for name, rows in (tables | {"scaling-memory": held}).items():
-        written.append(trial.out / f"{name}.csv")
-        rows.to_csv(written[-1], index=False, lineterminator="\n")
-    rates = {one.dataset: asdict(one.rates) for one in found}
-    everything = {
-        "torch": torch.__version__,
-        "trial": json.loads(json.dumps(asdict(trial), default=str)),
-        "actors": records(blocks),
-        "dimension": records(table),
-        "rates": rates,
-        "fit": factors,
-        "prediction": {"basis": basis, "hours": records(hours), "memory_mib": records(held)},
-    }
-    replace_json(trial.out / "scaling.json", everything)
-    print("\nwrote " + ", ".join(str(path) for path in [*written, trial.out / "scaling.json"]))
+def _show(title: str, table: pd.DataFrame) -> None:
+    """Prints a table."""
+    shown = table.to_string(index=False, float_format=lambda x: f"{x:,.4g}")
+    print(f"\n{title}\n{shown if len(table) else '(none)'}", flush=True)
 
 
 def main(flags: Sequence[str] | None = None) -> int:
     """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
     try:
-        return trial_of(tyro.cli(Trial, prog="scaling_trial.py", args=flags))
-    except (ValueError, OSError) as error:
+        return measure(tyro.cli(Trial, prog="scaling_trial.py", args=flags))
+    except (ValueError, OSError, NoActorError) as error:
         if os.environ.get("RDDRS_DEBUG"):
             raise
-        return _complain(error, cli.WRONG)
-    except NoActorError as error:
-        return _complain(error, cli.NO_ACTORS)
-
-
-def _complain(error: Exception, code: int) -> int:
-    """Prints one line of error and passes an exit code on."""
-    print("rddrs: error: " + " ".join(str(error).split()), file=sys.stderr)
-    return code
+        print("rddrs: error: " + " ".join(str(error).split()), file=sys.stderr)
+        return cli.NO_ACTORS if isinstance(error, NoActorError) else cli.WRONG
 
 
 if __name__ == "__main__":

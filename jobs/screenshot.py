@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from rddrs_dist import cli
-from rddrs_dist.results import files as parts
+from rddrs_dist.results import files
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SECONDS = 120
@@ -84,7 +84,7 @@ def main(flags: Sequence[str]) -> int:
     told = options(flags)
     try:
         content = photograph(told.page, told.width, told.height)
-        parts.replace(told.out, content, then="try again")
+        files.replace(told.out, content, then="try again")
     except (ValueError, OSError, subprocess.TimeoutExpired) as error:
         print("rddrs: error: " + " ".join(str(error).split()), file=sys.stderr)
         return cli.WRONG

@@ -1,9 +1,17 @@
-"""The benchmark that must run where only torch, numpy and scipy are."""
+"""Samples as benchmarks count them, and the one that runs where torch, numpy and scipy are."""
 
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bare import work
+from rddrs_dist import DDRS, RDDRS, RDDRSTR, RS, Ancer, Context, IsotropicNoise, Method, Streams
 
 ROOT = Path(__file__).parent.parent
 # Everything the package uses elsewhere, and neither torch nor what it imports itself.
@@ -24,6 +32,34 @@ sys.path.insert(0, "benchmarks")
 sys.argv = ["gpu.py", *sys.argv[1:]]
 runpy.run_path("benchmarks/gpu.py", run_name="__main__")
 """
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        RS(),
+        DDRS(steps=20, candidate_every=5, samples=7, compare_samples=30),
+        Ancer(steps=6, samples=9, compare_samples=30),
+        RDDRS(steps=3, gradient_samples=50, margin_samples=11, compare_samples=30),
+        RDDRSTR(steps=4, samples=40, start_samples=20, compare_samples=60),
+    ],
+)
+def test_samples_are_those_of_the_settings(method: Method):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10)).eval().requires_grad_(False)
+    model[1].weight *= 8
+    image = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    start = IsotropicNoise.constant(0.25, image)
+    seen = Counter()
+
+    def count(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[torch.is_grad_enabled() and inputs[0].requires_grad] += len(inputs[0])
+
+    model.register_forward_pre_hook(count)
+    fit = method.fit(model, image, Context(0.25, Streams.of(0, [0]), sigma_star=start))
+    # DDRS and ANCER keep one of several candidates: all of them were computed.
+    steps = int(fit.steps[0]) if method.name == "rddrs_tr" else getattr(method, "steps", 0)
+    assert (seen[False], seen[True]) == work(method, steps)
 
 
 def test_the_device_benchmark_runs_without_ray_geomstats_and_files_libraries(shared):

@@ -13,16 +13,16 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from rddrs_dist import DDRS, RDDRS, Ancer, Streams, cli
-from rddrs_dist.run.options import Settings
+from rddrs_dist.run.options import settings_of
 
 JOBS = Path(__file__).resolve().parents[1] / "jobs"
 CENTRE = np.array([0.3, 0.6])
 SCALE = np.array([[0.2, 0.15], [-0.05, 0.1]])
 MIRROR = np.diag([1.0, -1.0])
-QUICK = Settings(
-    ddrs=DDRS(steps=200, candidate_every=200, learning_rate=5e-4),
-    ancer=Ancer(learning_rates=(0.04,)),
-    rddrs=RDDRS(step_lengths=(0.5,), steps=60, gradient_samples=2000),
+QUICK = settings_of(
+    DDRS(steps=200, candidate_every=200, learning_rate=5e-4),
+    Ancer(learning_rates=(0.04,)),
+    RDDRS(step_lengths=(0.5,), steps=60, gradient_samples=2000),
 )
 LOSES = -1e6
 
@@ -130,28 +130,29 @@ def test_regions_turn_with_data_network_and_samples_but_not_those_of_ancer(probl
     measure = _piece("measure")
     plain, turned = (
         {
-            row.method: row
-            for row in measure.regions(
+            row["method"]: row
+            for row in measure.rows(
                 problem, _options(tmp_path), angle, measure.TurnedStreams(0, (0,), angle)
             )
         }
         for angle in (0.0, 45.0)
     )
     for name in ("ddrs", "rddrs", "rddrs_tr"):
-        assert turned[name].exact_area == pytest.approx(plain[name].exact_area, rel=5e-3), name
+        own, before = turned[name]["exact_area"], plain[name]["exact_area"]
+        assert own == pytest.approx(before, rel=5e-3), name
     for name in ("rddrs", "rddrs_tr"):
-        angle = turned[name].orientation - plain[name].orientation
+        angle = turned[name]["orientation"] - plain[name]["orientation"]
         assert angle % 180 == pytest.approx(45, abs=1), name
-    assert turned["ancer"].exact_area < 0.8 * plain["ancer"].exact_area
+    assert turned["ancer"]["exact_area"] < 0.8 * plain["ancer"]["exact_area"]
 
 
 def test_certificates_stay_below_the_exact_probability(problem, tmp_path):
-    rows = _piece("measure").regions(problem, _options(tmp_path), 20.0, Streams.of(1, [7]))
+    rows = _piece("measure").rows(problem, _options(tmp_path), 20.0, Streams.of(1, [7]))
     for row in rows:
-        assert row.prediction == 0 and row.changed == 0 and row.points > 500
-        assert 0.85 * row.exact_area < row.certified_area < row.exact_area
-        assert row.smallest_p > 0.5 and row.p_lower < row.p_exact
-    assert math.isnan(rows[0].orientation)
+        assert row["prediction"] == 0 and row["changed"] == 0 and row["points"] > 500
+        assert 0.85 * row["exact_area"] < row["certified_area"] < row["exact_area"]
+        assert row["smallest_p"] > 0.5 and row["p_lower"] < row["p_exact"]
+    assert math.isnan(rows[0]["orientation"])
 
 
 def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

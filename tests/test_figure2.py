@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rddrs_dist import cli
+from rddrs_dist import RDDRS, cli
 from rddrs_dist.results.columns import table
-from rddrs_dist.run.options import RDDRS, Run, Settings
+from rddrs_dist.run.options import Run, settings_of
 from tests.results.rows import row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
@@ -21,7 +21,7 @@ import figure2
 FLAGS = [
     *("--dataset", "digits", "--indices", "0:240:40", "--seed", "1"),
     *("--n", "300", "--alpha", "0.01"),
-    *("--looks", "3", "--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
+    *("--sequential-tests", "3", "--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
     *("--ddrs.candidate-every", "10", "--ancer.learning-rates", "0.04", "--ancer.steps", "20"),
     *("--rddrs.step-lengths", "1.0", "--rddrs.steps", "3", "--rddrs.gradient-samples", "100"),
     *("--rddrs-tr.steps", "3", "--rddrs-tr.samples", "500", "--rddrs-tr.compare-samples", "200"),
@@ -90,7 +90,7 @@ def test_predicted_hours_scale_with_samples_and_images():
     ]
     rows += [row(0, "rs", fit_seconds=0.0, certify_seconds=3.0, n=50_000)]
     short = RDDRS(step_lengths=(0.5,), steps=10, gradient_samples=100, margin_samples=101)
-    run = Run(settings=Settings(rddrs=short))
+    run = Run(settings=settings_of(short))
     found = figure2.predicted_hours(table(rows, {}).to_pandas(), run).set_index("method")
     longer = 2 * 100 * (20_000 + 100) / (10 * 201)
     assert found.loc["rddrs", "fit_hours"] == pytest.approx(10_000 * 2.5 * longer / 3600)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rddrs_dist import cli
-from rddrs_dist.analysis.styles import style
+from rddrs_dist import METHODS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +23,7 @@ def job(monkeypatch):
 def test_colours_of_methods_are_those_of_the_page(job, tmp_path, capsys):
     if not any(map(shutil.which, job.BROWSERS)):
         pytest.skip("no browser: install chromium")
-    colours = [style(name)[0] for name in ("rs", "ddrs", "ancer", "rddrs", "rddrs_tr")]
+    colours = [method.colour for method in METHODS.values()]
     bars = "".join(f"<div style='background:{one};height:30px'></div>" for one in colours)
     page, out = tmp_path / "page.html", tmp_path / "picture.png"
     page.write_text(f"<body style='margin:0'>{bars}")

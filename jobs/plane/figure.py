@@ -16,10 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from rddrs_dist import METHODS
 from rddrs_dist.analysis import plots
-from rddrs_dist.analysis.styles import label, style
 
-from .options import METHODS, RIGHT_ANGLE, Options
+from .options import DRAWN, RIGHT_ANGLE, Options
 from .problem import Problem
 
 _SIZE = (7.4, 4.7)  # inches, without the caption
@@ -35,7 +35,7 @@ _MATHS = {"x+Su": "$x + Su$", "|u|": "$|u|$", " S ": " $S$ "}
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What is drawn: a row per region, see `measure.Region`.
+    """What is drawn: a row per region, see `measure.rows`.
 
     Attributes:
         turned: At each angle, from the same samples turned.
@@ -78,14 +78,16 @@ def write(problem: Problem, found: Measured, options: Options, text: str) -> lis
     return written
 
 
+def _style(name: str) -> dict[str, Any]:
+    """Colour and dashes of a method, as matplotlib takes them."""
+    return {"color": METHODS[name].colour, "linestyle": METHODS[name].dashes}
+
+
 def _around(figure: Figure, text: str) -> None:
     """Legend above and caption below."""
-    handles = []
-    for name in METHODS:
-        color, dashes = style(name)
-        handles.append(
-            Line2D([], [], color=color, linestyle=dashes, linewidth=1.6, label=label(name))
-        )
+    handles = [
+        Line2D([], [], **_style(name), linewidth=1.6, label=METHODS[name].label) for name in DRAWN
+    ]
     figure.legend(
         handles=handles,
         loc="outside upper center",
@@ -131,11 +133,10 @@ def _plane(ax: Axes, problem: Problem) -> None:
 def _ellipses(ax: Axes, problem: Problem, rows: pd.DataFrame, *, certified: bool) -> None:
     """x + S u with |u| = 1, or with |u| the certified radius."""
     for row in rows.to_dict("records"):
-        color, dashes = style(row["method"])
         scale = np.array([[row["s_xx"], row["s_xy"]], [row["s_yx"], row["s_yy"]]])
         outline = ellipse(problem, scale, row["radius"] if certified else 1.0)
         width = 1.4 if certified else 0.9
-        ax.plot(*outline.T, color=color, linestyle=dashes, linewidth=width, zorder=3)
+        ax.plot(*outline.T, **_style(row["method"]), linewidth=width, zorder=3)
 
 
 def ellipse(problem: Problem, scale: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
@@ -157,12 +158,12 @@ def _label_plane(ax: Axes, angle: float, row: int, column: int) -> None:
 
 def _areas(ax: Axes, found: Measured) -> None:
     """Area against angle: dots are certificates, lines are exact, faint dots have new samples."""
-    for name in METHODS:
-        rows, (color, dashes) = found.turned.loc[found.turned["method"] == name], style(name)
+    for name in DRAWN:
+        rows, own = found.turned.loc[found.turned["method"] == name], _style(name)
         new = found.fresh.loc[found.fresh["method"] == name]
-        ax.plot(new["angle"], new["certified_area"], "o", color=color, **_FAINT)
-        ax.plot(rows["angle"], rows["exact_area"], color=color, linestyle=dashes, lw=1.2)
-        ax.plot(rows["angle"], rows["certified_area"], "o", color=color, markersize=_DOT)
+        ax.plot(new["angle"], new["certified_area"], "o", color=own["color"], **_FAINT)
+        ax.plot(rows["angle"], rows["exact_area"], **own, lw=1.2)
+        ax.plot(rows["angle"], rows["certified_area"], "o", color=own["color"], markersize=_DOT)
     ax.set(xlabel="Angle (degrees)", title="Area of certified regions")
     ax.set_xticks(np.linspace(0, RIGHT_ANGLE, 7))
     ax.set(xlim=(-3, RIGHT_ANGLE + 3), ylim=(0, None))
@@ -178,13 +179,11 @@ def _areas(ax: Axes, found: Measured) -> None:
 
 def _unturned(ax: Axes, unturned: pd.DataFrame) -> None:
     """Certified areas at no angle from other samples: how far dots scatter by chance alone."""
-    for place, name in enumerate(METHODS):
+    for place, name in enumerate(DRAWN):
         areas = unturned.loc[unturned["method"] == name, "certified_area"]
-        ax.plot(
-            *(np.full(len(areas), place), areas, "o"),
-            **{"color": style(name)[0], **_FAINT},
-        )
-    ax.set(xlim=(-0.8, len(METHODS) - 0.2), xticks=[], xlabel="0°, other\nsamples")
+        places = np.full(len(areas), place)
+        ax.plot(places, areas, "o", color=METHODS[name].colour, **_FAINT)
+    ax.set(xlim=(-0.8, len(DRAWN) - 0.2), xticks=[], xlabel="0°, other\nsamples")
     ax.tick_params(labelleft=False)
     _bare(ax)
 

@@ -10,9 +10,9 @@ from tyro.conf import arg
 
 from rddrs_dist import Budget
 from rddrs_dist.methods import Method
-from rddrs_dist.run.options import Settings
+from rddrs_dist.run.options import Run, Settings
 
-METHODS = ("ddrs", "ancer", "rddrs", "rddrs_tr")
+DRAWN = ("ddrs", "ancer", "rddrs", "rddrs_tr")
 RIGHT_ANGLE = 90.0
 
 
@@ -61,7 +61,8 @@ class Options:
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods, DDRS first: two others start from its noise."""
-        return tuple(getattr(self.settings, name) for name in METHODS)
+        run = Run(settings=self.settings)
+        return tuple(run.method(name) for name in DRAWN)
 
     @property
     def published(self) -> bool:
@@ -83,4 +84,4 @@ def check(options: Options) -> None:
         raise ValueError(f"--seed must not be negative, got {options.seed}")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out must be a folder, got the file {options.out}")
-    _ = options.budget
+    _ = options.budget, options.methods

@@ -101,7 +101,7 @@ class Problem:
         return int(self.network(self.test).argmax())
 
     @property
-    def reference(self) -> Neighbours:
+    def neighbours(self) -> Neighbours:
         """The labelled points, which RDDRS-TR keeps out of regions of other classes."""
         return Neighbours(self.points, self.labels)
 

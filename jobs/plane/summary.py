@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rddrs_dist.analysis.styles import label
-from rddrs_dist.analysis.tables import aligned, floor_to
+from rddrs_dist.analysis.tables import floor_to
 
 AREAS = ("certified_area", "exact_area")
 
@@ -13,21 +12,6 @@ AREAS = ("certified_area", "exact_area")
 def of_class(table: pd.DataFrame, own: int) -> pd.DataFrame:
     """The rows that are certified for the network's own class of the test point."""
     return table.loc[table["prediction"] == own]
-
-
-def by_angle(table: pd.DataFrame) -> str:
-    """Certified and exact area of each method at each angle."""
-    methods = list(dict.fromkeys(table["method"]))
-    kinds = ("certified", "exact")
-    header = ("degrees", *(f"{label(name)} {kind}" for name in methods for kind in kinds))
-    body = [
-        (
-            f"{angle:g}",
-            *(f"{floor_to(area, 5):.5f}" for area in rows[list(AREAS)].to_numpy().ravel()),
-        )
-        for angle, rows in table.groupby("angle")
-    ]
-    return aligned([header, *body])
 
 
 def spread(areas: NDArray[np.float64]) -> float:
@@ -73,21 +57,17 @@ def spreads(turned: pd.DataFrame, fresh: pd.DataFrame, alone: pd.DataFrame) -> p
 
 def spreads_text(found: pd.DataFrame) -> str:
     """`spreads` as text."""
-    sizes, shares = ("mean", "least", "most"), ("exact", "certified", "new", "alone", "gap")
-    header = (
-        *("method", "mean exact area", "least", "most", "spread", "of certified area"),
-        *("with new samples", "not turned", "largest gap"),
-    )
-    body = [
-        (
-            label(one["method"]),
-            *(f"{floor_to(one[name], 5):.5f}" for name in sizes),
-            *(f"{100 * one[name]:.3f} %" for name in shares),
-        )
-        for one in found.to_dict("records")
-    ]
     title = "areas, samples turned with data and network; spread: (most - least) / mean"
-    return f"{title}\n{aligned([header, *body])}"
+    names = {
+        "mean": "mean exact area",
+        "exact": "spread",
+        "certified": "of certified area",
+        "new": "with new samples",
+        "alone": "not turned",
+        "gap": "largest gap",
+    }
+    table = found.rename(columns=names).to_string(index=False, float_format="{:.5f}".format)
+    return f"{title}\n{table}"
 
 
 def checks(table: pd.DataFrame) -> str:
