@@ -1,54 +1,47 @@
-"""The command line: `rddrs COMMAND`; see `rddrs --help`."""
+"""The command line: `rddrs train | certify | disjoint | status | verify | curves | report | ...`.
+
+A command is a dataclass of options and a function of it; this module names them and knows exit
+codes.
+"""
 
 import contextlib
 import io
 import os
 import sys
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
 
 import tyro
-from tyro.conf import Positional, subcommand
+from tyro.conf import subcommand
 
-from rddrs_dist import checkpoints, data
+from rddrs_dist import checkpoints, data, verify
 from rddrs_dist.analysis.commands import Curves, Export, Status, curves, export, status
 from rddrs_dist.report.command import Report, report
-from rddrs_dist.results.disjoint import SOUND
-from rddrs_dist.run.disjoint import Soundness
+from rddrs_dist.results import disjoint as results
+from rddrs_dist.run.disjoint import Disjoint
 from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Training
 from rddrs_dist.train import accuracy, train_new
 
-UNSOUND = 1
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
+
+# What older versions called a flag or a command, and what it is called now.
+RENAMED = {
+    "--looks": "--sequential-tests",
+    "--levels": "--quantisation",
+    "--rddrs-tr.memory": "--rddrs-tr.decay",
+    "--rddrs-tr.near": "--rddrs-tr.boundary-share",
+    "--rddrs-tr.guard": "--rddrs-tr.neighbour-margin",
+    "soundness": "disjoint",
+    "import": "curves DIR --logs NAME@SIGMA=FILE",
+}
 
 
 @dataclass(frozen=True)
-class Verify:
-    """Check a finished run with code that shares nothing with what made it.
-
-    Attributes:
-        dir: Folder given to `rddrs certify` as --out.
-        checkpoint: The network that was certified; --resample wants it.
-        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
-        resample: Rows to draw again, from the streams of the run and from fresh ones; wants
-            stored scales (--save-scales).
-        tables: Tables that `rddrs curves` made of this run alone (table.md or table.csv), whose
-            numbers are then computed anew.
-        pairs: After a soundness pass: pairs of regions of each method that a plane is sought for,
-            of those that neither distance nor a stored plane tells apart.
-        seed: Chooses the rows to draw again, these pairs and the fresh streams.
-    """
-
-    dir: Positional[Path]
-    checkpoint: Path | None = None
-    data_root: Path | None = None
-    resample: int = 0
-    tables: tuple[Path, ...] = ()
-    pairs: int = 2000
-    seed: int = 0
+class Columns:
+    """Print the table of all columns of the results, as Markdown."""
 
 
 def train(training: Training) -> int:
@@ -88,7 +81,7 @@ def train(training: Training) -> int:
 
 def certify(run: Run) -> int:
     """Does a run and says how it ended."""
-    # Imported here, as is matplotlib below: the other commands need not wait for ray.
+    # Imported here: the other commands need not wait for all that a run wants.
     from rddrs_dist.run.driver import Stopped
     from rddrs_dist.run.driver import certify as drive
     from rddrs_dist.run.scheduler import NoActorError
@@ -112,42 +105,44 @@ def certify(run: Run) -> int:
             f"{run.out}: give the same command with --resume to try them again",
             FAILED_IMAGES,
         )
-    if run.out is not None:
-        status(Status(run.out))
-        print()
-    print(f"complete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")
+    assert run.out is not None
+    status(Status(run.out))
+    print(f"\ncomplete: rows in {run.out}; draw them with `rddrs curves {run.out} --out FIGURES`")
     return COMPLETE
 
 
-def soundness(options: Soundness) -> int:
-    """Does the soundness pass and prints what it did to each method."""
+def disjoint(options: Disjoint) -> int:
+    """Makes the regions of a run disjoint and says what that did to each method."""
     from rddrs_dist.run.disjoint import as_text
-    from rddrs_dist.run.disjoint import soundness as shrink
+    from rddrs_dist.run.disjoint import disjoint as make
 
-    print(as_text(shrink(options)), end="")
-    print(f"wrote {options.dir / SOUND}; `rddrs curves {options.dir}` draws sound radii too")
+    print(as_text(make(options)), end="")
+    print(f"wrote {options.dir / results.DISJOINT}; `rddrs curves {options.dir}` draws it too")
     return COMPLETE
 
 
-def verify(options: Verify) -> int:
-    """Checks a run and prints what was checked and found."""
-    from rddrs_dist.verify import as_text, is_sound
-    from rddrs_dist.verify import verify as check
+def columns(_: Columns) -> int:
+    """Prints the documented table."""
+    from rddrs_dist.results.columns import as_markdown
 
-    outcomes = check(
-        options.dir,
-        checkpoint=options.checkpoint,
-        data_root=options.data_root,
-        resample=options.resample,
-        tables=options.tables,
-        pairs=options.pairs,
-        seed=options.seed,
-    )
-    print(as_text(outcomes), end="")
-    return COMPLETE if is_sound(outcomes) else UNSOUND
+    print(as_markdown(), end="")
+    return COMPLETE
 
 
-def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training]):
+COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
+    "train": (Training, train),
+    "certify": (Run, certify),
+    "disjoint": (Disjoint, disjoint),
+    "status": (Status, status),
+    "verify": (verify.Verify, verify.command),
+    "curves": (Curves, curves),
+    "report": (Report, report),
+    "export": (Export, export),
+    "columns": (Columns, columns),
+}
+
+
+def _preset(argv: list[str], command: str, presets: Mapping[str, Any]) -> Any:
     """The preset named right after a command, taken out of the arguments; None without one."""
     if argv[:1] != [command] or len(argv) < 2 or argv[1].startswith("-"):
         return None
@@ -157,33 +152,37 @@ def _default(argv: list[str], command: str, presets: Mapping[str, Run | Training
     return presets[name]
 
 
-def parse(
-    argv: Sequence[str],
-) -> Training | Run | Soundness | Status | Verify | Curves | Report | Export:
-    """The configuration that command-line arguments stand for.
+def _refuse_old(argv: Sequence[str]) -> None:
+    """Refuses the names of older versions with the new ones."""
+    for word in (*argv[:1], *(word.split("=")[0] for word in argv if word.startswith("--"))):
+        if new := RENAMED.get(word.replace("_", "-")):
+            raise ValueError(f"{word} is now {new}: use that")
+
+
+def parse(argv: Sequence[str]) -> Any:
+    """The options that command-line arguments stand for; nothing is checked but their types.
 
     Raises:
-        ValueError: If a preset or a value is unknown.
-        SystemExit: For `--help`, or a flag that does not exist.
+        ValueError: If a preset is unknown, or a flag has another name now.
+        SystemExit: For `--help`, or a flag or a value that cannot be.
     """
     arguments = list(argv)
-    training = _default(arguments, "train", TRAINING_PRESETS) or Training()
-    run = _default(arguments, "certify", PRESETS) or Run()
-    commands = (
-        Annotated[Training, subcommand("train", default=training)]
-        | Annotated[Run, subcommand("certify", default=run)]
-        | Annotated[Soundness, subcommand("soundness")]
-        | Annotated[Status, subcommand("status")]
-        | Annotated[Verify, subcommand("verify")]
-        | Annotated[Curves, subcommand("curves")]
-        | Annotated[Report, subcommand("report")]
-        | Annotated[Export, subcommand("export")]
-    )
+    _refuse_old(arguments)
+    defaults = {
+        "train": _preset(arguments, "train", TRAINING_PRESETS) or Training(),
+        "certify": _preset(arguments, "certify", PRESETS) or Run(),
+    }
+    commands = [
+        Annotated[
+            options, subcommand(name, **({"default": defaults[name]} if name in defaults else {}))
+        ]
+        for name, (options, _) in COMMANDS.items()
+    ]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(  # type: ignore[call-overload]
-                commands,
+                reduce(or_, commands),
                 prog="rddrs",
                 description="Certified robustness by data-dependent randomized smoothing. "
                 "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
@@ -191,25 +190,9 @@ def parse(
                 args=arguments,
                 config=(tyro.conf.OmitSubcommandPrefixes,),
             )
-    except SystemExit as stop:
-        if cause := _own_error(stop):
-            raise cause from None
+    except SystemExit:
         sys.stderr.write(complaint.getvalue())
         raise
-
-
-def _own_error(stop: BaseException) -> ValueError | None:
-    """The ValueError of a configuration that tyro has turned into a box and an exit."""
-    error: BaseException | None = stop
-    while error is not None and not (type(error) is ValueError and _raised_here(error)):
-        error = error.__context__
-    return error
-
-
-def _raised_here(error: BaseException) -> bool:
-    """Whether our own code raised an error, rather than a type that tyro tried on a text."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("rddrs_dist")
 
 
 def _complain(text: str, code: int) -> int:
@@ -227,17 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
-        commands = {
-            Training: train,
-            Run: certify,
-            Soundness: soundness,
-            Status: status,
-            Verify: verify,
-            Curves: curves,
-            Report: report,
-            Export: export,
-        }
-        return commands[type(options)](options)  # type: ignore[operator]
+        command = next(own for kind, own in COMMANDS.values() if type(options) is kind)
+        return command(options)
     except (ValueError, OSError) as error:
         if os.environ.get("RDDRS_DEBUG"):
             raise

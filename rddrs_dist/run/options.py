@@ -101,9 +101,7 @@ class Run:
     fit_seconds: float | None = None
     data_root: Path | None = None
     download: bool = False
-    execution: Annotated[Execution, arg(name="")] = field(
-        default_factory=Execution
-    )
+    execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)
     settings: Annotated[Settings, arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
         default_factory=Settings
     )

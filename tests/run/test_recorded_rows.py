@@ -36,7 +36,9 @@ def _number(text: str) -> float:
 
 def _cpu() -> str:
     """What decides the last bits of sums: the processor, and the instructions torch uses."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = (
+        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    )
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{models[0] if models else 'unknown'}, {torch.backends.cpu.get_cpu_capability()}"
 
