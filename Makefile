@@ -61,8 +61,8 @@ ifneq ($(NETWORKS),)
 		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
 	$(BIN)/rddrs certify $(call MNIST,0.25) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
 		--indices 0:10000:50 --n 10000 --shard-size 2 --save-scales --out runs/mnist/sound-ancer
-	$(BIN)/rddrs soundness runs/mnist/sound-0.25 --data-root $(DATA)
-	$(BIN)/rddrs soundness runs/mnist/sound-ancer --data-root $(DATA)
+	$(BIN)/rddrs disjoint runs/mnist/sound-0.25 --data-root $(DATA)
+	$(BIN)/rddrs disjoint runs/mnist/sound-ancer --data-root $(DATA)
 	$(BIN)/rddrs curves runs/mnist/sound-0.25 runs/mnist/sound-ancer --common \
 		--out docs/figures/mnist-sound-0.25
 	$(BIN)/python jobs/scaling_trial.py --out runs/scaling --data-root $(DATA) \

@@ -17,6 +17,7 @@ from bare import seconds
 from gpu import network
 from torch import Tensor, nn
 
+from rddrs_dist.cuda.swap import PooledConvolution
 from rddrs_dist.smoothing.precision import Precision, multiplying
 
 IMAGES, REPEATS = 42_800, 10
@@ -60,9 +61,10 @@ def main() -> None:
         images = torch.randn(IMAGES, 1, 28, 28, device=device)
         inner = model.conv1(images)
     for name, stage, given in (("stage 1", model.conv1, images), ("stage 2", model.conv2, inner)):
+        kernel = PooledConvolution(stage)
         for precision in get_args(Precision):
             with multiplying(precision, device):
-                (forward, backward), library = times(stage, given), times(stage.apart(), given)
+                (forward, backward), library = times(kernel, given), times(stage, given)
             print(
                 f"{name} {precision:8s} {forward:9.1f}{library[0]:9.1f}"
                 f"{backward:9.1f}{library[1]:9.1f}",

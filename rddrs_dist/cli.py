@@ -181,8 +181,8 @@ def parse(argv: Sequence[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(  # type: ignore[call-overload]
-                reduce(or_, commands),
+            return tyro.cli(  # pyright: ignore[reportCallIssue]
+                reduce(or_, commands),  # pyright: ignore[reportArgumentType]
                 prog="rddrs",
                 description="Certified robustness by data-dependent randomized smoothing. "
                 "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "

@@ -11,11 +11,9 @@ from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
 from rddrs_dist.results import files
-from rddrs_dist.run import cluster
-from rddrs_dist.run.disjoint import Soundness, soundness
+from rddrs_dist.run.disjoint import Disjoint, disjoint
 from rddrs_dist.run.driver import certify
 from rddrs_dist.run.experiment import Execution
-from rddrs_dist.run.local import LocalTasks
 from rddrs_dist.run.options import Run, settings_of
 from rddrs_dist.train import train_new
 
@@ -95,7 +93,5 @@ def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
 
 
 def pass_here(folder: Path, rule: str) -> None:
-    """Makes a pass without Ray."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "Tasks", LocalTasks)
-        soundness(Soundness(folder, rule=rule))  # pyright: ignore[reportArgumentType]
+    """Makes a disjoint pass in this process."""
+    disjoint(Disjoint(folder, rule=rule, executor="local"))  # pyright: ignore[reportArgumentType]

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("certify", "region", "run.experiment")
+MODULES = ("certify", "disjoint.classifier", "region", "run.experiment")
 
 
 @pytest.mark.parametrize("name", MODULES)

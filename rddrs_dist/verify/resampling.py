@@ -18,7 +18,6 @@ import torch
 from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
-from rddrs_dist.networks import PooledConvolution
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.smoothing.batching import Batching
 from rddrs_dist.smoothing.precision import Precision, multiplying
@@ -52,15 +51,7 @@ def _model(case: Case) -> tuple[nn.Module, torch.device]:
     """
     on_gpu = case.run.device == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    return without_kernels(case.network.model.to(device)), device
-
-
-def without_kernels(model: nn.Module) -> nn.Module:
-    """A network whose fused layers are taken apart."""
-    for name, part in list(model.named_children()):
-        if isinstance(part, PooledConvolution):
-            setattr(model, name, part.apart())
-    return model
+    return case.network.model.to(device), device
 
 
 @lru_cache(1)

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from rddrs_dist import cli
-from rddrs_dist.networks import LeNet, PooledConvolution
 from rddrs_dist.stats import clopper_pearson_lower
 from rddrs_dist.verify import Finding, Outcome, Severity, as_text, is_sound
-from rddrs_dist.verify.resampling import without_kernels
 from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
@@ -182,15 +179,6 @@ SCALES = {
     "mean axis up": ("axes", change("rddrs", True, mean_axis=scaled("mean_axis", 1 + 1e-9))),
     "beyond the domain": ("axes", change("rddrs", True, max_axis=1e9, axes_beyond_domain=2)),
 }  # fmt: skip
-
-
-def test_a_network_is_drawn_from_by_torchs_own_operations():
-    network = LeNet((1, 8, 8), 10).eval()
-    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    expected = network(images)
-    apart = without_kernels(network)
-    assert not any(isinstance(part, PooledConvolution) for part in apart.modules())
-    assert torch.equal(apart(images), expected)
 
 
 def test_counts_on_rounded_pixels_are_drawn_again(original: Made, tmp_path: Path):
