@@ -17,7 +17,7 @@ from bare import seconds
 from gpu import network
 from torch import Tensor, nn
 
-from rddrs_dist.cuda.swap import PooledConvolution
+from rddrs_dist.cuda.swap import PooledConvolution, has_kernel
 from rddrs_dist.smoothing.precision import Precision, multiplying
 
 IMAGES, REPEATS = 42_800, 10
@@ -61,7 +61,7 @@ def main() -> None:
         images = torch.randn(IMAGES, 1, 28, 28, device=device)
         inner = model.conv1(images)
     for name, stage, given in (("stage 1", model.conv1, images), ("stage 2", model.conv2, inner)):
-        kernel = PooledConvolution(stage)
+        kernel = PooledConvolution(stage) if has_kernel(device) else stage
         for precision in get_args(Precision):
             with multiplying(precision, device):
                 (forward, backward), library = times(kernel, given), times(stage, given)
