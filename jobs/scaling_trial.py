@@ -146,7 +146,8 @@ class Trial:
     def run(self, name: str, checkpoint: Path, out: Path, actors: int = 1) -> Run:
         """What `rddrs certify` does in the actor trial: short fits of one image to a shard."""
         dataset, folder = self.place(name)
-        short = [shortened(self.method(one), self.samples)[0] for one in self.methods]
+        # Of all methods: ANCER and RDDRS start from DDRS, which may not be among those chosen.
+        short = [shortened(self.method(one), self.samples)[0] for one in METHODS]
         return Run(
             dataset=dataset,
             data_root=folder,
