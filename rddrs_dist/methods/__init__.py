@@ -1,7 +1,7 @@
 """Methods that choose the noise of each image; a method never grades itself, `certify` does."""
 
 from rddrs_dist.methods.ancer import Ancer
-from rddrs_dist.methods.base import Context, Fit, Method, Status
+from rddrs_dist.methods.base import Context, Fit, Method, MethodError, Status
 from rddrs_dist.methods.ddrs import DDRS
 from rddrs_dist.methods.fitting import fit_all
 from rddrs_dist.methods.rddrs import RDDRS
@@ -20,6 +20,7 @@ __all__ = [
     "Context",
     "Fit",
     "Method",
+    "MethodError",
     "Status",
     "fit_all",
 ]

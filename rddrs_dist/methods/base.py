@@ -32,6 +32,10 @@ class Status(Enum):
     FALLBACK = "no fit came back, however often it was tried; this is the noise of RS"
 
 
+class MethodError(ValueError):
+    """A mistake in a method, which fitting again cannot mend: it ends a run at once."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a fit needs besides the network and the images.
@@ -94,25 +98,26 @@ class Fit:
             large a one the network supports; inf where there is none.
 
     Raises:
-        ValueError: If something is not of as many images as the noise, or a limit not positive.
+        MethodError: If something is not of as many images as the noise, or there is no limit.
+        ValueError: If a limit is not positive.
     """
 
     noise: Noise
     status: Sequence[Status]
     steps: NDArray[np.int64]
     objective: NDArray[np.float64] = field(repr=False)
-    limit: NDArray[np.float64] = field(repr=False)
+    limit: NDArray[np.float64] = field(default=None, repr=False)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         count = len(self.noise)
         if not isinstance(self.limit, np.ndarray):
-            raise ValueError(
+            raise MethodError(
                 f"limit of a fit must be an array of {count} radii, got {self.limit}: inf stands "
                 "for no limit, and Fit.of(noise) is a fit without limits"
             )
         sizes = [len(one) for one in (self.status, self.steps, self.objective, self.limit)]
         if set(sizes) != {count}:
-            raise ValueError(
+            raise MethodError(
                 f"status, steps, objective and limit of a fit must be of its {count} images each, "
                 f"got {', '.join(map(str, sizes))}"
             )

@@ -7,24 +7,28 @@ holds files to are read from it. `rddrs columns` prints the documented table.
 import json
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from rddrs_dist.certify import Budget, Certificate
+from rddrs_dist.certify import Certificate
 from rddrs_dist.methods import Fit
 from rddrs_dist.region import ABSTAIN, Floats
 
 SCHEMA_VERSION = 5
-IMPORTED = "imported"  # until logs are lines
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
 _INTEGER, _NUMBER, _BOOL, _TEXT = pa.int64(), pa.float64(), pa.bool_(), pa.string()
-_WANTED = {_INTEGER: "an integer", _NUMBER: "a number", _BOOL: "a bool"}
+_KINDS = {
+    _INTEGER: (numbers.Integral, "an integer"),
+    _NUMBER: (numbers.Real, "a number"),
+    _BOOL: (bool, "a bool"),
+    _TEXT: (str, "a string"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,38 +56,6 @@ class Computed:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a worker has to tell of some images of a shard and one method.
-
-    Attributes:
-        indices: Of the images, B of them.
-        shard: Number of the shard.
-        method: Name of the method.
-        sigma: Standard deviation of the base noise.
-        budget: Samples and confidence.
-        seed: Of the run.
-        computed: What was computed; None where nothing could be.
-        error: Why nothing could be.
-    """
-
-    indices: Sequence[int]
-    shard: int
-    method: str
-    sigma: float
-    budget: Budget
-    seed: int
-    computed: Computed | None
-    error: str | None = None
-
-    def each(self, value: Any) -> list[Any]:
-        """The same value for each image."""
-        return [value] * len(self.indices)
-
-
-_EVERY_ROW = object()
-
-
-@dataclass(frozen=True, eq=False)
 class Column:
     """One column.
 
@@ -91,8 +63,8 @@ class Column:
         name: In files and frames.
         type: Of its cells.
         meaning: What it says, for the documented table; Markdown.
-        value: From what was computed for B images to the cells of their rows; from the `Outcome`
-            where `blank` is not given; None where the driver adds it.
+        value: From what was computed for B images to the cells of their rows; None where the rows
+            of a shard and a method share one cell, or the driver adds it.
         blank: What stands in the row of an image for which nothing could be computed.
         unit: Of its cells.
         since: Schema version that added it; parts of earlier ones are read with nulls in it.
@@ -103,26 +75,12 @@ class Column:
     name: str
     type: pa.DataType
     meaning: str
-    value: Callable[[Any], Sequence[Any]] | None
-    blank: Any = _EVERY_ROW
+    value: Callable[[Computed], Sequence[Any]] | None = None
+    blank: Any = None
     unit: str = ""
     since: int = 1
     nullable: bool = False
     nan: bool = False
-
-    @property
-    def field(self) -> pa.Field:
-        """As Arrow wants it."""
-        return pa.field(self.name, self.type, self.nullable)
-
-    def cells(self, outcome: Outcome) -> Sequence[Any]:
-        """The cells of an outcome's rows."""
-        assert self.value is not None
-        if self.blank is _EVERY_ROW:
-            return self.value(outcome)
-        return (
-            outcome.each(self.blank) if outcome.computed is None else self.value(outcome.computed)
-        )
 
 
 def _size(name: str) -> Callable[[Computed], Sequence[Any]]:
@@ -131,18 +89,15 @@ def _size(name: str) -> Callable[[Computed], Sequence[Any]]:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("index", _INTEGER, "position of the image in the test split", lambda o: o.indices),
-    Column("label", _INTEGER, "its true class; no worker ever sees it", None),
-    Column("method", _TEXT, "name of the method", lambda o: o.each(o.method)),
-    Column(
-        "sigma", _NUMBER, "standard deviation of the base noise", lambda o: o.each(o.sigma),
-        unit="pixels",
-    ),
+    Column("index", _INTEGER, "position of the image in the test split"),
+    Column("label", _INTEGER, "its true class; no worker ever sees it"),
+    Column("method", _TEXT, "name of the method"),
+    Column("sigma", _NUMBER, "standard deviation of the base noise", unit="pixels"),
     Column(
         "prediction", _INTEGER, "certified class; -1 is an abstention", _size("prediction"),
         ABSTAIN,
     ),
-    Column("correct", _BOOL, "whether prediction is label", None),
+    Column("correct", _BOOL, "whether prediction is label"),
     Column(
         "count", _INTEGER, "samples, out of `n`, in which the selected class was the answer",
         lambda found: found.certificate.count.tolist(), 0, "samples",
@@ -150,17 +105,10 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "n", _INTEGER,
         "samples that estimate; fewer than `--n` where an image stopped at a sequential test",
-        lambda o: (o.computed.certificate.n.tolist() if o.computed else o.each(o.budget.n)),
-        unit="samples",
+        lambda found: found.certificate.n.tolist(), unit="samples",
     ),
-    Column(
-        "n0", _INTEGER, "samples that select the class", lambda o: o.each(o.budget.n0),
-        unit="samples",
-    ),
-    Column(
-        "alpha", _NUMBER, "probability with which the certificate may be wrong",
-        lambda o: o.each(o.budget.alpha),
-    ),
+    Column("n0", _INTEGER, "samples that select the class", unit="samples"),
+    Column("alpha", _NUMBER, "probability with which the certificate may be wrong"),
     Column(
         "p_lower", _NUMBER, "lower confidence bound on the probability of the selected class",
         lambda found: found.certificate.p_lower.tolist(), 0.0,
@@ -212,7 +160,11 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "contains_ddrs_ball", _BOOL,
         "whether `l2_radius` reaches that of DDRS; null where DDRS was not certified",
-        lambda found: _contains_ball(found), None, nullable=True,
+        lambda found: (
+            [None] * len(found.fit.noise) if found.ddrs_l2_radius is None
+            else (found.certificate.region.l2_radius >= found.ddrs_l2_radius).tolist()
+        ),
+        None, nullable=True,
     ),
     Column(
         "fit_status", _TEXT,
@@ -236,12 +188,12 @@ COLUMNS: tuple[Column, ...] = (
         "certify_seconds", _NUMBER, "the same for certification",
         lambda found: [found.certify_seconds] * len(found.fit.noise), 0.0, "seconds",
     ),
-    Column("seed", _INTEGER, "seed of the run", lambda o: o.each(o.seed)),
-    Column("shard", _INTEGER, "unit of work that the row came in", lambda o: o.each(o.shard)),
+    Column("seed", _INTEGER, "seed of the run"),
+    Column("shard", _INTEGER, "unit of work that the row came in"),
     Column(
         "error", _TEXT,
         "why nothing could be computed for the image (an abstention then); else null",
-        lambda o: o.each(o.error), since=3, nullable=True,
+        since=3, nullable=True,
     ),
     Column(
         "scale_sha256", _TEXT,
@@ -252,54 +204,58 @@ COLUMNS: tuple[Column, ...] = (
 
 # Of the disjoint pass (`rddrs disjoint`), which adds one row per image and method.
 DISJOINT_COLUMNS: tuple[Column, ...] = (
-    Column("index", _INTEGER, "position of the image in the test split", None),
-    Column("method", _TEXT, "name of the method", None),
+    Column("index", _INTEGER, "position of the image in the test split"),
+    Column("method", _TEXT, "name of the method"),
     Column(
-        "disjoint_radius", _NUMBER, "radius of what is left of the region", None,
-        unit="of the noise",
+        "disjoint_radius", _NUMBER, "radius of what is left of the region", unit="of the noise",
     ),
-    Column(
-        "disjoint_l2_radius", _NUMBER, "radius of the largest ball in it", None, unit="pixels"
-    ),
-    Column(
-        "disjoint_proxy_radius", _NUMBER, "radius of the ball with its volume", None,
-        unit="pixels",
-    ),
+    Column("disjoint_l2_radius", _NUMBER, "radius of the largest ball in it", unit="pixels"),
+    Column("disjoint_proxy_radius", _NUMBER, "radius of the ball with its volume", unit="pixels"),
     Column(
         "disjoint_scale_sha256", _TEXT,
-        "hash of its scale, the certified or a narrower one; null for an abstention", None,
+        "hash of its scale, the certified or a narrower one; null for an abstention",
         nullable=True,
     ),
     Column(
         "contact_factor", _NUMBER,
         "smallest factor by which the region and one of another prediction scale until they "
         "touch, at most 1",
-        None,
     ),
     Column(
         "nearest_conflict", _INTEGER, "image whose region that is; null where no two overlap",
-        None, nullable=True,
+        nullable=True,
     ),
     Column(
         "witness", _TEXT,
         "what tells the region from those of other predictions: `ball`, `hyperplane`, or nothing "
         "before it was made smaller (`conflict`)",
-        None,
     ),
-    Column("rule", _TEXT, "how regions were made smaller", None),
+    Column("rule", _TEXT, "how regions were made smaller"),
 )  # fmt: skip
 
-SCHEMA = pa.schema([column.field for column in COLUMNS])
-LOG_SCHEMA = SCHEMA  # until logs are lines
-DISJOINT_SCHEMA = pa.schema([column.field for column in DISJOINT_COLUMNS])
-_NAN = frozenset(column.name for column in COLUMNS if column.nan)
+SCHEMA, DISJOINT_SCHEMA = (
+    pa.schema([pa.field(one.name, one.type, one.nullable) for one in columns])
+    for columns in (COLUMNS, DISJOINT_COLUMNS)
+)
+SCHEMA_NAMES = frozenset(SCHEMA.names)
 
 
-def rows_of(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """The rows of an outcome, without the columns that the driver adds."""
-    cells = {one.name: one.cells(outcome) for one in COLUMNS if one.value is not None}
-    for values in zip(*cells.values(), strict=True):
-        yield dict(zip(cells, values, strict=True))
+def rows_of(
+    indices: Sequence[int], shared: Mapping[str, Any], found: Computed | None
+) -> list[dict[str, Any]]:
+    """The rows of one method, without the columns that the driver adds.
+
+    Args:
+        indices: Of B images.
+        shared: The cells that all the rows have in common; of `n`, what an abstention has.
+        found: What was computed for the images; None makes abstentions.
+    """
+    blank = {one.name: one.blank for one in COLUMNS if one.value} | shared
+    cells = {"index": indices} | {name: [one] * len(indices) for name, one in blank.items()}
+    if found is not None:
+        cells |= {one.name: one.value(found) for one in COLUMNS if one.value}
+    rows = zip(*cells.values(), strict=True)
+    return [dict(zip(cells, values, strict=True)) for values in rows]
 
 
 def added_after(version: int) -> frozenset[str]:
@@ -315,12 +271,6 @@ def as_markdown() -> str:
         lines += [f"| `{one.name}` | {one.meaning} | {one.unit} |" for one in columns]
         lines.append("")
     return "\n".join(lines)
-
-
-def _contains_ball(found: Computed) -> list[bool | None]:
-    """Whether each region's ball is no smaller than that of DDRS."""
-    ball, own = found.ddrs_l2_radius, found.certificate.region.l2_radius
-    return [None] * len(own) if ball is None else (own >= ball).tolist()
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
@@ -361,9 +311,17 @@ def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.
     if not rows:
         raise ValueError("a part must have at least one row, got none; leave empty shards out")
     for position, row in enumerate(rows):
-        _check_names(row, position)
-    columns = [_column(rows, field) for field in SCHEMA]
-    return pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(_prefixed(metadata)))
+        missing, unknown = SCHEMA_NAMES - row.keys(), row.keys() - SCHEMA_NAMES
+        if missing or unknown:
+            raise ValueError(
+                f"row {position} must have the {len(SCHEMA)} columns of results/columns.py, got "
+                f"missing {sorted(missing)} and unknown {sorted(unknown)}; add or remove these"
+            )
+    if wrong := {key: value for key, value in metadata.items() if not isinstance(value, str)}:
+        raise ValueError(f"metadata must be strings, got {wrong}; convert them first")
+    everything = {"schema_version": str(SCHEMA_VERSION), **metadata}
+    schema = SCHEMA.with_metadata({PREFIX + key: value for key, value in everything.items()})
+    return pa.Table.from_arrays([_column(rows, one) for one in COLUMNS], schema=schema)
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, str]:
@@ -374,49 +332,25 @@ def read_metadata(schema: pa.Schema) -> dict[str, str]:
     }
 
 
-def _prefixed(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Adds the schema version and the prefix, and refuses values that are not text."""
-    wrong = {key: value for key, value in metadata.items() if not isinstance(value, str)}
-    if wrong:
-        raise ValueError(f"metadata must be strings, got {wrong}; convert them first")
-    everything = {"schema_version": str(SCHEMA_VERSION), **metadata}
-    return {PREFIX + key: value for key, value in everything.items()}
-
-
-def _check_names(row: Mapping[str, Any], position: int) -> None:
-    """Raises where a row lacks a column or has one that the schema does not know."""
-    missing = [name for name in SCHEMA.names if name not in row]
-    unknown = [name for name in row if name not in SCHEMA.names]
-    if missing or unknown:
-        raise ValueError(
-            f"row {position} must have the {len(SCHEMA)} columns of results/columns.py, got "
-            f"missing {missing} and unknown {unknown}; add or remove these"
-        )
-
-
-def _column(rows: Sequence[Mapping[str, Any]], field: pa.Field) -> pa.Array:
+def _column(rows: Sequence[Mapping[str, Any]], column: Column) -> pa.Array:
     """Checks one column cell by cell and converts it."""
-    values = [row[field.name] for row in rows]
+    values = [row[column.name] for row in rows]
     for position, value in enumerate(values):
-        if not _fits(value, field):
-            wanted = _WANTED.get(field.type, "a string") + (" or None" if field.nullable else "")
+        if not _fits(value, column):
+            wanted = _KINDS[column.type][1] + (" or None" if column.nullable else "")
             raise ValueError(
-                f"column {field.name!r} must hold {wanted}, got {value!r} "
+                f"column {column.name!r} must hold {wanted}, got {value!r} "
                 f"({type(value).__name__}) in row {position}; correct the row's maker"
             )
-    return pa.array(values, field.type)
+    return pa.array(values, column.type)
 
 
-def _fits(value: Any, field: pa.Field) -> bool:
+def _fits(value: Any, column: Column) -> bool:
     """Tells whether a value may stand in a column; pyarrow alone would store 1.5 as 1."""
     if value is None:
-        return field.nullable
-    is_bool = isinstance(value, (bool, np.bool_))
-    if pa.types.is_boolean(field.type):
-        return is_bool
-    if pa.types.is_int64(field.type):
-        return isinstance(value, numbers.Integral) and not is_bool
-    if pa.types.is_float64(field.type):
-        real = isinstance(value, numbers.Real) and not is_bool
-        return real and (field.name in _NAN or not math.isnan(value))
-    return isinstance(value, str)
+        return column.nullable
+    if isinstance(value, (bool, np.bool_)):
+        return column.type == _BOOL
+    if not isinstance(value, _KINDS[column.type][0]):
+        return False
+    return column.nan or column.type != _NUMBER or not math.isnan(value)

@@ -60,9 +60,8 @@ def read_part(path: Path) -> pa.Table:
     """
     part = _upgraded(read_table(path))
     version = read_metadata(part.schema).get("schema_version")
-    if not part.schema.equals(SCHEMA) or version != str(SCHEMA_VERSION):
-        same = version == str(SCHEMA_VERSION)
-        got = f" with {_difference(part.schema)}" if same else ""
+    if version != str(SCHEMA_VERSION) or part.schema != SCHEMA:
+        got = f" with {_difference(part.schema)}" if version == str(SCHEMA_VERSION) else ""
         raise ValueError(
             f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
             f"{version}{got}; read it with the code that wrote it"
@@ -72,13 +71,13 @@ def read_part(path: Path) -> pa.Table:
 
 def _difference(got: pa.Schema) -> str:
     """What tells columns from those that are wanted."""
-    wanted = SCHEMA
-    lacking = [f"no {name}" for name in wanted.names if name not in got.names]
-    more = [name for name in got.names if name not in wanted.names]
+    wanted, found = ({one.name: one for one in schema} for schema in (SCHEMA, got))
+    lacking = [f"no {name}" for name in wanted if name not in found]
+    more = [name for name in found if name not in wanted]
     types = [
-        f"{name} as {got.field(name).type}{'' if got.field(name).nullable else ', never null'}"
-        for name in wanted.names
-        if name in got.names and not got.field(name).equals(wanted.field(name))
+        f"{name} as {one.type}{'' if one.nullable else ', never null'}"
+        for name, one in found.items()
+        if one != wanted.get(name, one)
     ]
     return ", ".join(lacking + more + types) or "columns in another order"
 
@@ -130,15 +129,15 @@ def replace(path: Path, content: bytes, then: str = "continue with --resume") ->
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
-        _remove(temporary)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # where even that fails, the next start removes it
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OSError(
             error.errno,
             f"{path} was not written: {reason(error)}; make room or mend the folder, then {then}",
         ) from error
-    except BaseException:
-        _remove(temporary)
-        raise
 
 
 def replace_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -180,12 +179,6 @@ def reason(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _remove(temporary: Path) -> None:
-    """Removes a temporary file; where even that fails, the next start removes it."""
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-
-
 def _sync_folder(folder: Path) -> None:
     """Makes a rename durable; some network file systems have no such call and need none."""
     handle = os.open(folder, os.O_RDONLY)
@@ -200,17 +193,14 @@ def _sync_folder(folder: Path) -> None:
 
 def _upgraded(part: pa.Table) -> pa.Table:
     """A part of an earlier version with the columns that it lacks, all null."""
-    metadata = dict(part.schema.metadata or {})
-    key = (PREFIX + "schema_version").encode()
-    lacking = {name for name in SCHEMA.names if name not in part.schema.names}
-    for version in range(1, SCHEMA_VERSION):
-        if metadata.get(key) == str(version).encode() and lacking == added_after(version):
-            break
-    else:
+    lacking = set(SCHEMA.names) - set(part.schema.names)
+    version = read_metadata(part.schema).get("schema_version")
+    if version not in map(str, range(1, SCHEMA_VERSION)) or lacking != added_after(int(version)):
         return part
     columns = [
         pa.nulls(len(part), field.type) if field.name in lacking else part.column(field.name)
         for field in SCHEMA
     ]
-    metadata[key] = str(SCHEMA_VERSION).encode()
+    key = f"{PREFIX}schema_version".encode()
+    metadata = {**part.schema.metadata, key: str(SCHEMA_VERSION)}
     return pa.table(columns, schema=SCHEMA.with_metadata(metadata))

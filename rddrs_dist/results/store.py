@@ -1,11 +1,11 @@
-"""The only writer of a run's folder: whole parts or none, one driver, safe to resume."""
+"""The only writer of a run's folder: whole parts or none, one run, one driver, safe to resume."""
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import filelock
@@ -14,7 +14,6 @@ import pyarrow as pa
 from rddrs_dist.noise import Packed
 from rddrs_dist.results import files, scales
 from rddrs_dist.results.columns import SCHEMA_VERSION, canonical_json, read_metadata, table
-from rddrs_dist.results.lock import locked
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +29,8 @@ class Store:
         with_scales: bool = False,
     ) -> None:
         """Keeps what `open` has locked; call `open` instead."""
-        self.out = out
-        self.metadata = dict(metadata)
-        self._lock = lock
-        self._with_scales = with_scales
+        self.out, self.metadata = out, dict(metadata)
+        self._lock, self._with_scales = lock, with_scales
 
     @classmethod
     def open(
@@ -63,20 +60,26 @@ class Store:
             ValueError: If the folder cannot be written, belongs to something else or to
                 another run, is in use, or holds this run and `resume` is False.
         """
-        text = canonical_json(config)
-        lock = locked(Path(out), run_id=run_id, config=json.loads(text), resume=resume)
-        return cls(Path(out), {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
+        out, text = Path(out), canonical_json(config)
+        own = {"run_id": run_id, "config": json.loads(text)}
+        _make_folder(out)
+        lock = _acquired(out)
+        try:
+            _check_owner(out, own, resume)
+            path = out / files.CONFIG
+            if not path.exists():
+                with _writable(out):
+                    files.replace_json(path, {"schema_version": SCHEMA_VERSION, **own})
+        except BaseException:
+            lock.release()
+            raise
+        return cls(out, {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
 
     def __enter__(self) -> Self:
         """Returns the store itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the store."""
         self.close()
 
@@ -107,22 +110,21 @@ class Store:
 
         Args:
             shard: Number of the shard, as in every row.
-            rows: The rows of the shard; see `schema.table`.
+            rows: The rows of the shard; see `columns.table`.
             stored: Scales to be stored with them, if any.
 
         Returns:
             The part's path.
 
         Raises:
-            ValueError: If the rows do not fit the schema or name another shard.
+            ValueError: If the rows do not fit the columns or name another shard.
             OSError: If the part could not be written; what was there before is untouched.
         """
         content = files.encode(table(rows, self.metadata))
-        others = sorted({row["shard"] for row in rows} - {shard})
-        if others or shard < 0:
+        if others := sorted({row["shard"] for row in rows} - {shard}):
             raise ValueError(
-                f"rows of part {shard} must all have shard {shard} (0 or more), got {others}; "
-                "write each shard by itself"
+                f"rows of part {shard} must all have shard {shard}, got {others}; write each "
+                "shard by itself"
             )
         self._retract()
         if stored is not None:  # first, so that no part is without its scales
@@ -140,13 +142,13 @@ class Store:
         Raises:
             OSError: If either could not be written; the run then is not marked as complete.
         """
-        own = {key: text for key, text in self.metadata.items() if key not in ("run_id", "config")}
+        own = dict(self.metadata)
         manifest = {
             "schema_version": SCHEMA_VERSION,
-            "run_id": self.metadata["run_id"],
-            "config": json.loads(self.metadata["config"]),
+            "run_id": own.pop("run_id"),
+            "config": json.loads(own.pop("config")),
             "metadata": own,
-            "summary": json.loads(canonical_json(summary)),
+            "summary": summary,
             "parts": [files.describe(path) for path in files.part_paths(self.out).values()],
         }
         files.replace_json(self.out / files.MANIFEST, manifest)
@@ -158,7 +160,12 @@ class Store:
             part = files.read_part(path)
             self._check_ours(shard, part)
         except ValueError as fault:
-            self._set_aside(path, fault)
+            aside = path.with_name(files.CORRUPT + path.name)
+            _log.warning(
+                "set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault
+            )
+            self._retract()
+            os.replace(path, aside)
             return False
         return part["error"].null_count == len(part)
 
@@ -171,13 +178,98 @@ class Store:
         if shards != [shard]:
             raise ValueError(f"its rows are of shards {shards}, not of {shard}")
 
-    def _set_aside(self, path: Path, fault: ValueError) -> None:
-        """Renames a part, so that it is neither read nor lost."""
-        aside = path.with_name(files.CORRUPT + path.name)
-        _log.warning("set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault)
-        self._retract()
-        os.replace(path, aside)
-
     def _retract(self) -> None:
         """Removes the mark of completeness, since the parts are about to change."""
         (self.out / files.SUCCESS).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    """Makes one line of the errors of a folder in which nothing can be created."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"output folder {out} cannot be written: {files.reason(error)}; pass another --out"
+        ) from error
+
+
+def _make_folder(out: Path) -> None:
+    """Creates the folder, and refuses one that something else lives in."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"output {out} must be a folder, got a file; pass another --out")
+    with _writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        names = sorted(path.name for path in out.iterdir())
+    foreign = [name for name in names if not name.startswith((files.TEMPORARY, files.LOCK))]
+    if foreign and files.CONFIG not in names and not files.part_paths(out):
+        raise ValueError(
+            f"output folder {out} must be empty or hold a run, got {len(foreign)} other entries "
+            f"such as {foreign[0]!r}; pass another --out"
+        )
+
+
+def _acquired(out: Path) -> filelock.BaseFileLock:
+    """Takes the folder's lock without waiting."""
+    lock = filelock.FileLock(out / files.LOCK, timeout=0)
+    with _writable(out), contextlib.suppress(filelock.Timeout):
+        lock.acquire()
+        return lock
+    raise ValueError(
+        f"output folder {out} is in use by another driver, which holds {out / files.LOCK}; wait "
+        "for it to end or pass another --out"
+    )
+
+
+def _check_owner(out: Path, own: Mapping[str, Any], resume: bool) -> None:
+    """Raises where the folder holds a run that may not be continued with this configuration."""
+    recorded = _recorded(out)
+    if recorded is not None and recorded["run_id"] != own["run_id"]:
+        fields = "; ".join(_differences(recorded["config"], own["config"]))
+        raise ValueError(
+            f"output folder {out} holds run {recorded['run_id']}, not run {own['run_id']}; fields "
+            f"that differ (there -> here): {fields or 'none in the configuration'}; pass the "
+            "flags of that run with --resume to continue it or another --out"
+        )
+    if not resume and (recorded is not None or files.part_paths(out)):
+        held = own["run_id"] if recorded else "(unreadable)"
+        raise ValueError(
+            f"output folder {out} already holds run {held}; pass --resume to continue it or "
+            "another --out"
+        )
+
+
+def _recorded(out: Path) -> dict[str, Any] | None:
+    """Returns run_id and config of the run in a folder, or None where nothing tells them."""
+    path = out / files.CONFIG
+    if not path.exists():  # somebody removed it; the parts carry the same two entries
+        owners = map(_part_owner, files.part_paths(out).values())
+        return next((own for own in owners if own), None)
+    try:
+        recorded = json.loads(path.read_text())
+        return {"run_id": recorded["run_id"], "config": recorded["config"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} must hold a run's configuration, got {files.reason(error)}; remove it to "
+            "let the parts speak, or pass another --out"
+        ) from error
+
+
+def _part_owner(path: Path) -> dict[str, Any] | None:
+    """Returns run_id and config from a part's metadata, or None where it cannot be read."""
+    try:
+        found = read_metadata(files.read_part(path).schema)
+        return {"run_id": found["run_id"], "config": json.loads(found["config"])}
+    except (ValueError, KeyError) as error:
+        _log.warning("%s does not tell whose it is: %s", path.name, files.reason(error))
+        return None
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Yields the fields in which two configurations differ, nested ones with dotted names."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys()):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(there.get(key, "(absent)"), here.get(key, "(absent)"), inner)
+    elif there != here:
+        yield f"{name}: {json.dumps(there)} -> {json.dumps(here)}"

@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rddrs_dist.certify import Certificate, certify
+from rddrs_dist.certify import certify
 from rddrs_dist.checkpoints import load
 from rddrs_dist.cuda.swap import has_kernel, swapped
-from rddrs_dist.methods import DDRS, Context, Fit, Method, Status, fit_all
+from rddrs_dist.methods import DDRS, Context, Fit, Method, MethodError, Status, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Packed, pack
-from rddrs_dist.region import Floats
-from rddrs_dist.results.columns import Computed, Outcome, rows_of
+from rddrs_dist.results.columns import Computed, rows_of
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.shards import Shard
 from rddrs_dist.smoothing import Batching, Smoothed, Streams
@@ -106,22 +105,27 @@ class Worker:
         Args:
             shard: Images.
             resort: Whether to certify the noise of RS in place of every fit.
+
+        Raises:
+            MethodError: If a method is not made as methods must be.
         """
         images = torch.from_numpy(shard.images.copy()).to(self.device)
-        done, ball, streams = Done([], {}), None, self._streams(shard)
-        fits = self._fallbacks(images) if resort else self._fits(images, streams)
-        start = self._clock()
-        for method, fit in fits:
+        streams = Streams.of(self.experiment.seed, shard.indices)
+        done, ball, start = Done([], {}), None, self._clock()
+        for method, fit in self._fallbacks(images) if resort else self._fits(images, streams):
             fitted = self._clock()
             if method in self.experiment.methods:
+                packed = _packed(method, fit)
                 found = certify(self.smoothed, images, fit, self.experiment.budget, streams)
-                ends = (fitted - start, self._clock() - fitted)
-                seconds = (ends[0] / len(images), ends[1] / len(images))
+                seconds = [one / len(images) for one in (fitted - start, self._clock() - fitted)]
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
-                packed = pack(fit.noise)
-                computed = self._computed(fit, found, ball, packed, seconds)
-                done.rows.extend(rows_of(_outcome(self.experiment, shard, method.name, computed)))
+                known = self.neighbours
+                inside = None if known is None else known.inside(found.region)
+                hashes = [one.sha256 for one in packed]
+                computed = Computed(fit, found, inside, ball, *seconds, hashes)
+                shared = _shared(self.experiment, shard, method)
+                done.rows.extend(rows_of(shard.indices, shared, computed))
                 if self.execution.save_scales:
                     named = [(method.name, index) for index in shard.indices]
                     done.scales.update(zip(named, packed, strict=True))
@@ -136,20 +140,15 @@ class Worker:
 
     def _fits(self, images: Tensor, streams: Streams) -> Iterator[tuple[Method, Fit]]:
         """All methods that are to be fitted, with their fits."""
-        context = Context(
-            self.experiment.sigma,
-            streams,
-            neighbours=self.neighbours,
-            batching=self.smoothed.batching,
-        )
-        experiment, seconds = self.experiment, self.experiment.fit_seconds
+        experiment, batching = self.experiment, self.smoothed.batching
+        context = Context(experiment.sigma, streams, neighbours=self.neighbours, batching=batching)
         return fit_all(
             experiment.methods,
             self.smoothed.model,
             images,
             context,
             start=experiment.start,
-            seconds=math.inf if seconds is None else seconds,
+            seconds=experiment.fit_seconds or math.inf,
         )
 
     def _fallbacks(self, images: Tensor) -> Iterator[tuple[Method, Fit]]:
@@ -157,42 +156,25 @@ class Worker:
         fit = Fit.of(IsotropicNoise.constant(self.experiment.sigma, images), Status.FALLBACK)
         return ((method, fit) for method in self.experiment.fitted)
 
-    def _streams(self, shard: Shard) -> Streams:
-        """Random streams of its images."""
-        return Streams.of(self.experiment.seed, shard.indices)
 
-    def _computed(
-        self,
-        fit: Fit,
-        found: Certificate,
-        ball: Floats | None,
-        packed: list[Packed],
-        seconds: tuple[float, float],
-    ) -> Computed:
-        """What there is to tell of a certificate; seconds of both are per image."""
-        inside = None if self.neighbours is None else self.neighbours.inside(found.region)
-        hashes = [one.sha256 for one in packed]
-        return Computed(fit, found, inside, ball, *seconds, hashes)
+def _packed(method: Method, fit: Fit) -> list[Packed]:
+    """The scales of a fit; no retry would make them such as can be stored."""
+    try:
+        return pack(fit.noise)
+    except ValueError as error:
+        raise MethodError(f"method {method.name}: {error}") from error
 
 
-def _outcome(
-    experiment: Experiment,
-    shard: Shard,
-    method: str,
-    computed: Computed | None,
-    error: str | None = None,
-) -> Outcome:
-    """What is told of a shard and a method."""
-    return Outcome(
-        shard.indices,
-        shard.number,
-        method,
-        experiment.sigma,
-        experiment.budget,
-        experiment.seed,
-        computed,
-        error,
-    )
+def _shared(
+    experiment: Experiment, shard: Shard, method: Method, error: str | None = None
+) -> dict[str, Any]:
+    """The cells that all rows of a shard and a method have in common."""
+    budget = experiment.budget
+    return {
+        **{"shard": shard.number, "method": method.name, "sigma": experiment.sigma},
+        **{"n": budget.n, "n0": budget.n0, "alpha": budget.alpha, "seed": experiment.seed},
+        "error": error,
+    }
 
 
 def given_up(experiment: Experiment, shard: Shard, error: str) -> Done:
@@ -200,7 +182,5 @@ def given_up(experiment: Experiment, shard: Shard, error: str) -> Done:
 
     They keep such images in the denominator of every curve.
     """
-    outcomes = [
-        _outcome(experiment, shard, method.name, None, error) for method in experiment.methods
-    ]
-    return Done([row for one in outcomes for row in rows_of(one)], {})
+    shared = [_shared(experiment, shard, method, error) for method in experiment.methods]
+    return Done([row for own in shared for row in rows_of(shard.indices, own, None)], {})
