@@ -25,7 +25,7 @@ from rddrs_dist.results import files
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.options import Run
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Shard
 
 # Workers cannot import this module, so what they get from it goes by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -8,9 +8,9 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Annotated, Any
 
@@ -21,8 +21,10 @@ from rddrs_dist import checkpoints, data, verify
 from rddrs_dist.analysis.commands import Curves, Export, Status, curves, export, status
 from rddrs_dist.report.command import Report, report
 from rddrs_dist.results import disjoint as results
+from rddrs_dist.results.columns import as_markdown
 from rddrs_dist.run.disjoint import Disjoint
-from rddrs_dist.run.options import PRESETS, TRAINING_PRESETS, Run, Training
+from rddrs_dist.run.options import PRESETS as RUN_PRESETS
+from rddrs_dist.run.options import TRAINING_PRESETS, Run, Training
 from rddrs_dist.train import accuracy, train_new
 
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
@@ -34,8 +36,8 @@ RENAMED = {
     "--rddrs-tr.memory": "--rddrs-tr.decay",
     "--rddrs-tr.near": "--rddrs-tr.boundary-share",
     "--rddrs-tr.guard": "--rddrs-tr.neighbour-margin",
-    "soundness": "disjoint",
-    "import": "curves DIR --logs NAME@SIGMA=FILE",
+    "soundness": "rddrs disjoint",
+    "import": "rddrs curves DIR --logs NAME@SIGMA=FILE",
 }
 
 
@@ -48,32 +50,17 @@ def train(training: Training) -> int:
     """Trains a network and writes its checkpoint."""
     if training.out is None:
         raise ValueError("--out is required")
-    sets = {
-        split: data.load(training.dataset, split, training.data_root, training.download)
+    known, unseen = (
+        data.load(training.dataset, split, training.data_root, training.download)
         for split in ("train", "test")
-    }
-    event_shape, classes = sets["train"].event_shape, sets["train"].classes
-    architecture = training.architecture or ("lenet" if event_shape[0] == 1 else "resnet20")
-    model = train_new(
-        architecture,
-        sets["train"],
-        sigma=training.sigma,
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        seed=training.seed,
-        device=training.device,
-        report=lambda line: print(line, flush=True),
     )
-    checkpoints.save(
-        training.out,
-        model,
-        architecture=architecture,
-        event_shape=event_shape,
-        classes=classes,
-        sigma=training.sigma,
-    )
-    clean, noisy = (accuracy(model, sets["test"], sigma=s) for s in (0.0, training.sigma))
+    shape = {"event_shape": known.event_shape, "classes": known.classes}
+    architecture = training.architecture or ("lenet" if known.event_shape[0] == 1 else "resnet20")
+    names = ("sigma", "epochs", "batch_size", "learning_rate", "seed", "device")
+    settings = {name: getattr(training, name) for name in names}
+    model = train_new(architecture, known, **settings, report=partial(print, flush=True))
+    checkpoints.save(training.out, model, architecture=architecture, **shape, sigma=training.sigma)
+    clean, noisy = (accuracy(model, unseen, sigma=s) for s in (0.0, training.sigma))
     print(f"test accuracy {clean:.2%} clean, {noisy:.2%} under noise of {training.sigma:g}")
     print(f"wrote {training.out}")
     return COMPLETE
@@ -98,11 +85,11 @@ def certify(run: Run) -> int:
         )
         return DRAINED if isinstance(stop, Stopped) else INTERRUPTED
     if failed:
-        first = min(failed)
+        first, why = min(failed.items())
         return _complain(
-            f"nothing could be computed for {len(failed)} images (first: image {first}, "
-            f"{failed[first]}); they stand as abstentions, with the error, among the rows in "
-            f"{run.out}: give the same command with --resume to try them again",
+            f"nothing could be computed for {len(failed)} images (first: image {first}, {why}); "
+            f"they stand as abstentions, with the error, among the rows in {run.out}: give the "
+            "same command with --resume to try them again",
             FAILED_IMAGES,
         )
     assert run.out is not None
@@ -123,8 +110,6 @@ def disjoint(options: Disjoint) -> int:
 
 def columns(_: Columns) -> int:
     """Prints the documented table."""
-    from rddrs_dist.results.columns import as_markdown
-
     print(as_markdown(), end="")
     return COMPLETE
 
@@ -142,21 +127,17 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
 }
 
 
-def _preset(argv: list[str], command: str, presets: Mapping[str, Any]) -> Any:
+PRESETS = {"train": TRAINING_PRESETS, "certify": RUN_PRESETS}
+
+
+def _preset(argv: list[str], command: str) -> Any:
     """The preset named right after a command, taken out of the arguments; None without one."""
     if argv[:1] != [command] or len(argv) < 2 or argv[1].startswith("-"):
         return None
-    name = argv.pop(1)
+    name, presets = argv.pop(1), PRESETS[command]
     if name not in presets:
         raise ValueError(f"unknown preset {name!r} of {command}: choose from {', '.join(presets)}")
     return presets[name]
-
-
-def _refuse_old(argv: Sequence[str]) -> None:
-    """Refuses the names of older versions with the new ones."""
-    for word in (*argv[:1], *(word.split("=")[0] for word in argv if word.startswith("--"))):
-        if new := RENAMED.get(word.replace("_", "-")):
-            raise ValueError(f"{word} is now {new}: use that")
 
 
 def parse(argv: Sequence[str]) -> Any:
@@ -166,18 +147,15 @@ def parse(argv: Sequence[str]) -> Any:
         ValueError: If a preset is unknown, or a flag has another name now.
         SystemExit: For `--help`, or a flag or a value that cannot be.
     """
-    arguments = list(argv)
-    _refuse_old(arguments)
-    defaults = {
-        "train": _preset(arguments, "train", TRAINING_PRESETS) or Training(),
-        "certify": _preset(arguments, "certify", PRESETS) or Run(),
-    }
-    commands = [
-        Annotated[
-            options, subcommand(name, **({"default": defaults[name]} if name in defaults else {}))
-        ]
-        for name, (options, _) in COMMANDS.items()
-    ]
+    arguments, commands = list(argv), []
+    for word in (*arguments[:1], *(one.split("=")[0] for one in arguments if one[:2] == "--")):
+        if new := RENAMED.get(word.replace("_", "-")):
+            raise ValueError(f"{word} is now {new}: use that")
+    for name, (options, _) in COMMANDS.items():
+        default = {}
+        if name in PRESETS:
+            default = {"default": _preset(arguments, name) or options()}
+        commands.append(Annotated[options, subcommand(name, **default)])
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -186,7 +164,7 @@ def parse(argv: Sequence[str]) -> Any:
                 prog="rddrs",
                 description="Certified robustness by data-dependent randomized smoothing. "
                 "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
-                f"{', '.join(PRESETS)}.",
+                f"{', '.join(RUN_PRESETS)}.",
                 args=arguments,
                 config=(tyro.conf.OmitSubcommandPrefixes,),
             )

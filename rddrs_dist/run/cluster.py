@@ -10,9 +10,9 @@ from typing import Any
 import ray
 from ray import exceptions
 
+from rddrs_dist.methods import MethodError
 from rddrs_dist.run.experiment import Execution, Experiment
-from rddrs_dist.run.scheduler import Event, NoActorError
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Event, NoActorError, Shard
 from rddrs_dist.run.worker import Done, Training, Worker
 
 # Errors that tell of the actor or its machine, not of the shard it had.
@@ -32,14 +32,8 @@ _KNOCK_SECONDS = 10.0
 class _Actor:
     """A worker in a process of its own. Ray never restarts it: the scheduler does."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        execution: Execution,
-        checkpoint: bytes,
-        training: Training | None,
-    ) -> None:
-        self._worker = Worker(experiment, execution, checkpoint, training)
+    def __init__(self, *work: Any) -> None:
+        self._worker = Worker(*work)
 
     def ready(self) -> str:
         """Returns the address of its machine, once the network is loaded."""
@@ -99,6 +93,8 @@ class RayExecutor:
         except _LOST as error:
             return Event(actor, error=_line(error), lost=True)
         except exceptions.RayTaskError as error:
+            if isinstance(error.cause, MethodError):
+                raise error.cause from None
             return Event(actor, error=_line(error.cause or error))
 
 
@@ -109,18 +105,18 @@ def _line(error: BaseException) -> str:
 
 
 class Tasks:
-    """Calls of a function on the cluster this process is connected to, one CPU share each."""
+    """Calls of a function on the cluster this process is connected to."""
 
-    def __init__(self, at_once: int, cpus: int) -> None:
-        """Says how many calls may be under way, and how many cores each may use."""
-        self._at_once, self._cpus = at_once, cpus
+    def __init__(self, execution: Execution) -> None:
+        """Keeps how many calls may be under way, and how many cores each may use."""
+        self._at_once, self._cpus = execution.workers, execution.cpus_per_actor
 
     @classmethod
     @contextlib.contextmanager
     def connected(cls, execution: Execution) -> Iterator["Tasks"]:
         """Connects, as `connected` does, for the duration of a block."""
         with connected(execution):
-            yield cls(execution.workers, execution.cpus_per_actor)
+            yield cls(execution)
 
     def put(self, value: Any) -> Any:
         """Ships a value once for all calls; the reference stands for it among their arguments."""
@@ -132,12 +128,12 @@ class Tasks:
         waiting: list[ray.ObjectRef] = []
         for call in calls:
             if len(waiting) >= self._at_once:
-                ready, waiting = ray.wait(waiting, num_returns=1)
-                yield ray.get(ready[0])
+                (ready,), waiting = ray.wait(waiting)
+                yield ray.get(ready)
             waiting.append(remote.remote(*call))
         while waiting:
-            ready, waiting = ray.wait(waiting, num_returns=1)
-            yield ray.get(ready[0])
+            (ready,), waiting = ray.wait(waiting)
+            yield ray.get(ready)
 
 
 def resources(execution: Execution) -> str:
@@ -150,11 +146,7 @@ def resources(execution: Execution) -> str:
 
 
 def _knock(address: str) -> None:
-    """Fails within seconds where nobody listens; Ray itself would try for minutes.
-
-    Raises:
-        OSError: If there is no such host, or nobody listens there.
-    """
+    """Raises OSError within seconds where nobody listens; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()

@@ -3,10 +3,9 @@
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,12 @@ from rddrs_dist.analysis.status import SUMMARY, summary
 from rddrs_dist.methods import DDRS
 from rddrs_dist.results import files, read_run
 from rddrs_dist.results.store import Store
-from rddrs_dist.run.events import EventLog
+from rddrs_dist.run.events import EventLog, Progress
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.local import LocalExecutor, own_threads
 from rddrs_dist.run.options import Run
-from rddrs_dist.run.progress import Progress
-from rddrs_dist.run.scheduler import Executor, NoActorError, Scheduler
-from rddrs_dist.run.shards import Shard, split
-from rddrs_dist.run.worker import Done, Row, Training, given_up
+from rddrs_dist.run.scheduler import Executor, NoActorError, Scheduler, Shard, split
+from rddrs_dist.run.worker import Done, given_up
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +73,7 @@ def read_inputs(run: Run) -> Inputs:
     # From the bytes that workers will get, so that what is checked and hashed is what is used.
     checkpoint = checkpoints.load(content, f"checkpoint {run.checkpoint}")
     _check_fit(run, images, checkpoint)
-    sigma = run.sigma if run.sigma is not None else checkpoint.sigma
+    sigma = run.sigma or checkpoint.sigma
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
     training = _training(run, images)
@@ -177,22 +174,24 @@ def part_metadata(experiment: Experiment) -> dict[str, str]:
 
 
 class _Rows:
-    """Writes a shard once all its images are there, whole or one by one."""
+    """Writes a shard, with label and verdict, once all its images are there."""
 
-    def __init__(self, store: Store, shards: Sequence[Shard]) -> None:
-        self._store = store
-        self._missing = {shard.number: set(shard.indices) for shard in shards}
+    def __init__(self, inputs: Inputs, store: Store, shards: Sequence[Shard]) -> None:
+        self._labels, self._store = inputs.images.labels, store
+        self._missing = {shard.number: len(shard.indices) for shard in shards}
         self._found = {shard.number: Done([], {}) for shard in shards}
 
     def add(self, shard: Shard, found: Done) -> None:
-        """Takes rows and scales of some images of a shard."""
-        number = shard.number
-        self._found[number].rows.extend(found.rows)
-        self._found[number].scales.update(found.scales)
-        self._missing[number] -= set(shard.indices)
-        if not self._missing[number]:
-            whole = self._found.pop(number)
-            self._store.write(number, whole.rows, whole.scales or None)
+        """Takes rows and scales of a shard or of an image of it; no worker ever sees a label."""
+        whole = self._found[shard.number]
+        for row in found.rows:
+            label = int(self._labels[row["index"]])
+            whole.rows.append({**row, "label": label, "correct": row["prediction"] == label})
+        whole.scales.update(found.scales)
+        self._missing[shard.number] -= len(shard.indices)
+        if not self._missing[shard.number]:
+            del self._found[shard.number]
+            self._store.write(shard.number, whole.rows, whole.scales or None)
 
 
 def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
@@ -200,10 +199,10 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
     execution, total = inputs.execution, len(inputs.indices)
     left = sum(len(shard.indices) for shard in todo)
     progress = Progress(inputs.out, execution.workers, total, total - left)
-    rows, events = _Rows(store, todo), EventLog(inputs.out)
+    rows, events = _Rows(inputs, store, todo), EventLog(inputs.out)
 
     def on_result(shard: Shard, found: Done) -> None:
-        rows.add(shard, replace(found, rows=[_judged(row, inputs) for row in found.rows]))
+        rows.add(shard, found)
         progress.advance(len(shard.indices))
 
     def on_tick(state: Scheduler) -> None:
@@ -222,7 +221,6 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
             ),
             on_attempt=events.add,
             on_tick=on_tick,
-            clock=time.monotonic,
         )
         try:
             return scheduler.run()
@@ -235,7 +233,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 def _executor(inputs: Inputs) -> Iterator[Executor]:
     """Where shards are done, for the duration of a block."""
     known = inputs.training
-    training: Training | None = None if known is None else (known.images, known.labels)
+    training = None if known is None else (known.images, known.labels)
     work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
     if inputs.execution.executor == "local":
         with own_threads():
@@ -250,12 +248,6 @@ def _executor(inputs: Inputs) -> Iterator[Executor]:
             raise NoActorError(f"{error}: {resources(inputs.execution)}") from error
 
 
-def _judged(row: Row, inputs: Inputs) -> Row:
-    """A row with label and verdict, which no worker ever sees."""
-    label = int(inputs.images.labels[row["index"]])
-    return {**row, "label": label, "correct": row["prediction"] == label}
-
-
 @contextmanager
 def _stoppable() -> Iterator[Callable[[], None]]:
     """Yields a function that raises Stopped after SIGTERM and KeyboardInterrupt after Ctrl-C.
@@ -263,10 +255,7 @@ def _stoppable() -> Iterator[Callable[[], None]]:
     A handler that raised by itself would do so inside Ray, which makes a SystemError of it. Enter
     this after ray.init, which sets a handler of its own; a second signal is not deferred.
     """
-    kinds: dict[int, type[BaseException]] = {
-        signal.SIGTERM: Stopped,
-        signal.SIGINT: KeyboardInterrupt,
-    }
+    kinds = {signal.SIGTERM: Stopped, signal.SIGINT: KeyboardInterrupt}
     asked: list[type[BaseException]] = []
     previous: dict[int, Any] = {}
 
@@ -275,7 +264,7 @@ def _stoppable() -> Iterator[Callable[[], None]]:
             raise asked[0]
 
     def ask(number: int, _frame: object) -> None:
-        asked.append(kinds[number])
+        asked.append(kinds[signal.Signals(number)])
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():

@@ -1,12 +1,17 @@
-"""The record of all attempts of a run: one Parquet file per driver, one row per image and call."""
+"""What a run tells while it goes on: all its attempts, and how far it is.
+
+Attempts are in one Parquet file per driver, with one row per image and call.
+"""
 
 import time
 from pathlib import Path
 
 import pyarrow as pa
+from tqdm import tqdm
 
+from rddrs_dist.analysis.status import write_progress
 from rddrs_dist.results import files
-from rddrs_dist.run.scheduler import Attempt
+from rddrs_dist.run.scheduler import Attempt, Scheduler
 
 PREFIX = "_events-"
 SCHEMA = pa.schema(
@@ -22,8 +27,9 @@ SCHEMA = pa.schema(
         ("ended", pa.float64()),
     ]
 )
-# Between two writes; a driver that is killed loses the events of this time and no rows.
-_SECONDS = 30.0
+# Between two writes of attempts, which a driver that is killed loses (but no rows), of progress,
+# and of lines in a log, which is to stay short.
+_EVENT_SECONDS, _PROGRESS_SECONDS, _LINE_SECONDS = 30.0, 5.0, 15.0
 
 
 class EventLog:
@@ -34,7 +40,7 @@ class EventLog:
         # Nanoseconds, since two drivers may start within one second.
         self._path = out / f"{PREFIX}{time.time_ns()}.parquet"
         self._rows: list[dict[str, object]] = []
-        self._written, self._due = 0, time.monotonic() + _SECONDS
+        self._written, self._due = 0, time.monotonic() + _EVENT_SECONDS
 
     def add(self, attempt: Attempt) -> None:
         """Adds a call that ended, once for each of its images."""
@@ -65,11 +71,79 @@ class EventLog:
         Raises:
             OSError: If that failed.
         """
-        self._due = time.monotonic() + _SECONDS
+        self._due = time.monotonic() + _EVENT_SECONDS
         if self._written < len(self._rows):
             table = pa.Table.from_pylist(self._rows, SCHEMA)
             files.replace(self._path, files.encode(table))
             self._written = len(self._rows)
+
+
+class Progress:
+    """Images done out of all, with rate and time left: a bar on a terminal, lines in a log."""
+
+    def __init__(self, out: Path, wanted: int, total: int, done: int) -> None:
+        """Starts the clock.
+
+        Args:
+            out: Folder of the run.
+            wanted: Actors asked for.
+            total: Images of the run.
+            done: Those that an earlier driver finished; they do not count in the rate.
+        """
+        self._out, self._wanted, self._total = out, wanted, total
+        self._before = self._done = done
+        self._began = self._shown = time.time()
+        self._written = 0.0
+        self._bar = tqdm(total=total, initial=done, unit="image", disable=None)
+
+    def advance(self, images: int) -> None:
+        """Counts images as done."""
+        self._done += images
+        self._bar.update(images)
+
+    def tick(self, state: Scheduler) -> None:
+        """Shows and writes where things stand, if it is time to.
+
+        Raises:
+            OSError: If it could not be written; rows would then fail too.
+        """
+        now = time.time()
+        if now - self._written >= _PROGRESS_SECONDS:
+            self._write(state)
+        note = f"actors {state.alive}/{self._wanted}, retries {state.retries}"
+        self._bar.set_postfix_str(note)
+        last = self._done == self._total
+        if self._bar.disable and (last or now - self._shown >= _LINE_SECONDS):
+            self._shown = now
+            rate = (self._done - self._before) / max((now - self._began) / 60, 1e-9)
+            left = f"{(self._total - self._done) / rate:.1f} min" if rate else "unknown"
+            done = f"{self._done}/{self._total} images"
+            print(f"{done}, {rate:.1f} images/min, ETA {left}, {note}", flush=True)
+
+    def close(self, state: Scheduler) -> None:
+        """Ends the bar and writes where things ended.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        self._bar.close()
+        self._write(state)
+
+    def _write(self, state: Scheduler) -> None:
+        """Writes how far the run is beside its rows."""
+        self._written = time.time()
+        write_progress(
+            self._out,
+            images=self._total,
+            done=self._done,
+            before=self._before,
+            started=self._began,
+            updated=self._written,
+            actors=state.alive,
+            wanted=self._wanted,
+            retries=state.retries,
+            losses=state.losses,
+        )
 
 
 def read_events(out: Path) -> pa.Table:

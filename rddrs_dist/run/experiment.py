@@ -42,6 +42,9 @@ class Experiment:
         fit_seconds: Seconds per image and method after which a fit returns what it has.
         code_version: Version of this package.
 
+    Raises:
+        ValueError: If a value is not one that it may have.
+
     Example:
         >>> from rddrs_dist import RS, DDRS, Budget
         >>> from rddrs_dist.run.experiment import Experiment
@@ -67,6 +70,9 @@ class Experiment:
     threads: int = 1
     fit_seconds: float | None = None
     code_version: str = __version__
+
+    def __post_init__(self) -> None:
+        check_shared(self)
 
     @property
     def fitted(self) -> tuple[Method, ...]:
@@ -228,9 +234,10 @@ def positive(options: Any, *names: str) -> None:
             raise ValueError(f"{flag(name)} must be positive and finite, got {value}")
 
 
-def check_precision(precision: str, execution: Execution) -> None:
-    """Refuses a precision that the device does not have."""
-    if checked(precision, "--precision") == "tf32" and not execution.gpus_per_actor:
-        raise ValueError(
-            "--precision tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"
-        )
+def check_shared(options: Any) -> None:
+    """Refuses values that neither a Run nor an Experiment may have."""
+    at_least_one(options, "shard_size", "quantisation")
+    positive(options, "sigma", "fit_seconds")
+    if options.seed < 0:
+        raise ValueError(f"--seed must not be negative, got {options.seed}")
+    checked(options.precision, "--precision")

@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 
-from rddrs_dist.run.experiment import Execution, Experiment
-from rddrs_dist.run.scheduler import Event
-from rddrs_dist.run.shards import Shard
-from rddrs_dist.run.worker import Training, Worker
-
-_NODE = "this process"
+from rddrs_dist.methods import MethodError
+from rddrs_dist.run.experiment import Execution
+from rddrs_dist.run.scheduler import Event, Shard
+from rddrs_dist.run.worker import Worker
 
 
 class LocalExecutor:
@@ -22,21 +20,15 @@ class LocalExecutor:
     tried again, as on a cluster.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        execution: Execution,
-        checkpoint: bytes,
-        training: Training | None,
-    ) -> None:
-        """Keeps what the worker is made of."""
-        self._arguments = (experiment, execution, checkpoint, training)
+    def __init__(self, *work: Any) -> None:
+        """Keeps what the worker is made of; see Worker."""
+        self._work = work
         self._worker: Worker | None = None
         self._call: tuple[Shard, bool] | None = None
 
     def start(self) -> int:
         """Makes the worker; see Executor.start."""
-        self._worker = Worker(*self._arguments)
+        self._worker = Worker(*self._work)
         return 0
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
@@ -46,12 +38,12 @@ class LocalExecutor:
     def wait(self, timeout: float) -> Sequence[Event]:
         """Does the shard that was submitted, however long it takes; see Executor.wait."""
         if self._worker is None or self._call is None:
-            return [Event(0, result=_NODE)]
+            return [Event(0, result="this process")]
         call, self._call = self._call, None
         try:
             return [Event(0, result=self._worker.certify(*call))]
         except Exception as error:
-            if os.environ.get("RDDRS_DEBUG"):
+            if isinstance(error, MethodError) or os.environ.get("RDDRS_DEBUG"):
                 raise
             return [Event(0, error=" ".join(f"{type(error).__name__}: {error}".split())[:500])]
 
@@ -66,7 +58,7 @@ class LocalTasks:
     @classmethod
     @contextlib.contextmanager
     def connected(cls, execution: Execution) -> Iterator["LocalTasks"]:
-        """For the duration of a block, after which this process has its own threads back."""
+        """For the duration of a block, which leaves torch's threads as they were."""
         with own_threads():
             yield cls()
 

@@ -9,13 +9,7 @@ from tyro.conf import arg
 from rddrs_dist.certify import Budget
 from rddrs_dist.data import DATASETS
 from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
-from rddrs_dist.run.experiment import (
-    Execution,
-    at_least_one,
-    check_precision,
-    flag,
-    positive,
-)
+from rddrs_dist.run.experiment import Execution, check_shared, flag
 from rddrs_dist.smoothing.precision import Precision
 
 
@@ -120,12 +114,12 @@ class Run:
                 raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"--methods must name each method once, got {list(self.methods)}")
-        at_least_one(self, "shard_size", "quantisation")
-        positive(self, "sigma", "fit_seconds")
-        if self.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {self.seed}")
+        check_shared(self)
         self.execution.check()
-        check_precision(self.precision, self.execution)
+        if self.precision == "tf32" and not self.execution.gpus_per_actor:
+            raise ValueError(
+                "--precision tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"
+            )
         _ = self.budget, [self.method(name) for name in METHODS]
 
     @property

@@ -1,4 +1,4 @@
-"""Gives shards to actors until all are done; knows nothing of Ray.
+"""Cuts a run into shards and gives them to actors until all are done; knows nothing of Ray.
 
 One call is in flight per actor, so that the time of a call is the time since it was given. An
 actor that is lost, or late, is replaced. What fails goes to the back of the queue; a shard that
@@ -8,15 +8,53 @@ that fails it is given up and the others go on.
 
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rddrs_dist.data import ImageSet
 from rddrs_dist.run.experiment import Execution
-from rddrs_dist.run.shards import Shard
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Some images of a run; no label goes with them.
+
+    Attributes:
+        number: Number of the shard, from 0.
+        indices: Index of each image in the data set.
+        images: (B, *event) float32.
+    """
+
+    number: int
+    indices: tuple[int, ...]
+    images: NDArray[np.float32]
+
+    def __str__(self) -> str:
+        first, last = self.indices[0], self.indices[-1]
+        images = f"image {first}" if len(self.indices) == 1 else f"images {first} to {last}"
+        return f"shard {self.number} ({images})"
+
+    def images_alone(self) -> list["Shard"]:
+        """Its images, each in a shard of its own with the same number."""
+        return [
+            Shard(self.number, (index,), self.images[k : k + 1])
+            for k, index in enumerate(self.indices)
+        ]
+
+
+def split(images: ImageSet, indices: Sequence[int], size: int) -> list[Shard]:
+    """Cuts the chosen images into shards of `size`, the last one possibly smaller."""
+    starts = range(0, len(indices), size)
+    parts = [tuple(indices[start : start + size]) for start in starts]
+    return [Shard(k, part, images.images[list(part)]) for k, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
@@ -109,6 +147,8 @@ class Scheduler:
         on_attempt: Called with each call that ended.
         on_tick: Called at least once a second with the scheduler.
         clock: Seconds, monotonic.
+        retries: Calls that were tried again.
+        losses: Actors that were lost.
     """
 
     executor: Executor
@@ -118,19 +158,18 @@ class Scheduler:
     on_failure: Callable[[Shard, str], None]
     on_attempt: Callable[[Attempt], None]
     on_tick: Callable[["Scheduler"], None]
-    clock: Callable[[], float]
-    queue: deque[Job] = field(init=False)
-    starting: set[int] = field(init=False, default_factory=set)
-    idle: list[int] = field(init=False, default_factory=list)
-    busy: dict[int, tuple[Job, float]] = field(init=False, default_factory=dict)
-    nodes: dict[int, str] = field(init=False, default_factory=dict)
-    failed: dict[int, str] = field(init=False, default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
     retries: int = field(init=False, default=0)
     losses: int = field(init=False, default=0)
-    last_loss: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.queue = deque(Job(shard) for shard in self.shards)
+        self._queue = deque(Job(shard) for shard in self.shards)
+        self._starting: set[int] = set()
+        self._idle: list[int] = []
+        self._busy: dict[int, tuple[Job, float]] = {}  # with the time it was given
+        self._nodes: dict[int, str] = {}
+        self._failed: dict[int, str] = {}
+        self._last_loss = ""
 
     def run(self) -> dict[int, str]:
         """Does all shards.
@@ -142,7 +181,7 @@ class Scheduler:
             NoActorError: If no actor was ready for `start_timeout` seconds.
         """
         self._last_alive = self.clock()
-        while self.queue or self.busy:
+        while self._queue or self._busy:
             self._hire()
             for event in self.executor.wait(1.0):
                 self._handle(event)
@@ -150,96 +189,86 @@ class Scheduler:
             self._assign()
             self._check_alive()
             self.on_tick(self)
-        return self.failed
+        return self._failed
 
     @property
     def alive(self) -> int:
         """Actors that are ready."""
-        return len(self.idle) + len(self.busy)
+        return len(self._idle) + len(self._busy)
 
     def _hire(self) -> None:
         """Starts as many actors as there is work for."""
-        wanted = min(self.execution.workers, len(self.queue) + len(self.busy))
-        for _ in range(wanted - self.alive - len(self.starting)):
-            self.starting.add(self.executor.start())
+        wanted = min(self.execution.workers, len(self._queue) + len(self._busy))
+        for _ in range(wanted - self.alive - len(self._starting)):
+            self._starting.add(self.executor.start())
 
     def _handle(self, event: Event) -> None:
         """Moves an actor, and the job it had, to where they now belong."""
-        actor = event.actor
-        started = actor in self.starting
-        self.starting.discard(actor)
-        call = self.busy.pop(actor, None)
+        actor, call = event.actor, self._busy.pop(event.actor, None)
         if event.lost:
-            self._lose(actor, event.error or "")
+            self.executor.discard(actor)
+            self.losses, self._last_loss = self.losses + 1, event.error or ""
+            logger.warning("an actor was lost (%s)", event.error)
         else:
-            self.idle.append(actor)
-            if started:
-                self.nodes[actor] = str(event.result)
+            self._idle.append(actor)
+            if actor in self._starting:
+                self._nodes[actor] = str(event.result)
+        self._starting.discard(actor)
         if call is None:
             return
         if event.error is None:
-            self._record(call, actor, "done", "")
+            self._report(call, actor, "done", "")
             self.on_result(call[0].shard, event.result)
         else:
             self._fail(call, actor, "lost" if event.lost else "failed", event.error)
 
-    def _lose(self, actor: int, reason: str) -> None:
-        """Forgets an actor that is gone."""
-        self.executor.discard(actor)
-        self.losses += 1
-        self.last_loss = reason
-        logger.warning("an actor was lost (%s)", reason)
-
     def _end_late(self) -> None:
         """Kills actors whose call has taken too long."""
-        for actor, call in list(self.busy.items()):
+        for actor, call in list(self._busy.items()):
             allowed = (self.execution.image_seconds or math.inf) * len(call[0].shard.indices)
             if self.clock() - call[1] > allowed:
-                del self.busy[actor]
+                del self._busy[actor]
                 self.executor.discard(actor)
                 self._fail(call, actor, "late", f"not done within {allowed:g} s")
 
-    def _record(self, call: tuple[Job, float], actor: int, outcome: str, reason: str) -> None:
-        """Reports how a call ended."""
+    def _report(self, call: tuple[Job, float], actor: int, outcome: str, reason: str) -> None:
+        """Tells how a call ended."""
         seconds = self.clock() - call[1]
-        self.on_attempt(Attempt(call[0], self.nodes.get(actor, ""), outcome, reason, seconds))
+        self.on_attempt(Attempt(call[0], self._nodes.get(actor, ""), outcome, reason, seconds))
 
     def _fail(self, call: tuple[Job, float], actor: int, outcome: str, reason: str) -> None:
         """Queues a job again, in parts or as a last resort, or gives its image up."""
-        self._record(call, actor, outcome, reason)
-        job = call[0]
-        lost = outcome == "lost"
+        self._report(call, actor, outcome, reason)
+        job, lost = call[0], outcome == "lost"
         job = replace(job, failures=job.failures + (not lost), losses=job.losses + lost)
         attempts = 1 if job.resort else self.execution.max_attempts
-        spent = job.failures >= attempts or job.losses >= self.execution.max_losses
-        if not spent:
+        if job.failures < attempts and job.losses < self.execution.max_losses:
             logger.warning("%s will be tried again: %s", job.shard, reason)
             self.retries += 1
-            self.queue.append(job)
+            self._queue.append(job)
         elif len(job.shard.indices) > 1:
             logger.warning("%s will be tried image by image: %s", job.shard, reason)
-            self.queue.extend(Job(image) for image in job.shard.images_alone())
+            self._queue.extend(Job(image) for image in job.shard.images_alone())
         elif not job.resort:
             logger.warning("%s gets the noise of the network: %s", job.shard, reason)
-            self.queue.append(Job(job.shard, resort=True))
+            self._queue.append(Job(job.shard, resort=True))
         else:
             logger.error("%s was given up: %s", job.shard, reason)
-            self.failed.update(dict.fromkeys(job.shard.indices, reason))
+            self._failed.update(dict.fromkeys(job.shard.indices, reason))
             self.on_failure(job.shard, reason)
 
     def _assign(self) -> None:
         """Gives queued jobs to idle actors."""
-        while self.queue and self.idle:
-            actor, job = self.idle.pop(), self.queue.popleft()
-            self.busy[actor] = (job, self.clock())
+        while self._queue and self._idle:
+            actor, job = self._idle.pop(), self._queue.popleft()
+            self._busy[actor] = (job, self.clock())
             self.executor.submit(actor, job.shard, job.resort)
 
     def _check_alive(self) -> None:
         """Gives up where no actor has been ready for too long."""
+        timeout = self.execution.start_timeout
         if self.alive:
             self._last_alive = self.clock()
-        elif self.clock() - self._last_alive > self.execution.start_timeout:
-            why = f" (the last one was lost: {self.last_loss})" if self.last_loss else ""
-            raise NoActorError(
-                f"no actor was ready within {self.execution.start_timeout:g} s{why}"
-            )
+        elif self.clock() - self._last_alive > timeout:
+            why = f" (the last one was lost: {self._last_loss})" if self._last_loss else ""
+            raise NoActorError(f"no actor was ready within {timeout:g} s{why}")

@@ -20,7 +20,7 @@ from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Packed, pack
 from rddrs_dist.results.columns import Computed, rows_of
 from rddrs_dist.run.experiment import Execution, Experiment
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Shard
 from rddrs_dist.smoothing import Batching, Smoothed, Streams
 
 Row = dict[str, Any]

@@ -176,7 +176,7 @@ def test_launches_keep_within_their_memory_and_change_nothing(model, images):
 def test_a_worker_certifies_on_the_gpu(tmp_path, images):
     from rddrs_dist import checkpoints
     from rddrs_dist.run.experiment import Execution, Experiment
-    from rddrs_dist.run.shards import Shard
+    from rddrs_dist.run.scheduler import Shard
     from rddrs_dist.run.worker import Worker
 
     path = tmp_path / "net.safetensors"

@@ -5,8 +5,7 @@ import pytest
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.report import attempts
 from rddrs_dist.run.events import EventLog
-from rddrs_dist.run.scheduler import Attempt, Job
-from rddrs_dist.run.shards import split
+from rddrs_dist.run.scheduler import Attempt, Job, split
 from tests.small_run import Made
 
 

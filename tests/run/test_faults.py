@@ -18,7 +18,7 @@ from rddrs_dist.results import read
 from rddrs_dist.run.cluster import RayExecutor
 from rddrs_dist.run.events import read_events
 from rddrs_dist.run.options import Run
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Shard
 
 from .flags import as_flags
 from .runs import assert_same_rows, changed

@@ -25,8 +25,7 @@ from rddrs_dist.run import driver
 from rddrs_dist.run.events import read_events
 from rddrs_dist.run.local import LocalExecutor
 from rddrs_dist.run.options import Run
-from rddrs_dist.run.scheduler import Event
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Event, Shard
 
 from .flags import as_flags
 from .runs import assert_same_rows, certify, changed, one_line, parts

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from rddrs_dist.run.experiment import Execution
-from rddrs_dist.run.scheduler import Attempt, Event, NoActorError, Scheduler
-from rddrs_dist.run.shards import Shard
+from rddrs_dist.run.scheduler import Attempt, Event, NoActorError, Scheduler, Shard
 
 # What becomes of a call: actor and shard (None for its start) to an event; None for silence.
 Fate = Callable[[int, Shard | None], Event | None]
