@@ -11,7 +11,6 @@ from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
 from rddrs_dist.results import files
-from rddrs_dist.run.disjoint import Disjoint, disjoint
 from rddrs_dist.run.driver import certify
 from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import Run, settings_of
@@ -55,13 +54,16 @@ class Made:
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The run; nobody may change it."""
-    root = tmp_path_factory.mktemp("verify")
-    trained(root / "lenet.safetensors", sigma=0.5, epochs=2)
-    certify_here(RUN, root / "run", root / "lenet.safetensors")
+    root, images = tmp_path_factory.mktemp("verify"), data.load("digits", "train")
+    network = root / "lenet.safetensors"
+    model = train_new("lenet", images, sigma=0.5, epochs=2, report=lambda line: None)
+    facts = {"event_shape": images.event_shape, "classes": images.classes, "sigma": 0.5}
+    checkpoints.save(network, model, architecture="lenet", **facts)
+    certify_here(RUN, root / "run", network)
     summary = tables.summary(read_lines([root / "run"]))
     (root / "table.md").write_text(tables.to_markdown(summary))
     (root / "table.csv").write_text(summary.to_csv(index=False))
-    return Made(root / "run", root / "lenet.safetensors", (root / "table.md", root / "table.csv"))
+    return Made(root / "run", network, (root / "table.md", root / "table.csv"))
 
 
 @pytest.fixture
@@ -72,26 +74,7 @@ def made(original: Made, tmp_path: Path) -> Made:
     return replace(original, folder=tmp_path / "run", tables=copies)
 
 
-def trained(path: Path, *, sigma: float, epochs: int, learning_rate: float = 1e-3) -> Path:
-    """A LeNet for the 8x8 digits, trained for a second, so that it is right now and then."""
-    images = data.load("digits", "train")
-    model = train_new(
-        "lenet", images, sigma=sigma, epochs=epochs, learning_rate=learning_rate, seed=0,
-        report=lambda line: None,
-    )  # fmt: skip
-    checkpoints.save(
-        path, model, architecture="lenet", event_shape=images.event_shape,
-        classes=images.classes, sigma=sigma,
-    )  # fmt: skip
-    return path
-
-
 def certify_here(run: Run, out: Path, checkpoint: Path) -> None:
     """Does a run in this process."""
     assert certify(replace(run, out=out, checkpoint=checkpoint)) == {}
     (out / files.LOCK).unlink(missing_ok=True)
-
-
-def pass_here(folder: Path, rule: str) -> None:
-    """Makes a disjoint pass in this process."""
-    disjoint(Disjoint(folder, rule=rule, executor="local"))  # pyright: ignore[reportArgumentType]

@@ -131,7 +131,7 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="must be a folder, got a file"):
         opened(tmp_path / "file")
-    with pytest.raises(ValueError, match=r"cannot be written.*Not a directory; pass another --out"):
+    with pytest.raises(ValueError, match=r"cannot be written.*Not a directory; pass another"):
         opened(tmp_path / "file" / "below")
 
 

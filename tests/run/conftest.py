@@ -39,40 +39,37 @@ class Head:
     Attributes:
         address: Where drivers connect.
         dashboard: Where jobs are submitted.
-        metrics: What Prometheus reads.
     """
 
     address: str
     dashboard: str
-    metrics: str
 
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
     """A head of three CPUs in its own process group, on free ports."""
-    port, dashboard, *agents = _free_ports(6)
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port")
+    names += ("ray-client-server-port", "metrics-export-port")
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
     # Paths of sockets must be short; the folder that pytest would give is not.
     folder = Path(tempfile.mkdtemp(prefix="rddrs-", dir="/tmp"))
-    names = ("agent-listen", "agent-grpc")
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *(f"--port={port}", "--num-cpus=3", "--num-gpus=0"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-        *(f"--dashboard-{name}-port={p}" for name, p in zip(names, agents, strict=False)),
-        *(f"--ray-client-server-port={agents[2]}", f"--metrics-export-port={agents[3]}"),
+        *("--num-cpus=3", "--num-gpus=0", "--dashboard-host=127.0.0.1"),
+        *(f"--{name}={port}" for name, port in ports.items()),
         *(f"--temp-dir={folder}", "--object-store-memory=100000000"),
     ]
     with (folder / "head.log").open("w") as log:
         process = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
     try:
-        _await(process, f"http://127.0.0.1:{dashboard}/api/jobs/", folder / "head.log")
-        yield Head(
-            f"127.0.0.1:{port}",
-            f"http://127.0.0.1:{dashboard}",
-            f"http://127.0.0.1:{agents[3]}/metrics",
-        )
+        dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
+        _await(process, f"{dashboard}/api/jobs/", folder / "head.log")
+        yield Head(f"127.0.0.1:{ports['port']}", dashboard)
     finally:
-        _end(process)
+        # Its process group, and with it the workers, which watch it; nothing else.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -93,13 +90,6 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             return
         time.sleep(0.3)
     pytest.fail(f"no Ray head after {_START_SECONDS} s: {log.read_text()[-2000:]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the head's process group, and with it the workers, which watch it; nothing else."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(10)
 
 
 def _here(checkpoint: Path, out: Path) -> Run:

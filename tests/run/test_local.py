@@ -4,6 +4,7 @@ All of this goes for a run on Ray as well, whose driver is the same; test_cluste
 to those here.
 """
 
+import importlib
 import json
 import shutil
 import signal
@@ -12,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from rddrs_dist import cli
 from rddrs_dist.analysis.status import SUMMARY
-from rddrs_dist.methods import METHODS, RS, Fit
+from rddrs_dist.methods import METHODS, RS, Fit, MethodError
 from rddrs_dist.noise import DiagonalNoise, IsotropicNoise
 from rddrs_dist.results import read
 from rddrs_dist.run import driver
@@ -147,7 +149,7 @@ def test_an_image_that_fails_has_a_row_with_its_error_and_resume_tries_it_again(
 
 
 class Raising(RS):
-    """A method with a mistake in it."""
+    """A method that raises."""
 
     def _fit(self, model, images, context):
         raise LookupError("of this fit")
@@ -161,41 +163,66 @@ class Novel(RS):
         return Fit.of(DiagonalNoise(sigma, tuple(images.shape[1:])))
 
 
-@pytest.fixture(
-    params=[
-        (Raising, LookupError, "of this fit"),
-        (Novel, ValueError, "one of IsotropicNoise, got DiagonalNoise: add its class to NOISES"),
-    ]
-)
-def mistake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """A method that takes the place of RS, and the error that it ends in."""
-    monkeypatch.setitem(METHODS, "rs", request.param[0])
-    monkeypatch.setattr("rddrs_dist.noise.NOISES", (IsotropicNoise,))
-    return request.param
+class Unlimited(RS):
+    """A method whose fits have no limit."""
+
+    def _fit(self, model, images, context):
+        made = super()._fit(model, images, context)
+        return Fit(made.noise, made.status, made.steps, made.objective)
 
 
 def test_a_fit_that_fails_is_tried_again_and_gives_way_to_the_noise_of_rs(
-    mistake, here: Run, monkeypatch: pytest.MonkeyPatch
+    here: Run, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setitem(METHODS, "rs", Raising)
     monkeypatch.delenv("RDDRS_DEBUG", raising=False)
     wanting = changed(here, methods=("rs",), indices="0:40:20", shard_size=2, max_attempts=2)
     assert certify(wanting) == cli.COMPLETE
     assert read(here.out)["fit_status"].tolist() == ["fallback"] * 2
     tried = read_events(here.out).to_pandas().query("index == 20")
     assert tried["outcome"].tolist() == ["failed"] * 4 + ["done"]
-    for why in tried["reason"].iloc[:4]:
-        assert why.startswith(f"{mistake[1].__name__}: ") and mistake[2] in why
-        assert "\n" not in why
+    assert tried["reason"].tolist() == ["LookupError: of this fit"] * 4 + [""]
 
 
-def test_a_debugger_reaches_a_fit(mistake, here: Run, monkeypatch: pytest.MonkeyPatch):
+def test_a_debugger_reaches_a_fit(here: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(METHODS, "rs", Raising)
     monkeypatch.setenv("RDDRS_DEBUG", "1")
-    with pytest.raises(mistake[1], match=mistake[2]) as caught:
+    with pytest.raises(LookupError, match="of this fit") as caught:
         certify(here, methods=("rs",))
-    assert caught.traceback[-1].name == ("_fit" if mistake[0] is Raising else "pack")
+    assert caught.traceback[-1].name == "_fit"
     assert not parts(here.out)
     monkeypatch.undo()
     assert certify(here, methods=("rs",), resume=True) == cli.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        (Novel, "method rs: a noise that is stored must be one of IsotropicNoise, got Diagonal"),
+        (Unlimited, "limit of a fit must be an array of 1 radii, got None"),
+    ],
+)
+def test_a_mistake_that_no_retry_can_mend_ends_the_run_in_one_line(
+    method, text, here: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(METHODS, "rs", method)
+    monkeypatch.setattr("rddrs_dist.noise.NOISES", (IsotropicNoise,))
+    assert certify(here, methods=("rs",)) == cli.WRONG
+    assert text in one_line(capsys)
+    assert not parts(here.out)
+
+
+def test_a_mistake_in_a_method_comes_out_of_ray_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    cluster = importlib.import_module("rddrs_dist.run.cluster")
+    task = cluster.exceptions.RayTaskError("certify", "Traceback", MethodError("no limit"))
+    failed = mock.Mock(side_effect=task.as_instanceof_cause())
+    monkeypatch.setattr(cluster.ray, "get", failed)
+    monkeypatch.setattr(cluster.ray, "wait", lambda calls, **_: (calls, []))
+    executor = object.__new__(cluster.RayExecutor)
+    executor._calls = {"call": 0}
+    with pytest.raises(MethodError, match="^no limit$") as caught:
+        executor.wait(0.0)
+    assert caught.type is MethodError
 
 
 def test_a_fit_that_may_take_no_time_says_so(here: Run):
