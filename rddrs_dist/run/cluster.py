@@ -13,7 +13,7 @@ from ray import exceptions
 from rddrs_dist.methods import MethodError
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.scheduler import Event, NoActorError, Shard
-from rddrs_dist.run.worker import Done, Training, Worker
+from rddrs_dist.run.worker import Training, Worker
 
 # Errors that tell of the actor or its machine, not of the shard it had.
 _LOST = (
@@ -29,18 +29,12 @@ _KNOCK_SECONDS = 10.0
 
 
 @ray.remote(max_restarts=0, max_task_retries=0)
-class _Actor:
+class _Actor(Worker):
     """A worker in a process of its own. Ray never restarts it: the scheduler does."""
-
-    def __init__(self, *work: Any) -> None:
-        self._worker = Worker(*work)
 
     def ready(self) -> str:
         """Returns the address of its machine, once the network is loaded."""
         return ray.util.get_node_ip_address()
-
-    def certify(self, shard: Shard, resort: bool) -> Done:
-        return self._worker.certify(shard, resort)
 
 
 class RayExecutor:
@@ -54,9 +48,11 @@ class RayExecutor:
         training: Training | None,
     ) -> None:
         """Ships the checkpoint and the training images once for all actors."""
-        cores, gpus = execution.cpus_per_actor, execution.gpus_per_actor
-        self._options = {"num_cpus": cores, "num_gpus": gpus}
-        self._arguments = (experiment, execution, ray.put(checkpoint), ray.put(training))
+        self._options = {
+            "num_cpus": execution.cpus_per_actor,
+            "num_gpus": execution.gpus_per_actor,
+        }
+        self._work = (experiment, execution, ray.put(checkpoint), ray.put(training))
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
@@ -64,7 +60,7 @@ class RayExecutor:
     def start(self) -> int:
         """Starts an actor; see Executor.start."""
         name, self._next = self._next, self._next + 1
-        self._actors[name] = _Actor.options(**self._options).remote(*self._arguments)
+        self._actors[name] = _Actor.options(**self._options).remote(*self._work)
         self._calls[self._actors[name].ready.remote()] = name
         return name
 

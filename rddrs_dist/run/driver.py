@@ -36,17 +36,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Everything a run reads, checked.
-
-    Attributes:
-        images: The data set.
-        training: Its training images; None where it has none.
-        indices: The images to certify.
-        checkpoint: Bytes of the checkpoint.
-        experiment: What decides the rows.
-        execution: Who computes them.
-        out: Folder for the results.
-    """
+    """Everything a run reads, checked; `training` is None where the data set has none."""
 
     images: data.ImageSet
     training: data.ImageSet | None
@@ -55,6 +45,13 @@ class Inputs:
     experiment: Experiment
     execution: Execution
     out: Path
+
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """What a worker is made of."""
+        known = self.training
+        training = None if known is None else (known.images, known.labels)
+        return self.experiment, self.execution, self.checkpoint, training
 
 
 def read_inputs(run: Run) -> Inputs:
@@ -176,34 +173,36 @@ def part_metadata(experiment: Experiment) -> dict[str, str]:
 class _Rows:
     """Writes a shard, with label and verdict, once all its images are there."""
 
-    def __init__(self, inputs: Inputs, store: Store, shards: Sequence[Shard]) -> None:
-        self._labels, self._store = inputs.images.labels, store
+    def __init__(
+        self, inputs: Inputs, store: Store, shards: Sequence[Shard], progress: Progress
+    ) -> None:
+        self._inputs, self._store, self._progress = inputs, store, progress
         self._missing = {shard.number: len(shard.indices) for shard in shards}
         self._found = {shard.number: Done([], {}) for shard in shards}
 
     def add(self, shard: Shard, found: Done) -> None:
         """Takes rows and scales of a shard or of an image of it; no worker ever sees a label."""
-        whole = self._found[shard.number]
+        number, whole = shard.number, self._found[shard.number]
         for row in found.rows:
-            label = int(self._labels[row["index"]])
+            label = int(self._inputs.images.labels[row["index"]])
             whole.rows.append({**row, "label": label, "correct": row["prediction"] == label})
         whole.scales.update(found.scales)
-        self._missing[shard.number] -= len(shard.indices)
-        if not self._missing[shard.number]:
-            del self._found[shard.number]
-            self._store.write(shard.number, whole.rows, whole.scales or None)
+        self._missing[number] -= len(shard.indices)
+        if not self._missing[number]:
+            del self._found[number]
+            self._store.write(number, whole.rows, whole.scales or None)
+        self._progress.advance(len(shard.indices))
+
+    def give_up(self, shard: Shard, why: str) -> None:
+        """Takes a shard for which nothing could be computed."""
+        self.add(shard, given_up(self._inputs.experiment, shard, why))
 
 
 def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; indices and reasons of the images given up."""
-    execution, total = inputs.execution, len(inputs.indices)
-    left = sum(len(shard.indices) for shard in todo)
-    progress = Progress(inputs.out, execution.workers, total, total - left)
-    rows, events = _Rows(inputs, store, todo), EventLog(inputs.out)
-
-    def on_result(shard: Shard, found: Done) -> None:
-        rows.add(shard, found)
-        progress.advance(len(shard.indices))
+    total, left = len(inputs.indices), sum(len(shard.indices) for shard in todo)
+    progress = Progress(inputs.out, inputs.execution.workers, total, total - left)
+    rows, events = _Rows(inputs, store, todo, progress), EventLog(inputs.out)
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
@@ -212,15 +211,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 
     with _executor(inputs) as executor, _stoppable() as check_stop:
         scheduler = Scheduler(
-            executor=executor,
-            shards=todo,
-            execution=execution,
-            on_result=on_result,
-            on_failure=lambda shard, why: on_result(
-                shard, given_up(inputs.experiment, shard, why)
-            ),
-            on_attempt=events.add,
-            on_tick=on_tick,
+            executor, todo, inputs.execution, rows.add, rows.give_up, events.add, on_tick
         )
         try:
             return scheduler.run()
@@ -232,18 +223,15 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 @contextmanager
 def _executor(inputs: Inputs) -> Iterator[Executor]:
     """Where shards are done, for the duration of a block."""
-    known = inputs.training
-    training = None if known is None else (known.images, known.labels)
-    work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
     if inputs.execution.executor == "local":
         with own_threads():
-            yield LocalExecutor(*work)
+            yield LocalExecutor(*inputs.work)
         return
     from rddrs_dist.run.cluster import RayExecutor, connected, resources
 
     with connected(inputs.execution):
         try:
-            yield RayExecutor(*work)
+            yield RayExecutor(*inputs.work)
         except NoActorError as error:
             raise NoActorError(f"{error}: {resources(inputs.execution)}") from error
 

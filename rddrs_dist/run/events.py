@@ -45,20 +45,10 @@ class EventLog:
     def add(self, attempt: Attempt) -> None:
         """Adds a call that ended, once for each of its images."""
         job = attempt.job
-        self._rows += [
-            {
-                "index": index,
-                "shard": job.shard.number,
-                "attempt": job.failures + job.losses,
-                "resort": job.resort,
-                "node": attempt.node,
-                "outcome": attempt.outcome,
-                "reason": attempt.reason,
-                "seconds": attempt.seconds,
-                "ended": time.time(),
-            }
-            for index in job.shard.indices
-        ]
+        tried = (job.shard.number, job.failures + job.losses, job.resort)
+        ended = (attempt.node, attempt.outcome, attempt.reason, attempt.seconds, time.time())
+        for index in job.shard.indices:
+            self._rows.append(dict(zip(SCHEMA.names, (index, *tried, *ended), strict=True)))
 
     def tick(self) -> None:
         """Writes what is new, if it is time to."""
@@ -66,11 +56,7 @@ class EventLog:
             self.write()
 
     def write(self) -> None:
-        """Writes what is new.
-
-        Raises:
-            OSError: If that failed.
-        """
+        """Writes what is new."""
         self._due = time.monotonic() + _EVENT_SECONDS
         if self._written < len(self._rows):
             table = pa.Table.from_pylist(self._rows, SCHEMA)
@@ -82,14 +68,7 @@ class Progress:
     """Images done out of all, with rate and time left: a bar on a terminal, lines in a log."""
 
     def __init__(self, out: Path, wanted: int, total: int, done: int) -> None:
-        """Starts the clock.
-
-        Args:
-            out: Folder of the run.
-            wanted: Actors asked for.
-            total: Images of the run.
-            done: Those that an earlier driver finished; they do not count in the rate.
-        """
+        """Starts the clock; images that an earlier driver has done do not count in the rate."""
         self._out, self._wanted, self._total = out, wanted, total
         self._before = self._done = done
         self._began = self._shown = time.time()
@@ -102,11 +81,7 @@ class Progress:
         self._bar.update(images)
 
     def tick(self, state: Scheduler) -> None:
-        """Shows and writes where things stand, if it is time to.
-
-        Raises:
-            OSError: If it could not be written; rows would then fail too.
-        """
+        """Shows and writes where things stand, if it is time to."""
         now = time.time()
         if now - self._written >= _PROGRESS_SECONDS:
             self._write(state)
@@ -121,11 +96,7 @@ class Progress:
             print(f"{done}, {rate:.1f} images/min, ETA {left}, {note}", flush=True)
 
     def close(self, state: Scheduler) -> None:
-        """Ends the bar and writes where things ended.
-
-        Raises:
-            OSError: If it could not be written.
-        """
+        """Ends the bar and writes where things ended."""
         self._bar.close()
         self._write(state)
 

@@ -136,10 +136,6 @@ class Run:
         return METHODS[name](**vars(getattr(self.settings, name)))
 
 
-assert Run.__doc__ is not None
-Run.__doc__ = Run.__doc__.replace("DATASETS", ", ".join(DATASETS))
-
-
 @dataclass(frozen=True)
 class Training:
     """Train a network with Gaussian noise on its images.
@@ -172,9 +168,8 @@ class Training:
     device: str = "cpu"
 
 
-assert Training.__doc__ is not None
-Training.__doc__ = Training.__doc__.replace("DATASETS", ", ".join(DATASETS))
-
+for _options in (Run, Training):
+    _options.__doc__ = str(_options.__doc__).replace("DATASETS", ", ".join(DATASETS))
 
 _QUICK = Path("runs/quickstart")
 

@@ -59,13 +59,9 @@ def split(images: ImageSet, indices: Sequence[int], size: int) -> list[Shard]:
 
 @dataclass(frozen=True)
 class Event:
-    """Something an actor reports.
+    """What an actor's call returned (its node, where that started it), or why it failed.
 
-    Attributes:
-        actor: Which one.
-        result: What its call returned: rows, or its node for the call that says it is ready.
-        error: Why its call failed, if it did.
-        lost: Whether the actor itself is gone.
+    The actor itself is gone where it is `lost`.
     """
 
     actor: int
@@ -100,13 +96,9 @@ class NoActorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """A shard on its way.
+    """A shard on its way: how often it failed or was late, and how many actors were lost over it.
 
-    Attributes:
-        shard: What is to be done.
-        failures: How often it failed or was late.
-        losses: How many actors were lost over it.
-        resort: Whether the last resort is wanted in place of the fits.
+    With `resort` the last resort is wanted in place of the fits.
     """
 
     shard: Shard
@@ -117,15 +109,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One call, as it ended.
-
-    Attributes:
-        job: What was tried, with what had gone wrong before.
-        node: Where.
-        outcome: done, failed, late or lost.
-        reason: Why it was not done; empty where it was.
-        seconds: How long it took.
-    """
+    """A call as it ended: done, failed, late or lost, with the reason unless it was done."""
 
     job: Job
     node: str
@@ -139,14 +123,11 @@ class Scheduler:
     """The state of a run in progress.
 
     Attributes:
-        executor: Where actors live.
-        shards: What is to be done.
         execution: How many actors are wanted, and when to stop trying.
         on_result: Called with each shard, or image of a split shard, and its rows as they come.
         on_failure: Called with each image that is given up, and why.
         on_attempt: Called with each call that ended.
         on_tick: Called at least once a second with the scheduler.
-        clock: Seconds, monotonic.
         retries: Calls that were tried again.
         losses: Actors that were lost.
     """

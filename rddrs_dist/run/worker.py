@@ -30,12 +30,7 @@ Training = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What a worker made of a shard.
-
-    Attributes:
-        rows: One per method and image, without label and verdict.
-        scales: Scale by method and index, where they are wanted.
-    """
+    """What a worker made of a shard: rows without label and verdict, and scales if wanted."""
 
     rows: list[Row]
     scales: dict[tuple[str, int], Packed]
@@ -51,13 +46,7 @@ class Worker:
         checkpoint: bytes,
         training: Training | None,
     ) -> None:
-        """Loads the network.
-
-        Args:
-            experiment: What decides the rows.
-            execution: Memory, GPUs, and whether scales are wanted.
-            checkpoint: Bytes of the checkpoint: workers need no file.
-            training: Training images and labels; None where the data set has none.
+        """Loads the network from the bytes of its checkpoint: workers need no file.
 
         Raises:
             ValueError: If a GPU is wanted and torch finds none.
