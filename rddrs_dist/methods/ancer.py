@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
@@ -62,13 +63,19 @@ class Ancer(Method):
         """The candidate of one learning rate."""
         floor = trailing(context.start().scale, images).expand_as(images)
         theta = floor.clone().requires_grad_()
-        adam = torch.optim.Adam([theta], lr=rate, maximize=True)
+        mean, square, steps = torch.zeros_like(theta), torch.zeros_like(theta), torch.tensor(0.0)
+        # Not torch.optim.Adam: its first use in a process imports the compiler, for seconds.
+        settings = {"lr": rate, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "maximize": True}
 
         def move(state: State, step: int) -> tuple[State, Tensor]:
             theta.data.copy_(state[0])
             objective = self._objective(model, images, theta, context, step)
-            (theta.grad,) = torch.autograd.grad(objective.sum(), theta)
-            adam.step()
+            (gradient,) = torch.autograd.grad(objective.sum(), theta)
+            with torch.no_grad():
+                adam(
+                    [theta], [gradient], [mean], [square], [], [steps],
+                    amsgrad=False, weight_decay=0.0, **settings,
+                )  # fmt: skip
             return (torch.maximum(theta.detach(), floor),), objective
 
         def noise(state: State) -> DiagonalNoise:
