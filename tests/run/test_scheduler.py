@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,12 +149,15 @@ def test_an_image_that_fails_is_tried_again_then_resorted_and_then_given_up():
     assert trial.actors == {0, 1}
 
 
-def test_the_last_resort_may_do():
+def test_the_last_resort_may_do_and_every_call_is_reported_with_its_place_and_time():
     fate, _ = fails_on(3, times=2, error="it is slow")
     trial = Trial(fate, max_attempts=2)
     assert trial.ended() == {}
     assert trial.resorts == {3}
     assert trial.outcomes(3) == ["failed", "failed", "done"]
+    assert {one.node for one in trial.attempts} == {"node-0", "node-1"}
+    for one in trial.attempts:
+        assert one.seconds > 0 and one.reason == ("" if one.outcome == "done" else "it is slow")
 
 
 def test_a_shard_that_fails_too_often_is_split_until_the_bad_image_is_alone():
@@ -216,6 +220,7 @@ def test_a_shard_has_as_much_time_as_its_images_together():
     trial = Trial(fate, count=1, actors=1, size=4, image_seconds=10)
     assert trial.ended() == {}
     assert trial.outcomes(0) == ["done"]
+    assert len(trial.alive) >= 35  # ticks came while nothing happened
 
 
 def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
@@ -227,14 +232,6 @@ def test_an_image_that_is_always_late_gets_the_last_resort_and_is_given_up():
     assert len(trial.actors) <= 2
 
 
-def test_every_call_is_reported_with_its_place_and_time():
-    trial = Trial(well, count=4, actors=2)
-    trial.ended()
-    assert sorted(a.job.shard.number for a in trial.attempts) == [0, 1, 2, 3]
-    assert {a.node for a in trial.attempts} == {"node-0", "node-1"}
-    assert all(a.outcome == "done" and a.seconds > 0 and not a.reason for a in trial.attempts)
-
-
 def test_ten_thousand_images_over_256_actors():
     """What the driver itself needs; nothing is asserted of its time."""
     trial = Trial(well, count=2500, actors=256, size=4)
@@ -242,20 +239,18 @@ def test_ten_thousand_images_over_256_actors():
     assert trial.most == 256
 
 
-def test_no_actor_in_time_is_an_error():
-    trial = Trial(lambda actor, shard: None, start_timeout=30)
-    with pytest.raises(NoActorError, match=r"no actor was ready within 30 s$"):
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (None, r"no actor was ready within 30 s$"),
+        (Event(0, error="ValueError: NaN weights", lost=True), "within 30 s .*NaN weights"),
+    ],
+)
+def test_no_actor_in_time_is_an_error_that_says_why(start, text):
+    trial = Trial(lambda actor, shard: start and replace(start, actor=actor), start_timeout=30)
+    with pytest.raises(NoActorError, match=text):
         trial.scheduler.run()
     assert 30 < trial.now <= 32
-
-
-def test_the_error_says_why_actors_were_lost():
-    trial = Trial(
-        lambda actor, shard: Event(actor, error="ValueError: NaN weights", lost=True),
-        start_timeout=10,
-    )
-    with pytest.raises(NoActorError, match="within 10 s .*NaN weights"):
-        trial.scheduler.run()
 
 
 def test_the_time_without_actors_counts_from_the_last_one_that_was_there():
@@ -272,15 +267,6 @@ def test_the_time_without_actors_counts_from_the_last_one_that_was_there():
     with pytest.raises(NoActorError):
         trial.scheduler.run()
     assert 119 < trial.now <= 122
-
-
-def test_ticks_come_while_nothing_happens():
-    def fate(actor, shard):
-        return well(actor, shard) if shard is None or trial.now > 50 else None
-
-    trial = Trial(fate, count=1)
-    trial.scheduler.run()
-    assert len(trial.alive) >= 50
 
 
 @pytest.mark.parametrize("seed", range(20))
