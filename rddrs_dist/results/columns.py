@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from rddrs_dist.certify import Certificate
 from rddrs_dist.methods import Fit
+from rddrs_dist.noise import Packed
 from rddrs_dist.region import ABSTAIN, Floats
 
 SCHEMA_VERSION = 5
@@ -43,7 +44,7 @@ class Computed:
         ddrs_l2_radius: The l2 radius of DDRS of each image; None where DDRS was not certified.
         fit_seconds: Per image.
         certify_seconds: Per image.
-        scale_sha256: Hash of each scale.
+        packed: The scales.
     """
 
     fit: Fit
@@ -52,7 +53,7 @@ class Computed:
     ddrs_l2_radius: Floats | None
     fit_seconds: float
     certify_seconds: float
-    scale_sha256: Sequence[str]
+    packed: Sequence[Packed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +199,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "scale_sha256", _TEXT,
         "hash of the scale that was certified, as `--save-scales` stores it",
-        lambda found: found.scale_sha256, None, since=4, nullable=True,
+        lambda found: [one.sha256 for one in found.packed], None, since=4, nullable=True,
     ),
 )  # fmt: skip
 
@@ -250,7 +251,7 @@ def rows_of(
         shared: The cells that all the rows have in common; of `n`, what an abstention has.
         found: What was computed for the images; None makes abstentions.
     """
-    blank = {one.name: one.blank for one in COLUMNS if one.value} | shared
+    blank = {**{one.name: one.blank for one in COLUMNS if one.value}, **shared}
     cells = {"index": indices} | {name: [one] * len(indices) for name, one in blank.items()}
     if found is not None:
         cells |= {one.name: one.value(found) for one in COLUMNS if one.value}

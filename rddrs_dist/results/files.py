@@ -194,8 +194,9 @@ def _sync_folder(folder: Path) -> None:
 def _upgraded(part: pa.Table) -> pa.Table:
     """A part of an earlier version with the columns that it lacks, all null."""
     lacking = set(SCHEMA.names) - set(part.schema.names)
-    version = read_metadata(part.schema).get("schema_version")
-    if version not in map(str, range(1, SCHEMA_VERSION)) or lacking != added_after(int(version)):
+    version = read_metadata(part.schema).get("schema_version", "")
+    earlier = version in map(str, range(1, SCHEMA_VERSION))
+    if not earlier or lacking != added_after(int(version)):
         return part
     columns = [
         pa.nulls(len(part), field.type) if field.name in lacking else part.column(field.name)

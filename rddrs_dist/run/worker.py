@@ -106,13 +106,13 @@ class Worker:
             if method in self.experiment.methods:
                 packed = _packed(method, fit)
                 found = certify(self.smoothed, images, fit, self.experiment.budget, streams)
-                seconds = [one / len(images) for one in (fitted - start, self._clock() - fitted)]
+                seconds = (fitted - start, self._clock() - fitted)
+                fit_seconds, certify_seconds = (one / len(images) for one in seconds)
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
                 known = self.neighbours
                 inside = None if known is None else known.inside(found.region)
-                hashes = [one.sha256 for one in packed]
-                computed = Computed(fit, found, inside, ball, *seconds, hashes)
+                computed = Computed(fit, found, inside, ball, fit_seconds, certify_seconds, packed)
                 shared = _shared(self.experiment, shard, method)
                 done.rows.extend(rows_of(shard.indices, shared, computed))
                 if self.execution.save_scales:
