@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -36,10 +37,6 @@ def filled(out: Path, shards: int = 2, **names) -> Path:
     return out
 
 
-def no_space(*_):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 def test_parts_hold_rows_and_metadata_and_the_folder_reads_with_plain_pyarrow(tmp_path):
     out = tmp_path / "new" / "sigma=0.5"
     with opened(out) as store:
@@ -68,17 +65,14 @@ def test_config_comes_first_and_success_last_with_a_true_manifest(tmp_path):
     assert read(tmp_path).attrs["complete"]
 
 
-def test_a_used_folder_needs_resume_and_then_keeps_its_parts(tmp_path):
-    filled(tmp_path)
+def test_only_a_used_folder_needs_resume_and_then_keeps_its_parts(tmp_path):
+    with opened(tmp_path / "absent", resume=True) as store:
+        assert store.finished() == frozenset()
+    tmp_path = filled(tmp_path / "used")
     with pytest.raises(ValueError, match="pass --resume to continue it or another --out"):
         opened(tmp_path)
     with opened(tmp_path, resume=True) as store:
         assert store.finished() == {0, 1}
-
-
-def test_resume_of_an_empty_or_absent_folder_just_starts(tmp_path):
-    with opened(tmp_path / "absent", resume=True) as store:
-        assert store.finished() == frozenset()
 
 
 def test_parts_without_their_config_file_still_need_resume(tmp_path):
@@ -135,20 +129,18 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path):
         opened(tmp_path / "file" / "below")
 
 
-def test_a_read_only_folder_is_one_clear_line(tmp_path, monkeypatch):
-    def read_only(*_, **__):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
-    with pytest.raises(ValueError, match="cannot be written: Read-only file system") as caught:
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("filelock.FileLock.acquire", OSError(errno.EROFS, "Read-only file system")),
+        ("os.fsync", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch, call, error):
+    monkeypatch.setattr(call, mock.Mock(side_effect=error))
+    with pytest.raises(ValueError, match=f"cannot be written: .*{error.strerror}") as caught:
         opened(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_full_disk_at_the_start_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(ValueError, match=r"cannot be written: .*No space left on device"):
-        opened(tmp_path)
     monkeypatch.undo()
     opened(tmp_path).close()  # nothing was left that would need --resume
 
@@ -159,7 +151,8 @@ def test_a_full_disk_leaves_no_partial_part_and_the_earlier_ones_readable(
 ):
     with opened(tmp_path) as store:
         store.write(0, [row(0)])
-        monkeypatch.setattr(os, call, no_space)
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(os, call, mock.Mock(side_effect=full))
         with pytest.raises(OSError, match=r"part-00001.*No space left on device") as caught:
             store.write(1, [row(1, shard=1)])
         monkeypatch.undo()
@@ -171,11 +164,8 @@ def test_a_full_disk_leaves_no_partial_part_and_the_earlier_ones_readable(
 
 
 def test_an_interrupt_while_writing_leaves_no_temporary_file(tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
     with opened(tmp_path) as store:
-        monkeypatch.setattr(os, "replace", interrupt)
+        monkeypatch.setattr(os, "replace", mock.Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             store.write(0, [row(0)])
         assert not list(tmp_path.glob("*part*"))
