@@ -19,17 +19,16 @@ from rddrs_dist.results.columns import ABSTAIN, COLUMNS
 from rddrs_dist.verify.exact import binomial_tail, normal_cdf
 from rddrs_dist.verify.findings import (
     Checked,
-    Finding,
+    Claim,
     Row,
+    Severity,
     at,
     bounded,
-    odd,
+    key_of,
     over_rows,
-    unless,
-    wrong,
 )
 from rddrs_dist.verify.folder import MOST_IMAGES, Case
-from rddrs_dist.verify.scales import key_of, mean
+from rddrs_dist.verify.scales import mean
 
 # Bounds that are lower than need be by more than this share are odd.
 LOOSE = 1e-9
@@ -53,42 +52,36 @@ def check_rows(case: Case) -> Checked:
     shards = {index: k // case.run.shard_size for k, index in enumerate(indices)}
     wanted = Counter((method, index) for index in indices for method in methods)
     found = Counter(map(key_of, case.rows))
-    findings = [
-        wrong(f"{wanted[key]} rows", found[key], f"image {key[1]}, {key[0]}")
-        for key in sorted(wanted | found)
-        if wanted[key] != found[key]
-    ]
+    findings = []
+    for key in sorted(wanted | found):
+        findings += at(key, [(wanted[key] == found[key], f"{wanted[key]} rows", found[key])])
     for row in case.rows:
         shard = shards.get(row["index"], row["shard"])
-        findings += at(row, unless((row["shard"] == shard, f"shard {shard}", row["shard"])))
+        findings += at(key_of(row), [(row["shard"] == shard, f"shard {shard}", row["shard"])])
     return f"{len(case.rows)} rows", findings
 
 
-def judge_settings(row: Row, case: Case) -> Iterator[Finding]:
+def judge_settings(row: Row, case: Case) -> Iterator[Claim]:
     """A row was made with the noise, the samples, the confidence and the seed of the run."""
     run, budget = case.run, case.run.budget
     wanted = {"sigma": run.sigma, "n0": budget.n0, "alpha": budget.alpha, "seed": run.seed}
     for name, value in wanted.items():
-        yield from unless((row[name] == value, f"{name} {value}", row[name]))
-    sizes, inside = " or ".join(map(str, case.sizes)), row["others_inside"]
+        yield row[name] == value, f"{name} {value}", row[name]
+    yield row["n"] in case.sizes, f"n {' or '.join(map(str, case.sizes))}", row["n"]
+    inside = row["others_inside"]
     counted = row["error"] is not None or (inside is None) == (run.training_sha256 is None)
-    yield from unless(
-        (row["n"] in case.sizes, f"n {sizes}", row["n"]),
-        (counted, "others_inside where there are training images", inside),
-    )
+    yield counted, "others_inside where there are training images", inside
 
 
 def check_verdicts(case: Case) -> Checked:
     """`correct` says whether the prediction is the label, one label per image."""
     labels: dict[int, int] = {}
 
-    def judge(row: Row) -> Iterator[Finding]:
-        label = labels.setdefault(row["index"], row["label"])
-        right = row["prediction"] == row["label"]
-        yield from unless(
-            (row["label"] == label, f"label {label}, as in another row of it", row["label"]),
-            (row["correct"] == right, f"correct {right}", row["correct"]),
-        )
+    def judge(row: Row) -> Iterator[Claim]:
+        own, right = row["label"], row["prediction"] == row["label"]
+        label = labels.setdefault(row["index"], own)
+        yield own == label, f"label {label}, as in another row of it", own
+        yield row["correct"] == right, f"correct {right}", row["correct"]
 
     return over_rows(case.rows, judge)
 
@@ -97,16 +90,15 @@ def check_labels(case: Case) -> Checked:
     """The data set is that of the run, and labels are its labels."""
     images, wanted = case.loaded("test"), case.run.data_sha256
     if images.sha256 != wanted:
-        another = wrong(f"the images of the run, sha256 {wanted}", images.sha256, images.name)
-        return "0 rows", [another]
+        another = (False, f"the images of the run, sha256 {wanted}", images.sha256)
+        return "0 rows", at(images.name, [another])
+    labels = dict(enumerate(images.labels.tolist()))
 
-    def judge(row: Row) -> Iterator[Finding]:
-        if not 0 <= row["index"] < len(images):
-            yield wrong(f"an image below {len(images)}", row["index"])
-        elif row["label"] != images.labels[row["index"]]:
-            yield wrong(f"label {images.labels[row['index']]}", row["label"])
-        if row["prediction"] >= images.classes:
-            yield wrong(f"a class below {images.classes}", row["prediction"])
+    def judge(row: Row) -> Iterator[Claim]:
+        label = labels.get(row["index"], f"of an image below {len(images)}")
+        yield row["label"] == label, f"label {label}", row["label"]
+        known = row["prediction"] < images.classes
+        yield known, f"a class below {images.classes}", row["prediction"]
 
     return over_rows(case.rows, judge)
 
@@ -115,72 +107,66 @@ def check_network(case: Case) -> Checked:
     """The network that was given is that of the run."""
     found, wanted = case.given_network.sha256, case.run.weights_sha256
     same = (found == wanted, f"the network of the run, sha256 {wanted}", found)
-    return "1 file", at(str(case.options.checkpoint), unless(same))
+    return "1 file", at(str(case.options.checkpoint), [same])
 
 
-def judge_values(row: Row, _: Case) -> Iterator[Finding]:
+def judge_values(row: Row, _: Case) -> Iterator[Claim]:
     """Numbers are finite and in their ranges, words are known."""
     for name in _NUMBERS:
         value = row[name]
-        if value is not None and name not in _ANY_FLOAT and not math.isfinite(value):
-            yield wrong(f"a finite {name}", value)
-        if value is not None and name not in _ANY_SIGN and value < 0:
-            yield wrong(f"{name} of at least 0", value)
+        if value is not None and name not in _ANY_FLOAT:
+            yield math.isfinite(value), f"a finite {name}", value
+        if value is not None and name not in _ANY_SIGN:
+            yield not value < 0, f"{name} of at least 0", value
     for name, most in _AT_MOST.items():
-        if row[name] > most:
-            yield wrong(f"{name} of at most {most:g}", row[name])
-    status, statuses = row["fit_status"], ", ".join(sorted(_STATUSES))
-    yield from unless(
-        (row["log_volume"] < math.inf, "a finite log_volume or -inf", row["log_volume"]),
-        (row["count"] <= row["n"], f"a count of at most n = {row['n']}", row["count"]),
-        (row["p_lower"] < 1, "p_lower below 1", row["p_lower"]),
-        (row["prediction"] >= ABSTAIN, "a class or -1 as prediction", row["prediction"]),
-        (status in _STATUSES, f"a fit_status of {statuses}", status),
-    )
+        yield not row[name] > most, f"{name} of at most {most:g}", row[name]
+    status, volume = row["fit_status"], row["log_volume"]
+    yield volume < math.inf, "a finite log_volume or -inf", volume
+    yield row["count"] <= row["n"], f"a count of at most n = {row['n']}", row["count"]
+    yield row["p_lower"] < 1, "p_lower below 1", row["p_lower"]
+    yield row["prediction"] >= ABSTAIN, "a class or -1 as prediction", row["prediction"]
+    yield status in _STATUSES, f"a fit_status of {', '.join(sorted(_STATUSES))}", status
 
 
-def judge_p_lower(row: Row, case: Case) -> Iterator[Finding]:
+def judge_p_lower(row: Row, case: Case) -> Iterator[Claim]:
     """P(Binomial(n, p_lower) >= count) <= alpha / tests, so that all tests have level alpha."""
     count, n, p = row["count"], row["n"], row["p_lower"]
-    level = Fraction(row["alpha"]) / case.tests
     if count == 0:
-        yield from unless((p == 0, "p_lower 0, as count is 0", p))
-    elif (tail := binomial_tail(count, n, p)) > level:
-        reached = f"{p!r}, at which it is {tail:.15g}"
-        yield wrong(f"p_lower with P(Binomial({n}, p) >= {count}) <= {float(level)}", reached)
-    elif (more := p * (1 + LOOSE)) < 1 and binomial_tail(count, n, more) <= level:
-        yield odd(f"the largest p_lower that {count} of {n} allow", repr(p))
+        yield p == 0, "p_lower 0, as count is 0", p
+        return
+    level = Fraction(row["alpha"]) / case.run.budget.sequential_tests
+    tail, more = binomial_tail(count, n, p), p * (1 + LOOSE)
+    wanted = f"p_lower with P(Binomial({n}, p) >= {count}) <= {float(level)}"
+    yield tail <= level, wanted, f"{p!r}, at which it is {tail:.15g}"
+    tight = more >= 1 or binomial_tail(count, n, more) > level
+    yield tight, f"the largest p_lower that {count} of {n} allow", repr(p), Severity.WARNING
 
 
-def judge_radius(row: Row, _: Case) -> Iterator[Finding]:
+def judge_radius(row: Row, _: Case) -> Iterator[Claim]:
     """Phi(radius) <= p_lower, no radius where that is at most one half, none above its limit."""
     radius, p, limit = row["radius"], row["p_lower"], row["radius_limit"]
     if limit is not None:
-        yield from unless(
-            (limit > 0, "a radius_limit above 0, or null", repr(limit)),
-            (radius <= limit, f"radius of at most radius_limit, {limit!r}", repr(radius)),
-        )
-    if radius > 0 and normal_cdf(radius) > Decimal(p):
-        yield wrong(f"radius of at most Phi^-1({p!r})", repr(radius))
+        yield limit > 0, "a radius_limit above 0, or null", repr(limit)
+        yield radius <= limit, f"radius of at most radius_limit, {limit!r}", repr(radius)
+    holds = radius == 0 or normal_cdf(radius) <= Decimal(p)
+    yield holds, f"radius of at most Phi^-1({p!r})", repr(radius)
     # Near one half the producer's margin is absolute.
-    elif p > 0.5 + ROUNDING and radius != limit:
-        more = radius * (1 + LOOSE) + ROUNDING
-        if normal_cdf(more) <= Decimal(p):
-            yield odd(f"radius Phi^-1({p!r})", repr(radius))
+    if p > 0.5 + ROUNDING and radius != limit:
+        tight = normal_cdf(radius * (1 + LOOSE) + ROUNDING) > Decimal(p)
+        yield tight, f"radius Phi^-1({p!r})", repr(radius), Severity.WARNING
 
 
-def judge_sizes(row: Row, _: Case) -> Iterator[Finding]:
+def judge_sizes(row: Row, _: Case) -> Iterator[Claim]:
     """l2 and proxy radius are at most radius times axis, and axes are in order."""
     for name, axis in (("l2_radius", "min_axis"), ("proxy_radius", "mean_axis")):
         most = Fraction(row["radius"]) * Fraction(row[axis])
         yield from bounded(name, row[name], float(most) * (1 - LOOSE), most)
     proxy, capped, axes = row["proxy_radius"], row["capped_proxy_radius"], _axes(row)
-    in_order = axes == sorted(axes)
-    yield from unless(
-        (capped <= proxy * (1 + ROUNDING), f"no more than proxy_radius, {proxy!r}", repr(capped)),
-        (in_order, "min_axis <= mean_axis <= max_axis", axes),
-        (proxy > 0 or row["log_volume"] == -math.inf, "log_volume -inf of 0", row["log_volume"]),
-    )
+    small = capped <= proxy * (1 + ROUNDING)
+    yield small, f"no more than proxy_radius, {proxy!r}", repr(capped)
+    yield axes == sorted(axes), "min_axis <= mean_axis <= max_axis", axes
+    volume = row["log_volume"]
+    yield proxy > 0 or volume == -math.inf, "log_volume -inf of 0", volume
 
 
 def _axes(row: Row) -> list[float]:
@@ -188,19 +174,16 @@ def _axes(row: Row) -> list[float]:
     return [row["min_axis"], row["mean_axis"], row["max_axis"]]
 
 
-def judge_given_noise(row: Row, _: Case) -> Iterator[Finding]:
+def judge_given_noise(row: Row, _: Case) -> Iterator[Claim]:
     """The noise of rs is sigma in single precision, that of ddrs is the same in all directions."""
-    if row["error"] is not None:
-        return
     axes, sigma = set(_axes(row)), float(np.float32(row["sigma"]))
     given = row["method"] == "rs" or row["fit_status"] == "fallback"
-    yield from unless(
-        (not given or axes == {sigma}, f"axes of {sigma!r}", axes),
-        (row["method"] != "ddrs" or len(axes) == 1, "axes of one length", axes),
-    )
+    if row["error"] is None:
+        yield not given or axes == {sigma}, f"axes of {sigma!r}", axes
+        yield row["method"] != "ddrs" or len(axes) == 1, "axes of one length", axes
 
 
-def judge_abstention(row: Row, _: Case) -> Iterator[Finding]:
+def judge_abstention(row: Row, _: Case) -> Iterator[Claim]:
     """Nothing is predicted exactly where p_lower is at most one half, and then nothing claimed.
 
     A row with an error is an abstention of which nothing is known, and no other row has failed.
@@ -210,27 +193,24 @@ def judge_abstention(row: Row, _: Case) -> Iterator[Finding]:
     inside = (row["axes_beyond_domain"], row["others_inside"])
     failed, status, sha256 = row["error"] is not None, row["fit_status"], row["scale_sha256"]
     nothing = abstains and row["count"] == 0
-    yield from unless(
-        (abstains == (row["radius"] == 0), "radius 0 of an abstention and of no other", claim),
-        (abstains or p > 0.5, "an abstention, as p_lower is at most 1/2", claim),
-        (not abstains or p <= 0.5 + ROUNDING, "no abstention, as p_lower is above 1/2", claim),
-        (not abstains or not any(inside), "no axis and no image in an empty region", inside),
-        (failed == (status == "failed"), "fit_status failed with an error, and only then", status),
-        (failed == (sha256 is None), "either an error or a scale_sha256", sha256),
-        (nothing or not failed, "an abstention and count 0 with an error", claim),
-    )
+    yield abstains == (row["radius"] == 0), "radius 0 of an abstention and of no other", claim
+    yield abstains or p > 0.5, "an abstention, as p_lower is at most 1/2", claim
+    yield not abstains or p <= 0.5 + ROUNDING, "no abstention, as p_lower is above 1/2", claim
+    yield not abstains or not any(inside), "no axis and no image in an empty region", inside
+    yield failed == (status == "failed"), "fit_status failed with an error, and only then", status
+    yield failed == (sha256 is None), "either an error or a scale_sha256", sha256
+    yield nothing or not failed, "an abstention and count 0 with an error", claim
 
 
-def judge_ddrs_ball(row: Row, case: Case) -> Iterator[Finding]:
+def judge_ddrs_ball(row: Row, case: Case) -> Iterator[Claim]:
     """contains_ddrs_ball is whether l2_radius reaches that of ddrs."""
-    ddrs = case.by_key.get(("ddrs", row["index"]))
+    ddrs, found = case.by_key.get(("ddrs", row["index"])), row["contains_ddrs_ball"]
     known = ddrs is not None and ddrs["error"] is None and row["error"] is None
     wanted = row["l2_radius"] >= ddrs["l2_radius"] if ddrs is not None and known else None
-    found = row["contains_ddrs_ball"]
-    yield from unless((found == wanted, f"contains_ddrs_ball {wanted}", found))
+    yield found == wanted, f"contains_ddrs_ball {wanted}", found
 
 
-def judge_volumes(row: Row, case: Case) -> Iterator[Finding]:
+def judge_volumes(row: Row, case: Case) -> Iterator[Claim]:
     """log_volume is that of the ball of proxy_radius; nothing capped exceeds the domain."""
     d, proxy, capped = math.prod(case.event_shape), row["proxy_radius"], row["capped_proxy_radius"]
     if proxy > 0:
@@ -241,12 +221,10 @@ def judge_volumes(row: Row, case: Case) -> Iterator[Finding]:
     beyond, widest = row["axes_beyond_domain"], math.sqrt(d)
     least = 0 if beyond else proxy * (1 - ROUNDING)
     yield from bounded("capped_proxy_radius", capped, least, widest * (1 + ROUNDING))
+    yield beyond <= d, f"at most {d} axes", beyond
     longest = row["radius"] * row["max_axis"]
     agrees = (beyond > 0) == (longest > widest) or abs(longest - widest) <= ROUNDING * widest
-    yield from unless(
-        (beyond <= d, f"at most {d} axes", beyond),
-        (agrees, f"axes beyond {widest:.6g} where radius * max_axis is, {longest!r}", beyond),
-    )
+    yield agrees, f"axes beyond {widest:.6g} where radius * max_axis is, {longest!r}", beyond
 
 
 def check_scales(case: Case) -> Checked:
@@ -254,20 +232,21 @@ def check_scales(case: Case) -> Checked:
     stored, rows = case.scales, case.by_key
     wanted = {key for key, row in rows.items() if row["scale_sha256"] is not None}
     findings = list(stored.findings)
-    for method, index in sorted(stored.keys() - wanted):
-        place = f"image {index}, {method}"
-        findings.append(odd("scales of certified rows alone", "one without such a row", place))
+    for key in sorted(stored.keys() - wanted):
+        other = "one without such a row"
+        claim = (False, "scales of certified rows alone", other, Severity.WARNING)
+        findings += at(key, [claim])
     for key in sorted(wanted - stored.keys()):
-        findings += at(rows[key], [wrong("a stored scale, as other rows have", "none")])
+        findings += at(key, [(False, "a stored scale, as other rows have", "none")])
     there = sorted(rows.keys() & stored.keys())
     for key in there:
         packed, sha256 = stored.packed(key), rows[key]["scale_sha256"]
         found = f"{packed.values.size} of {packed.values.dtype} as {packed.kind}"
-        claims = unless(
+        claims = [
             (stored.find(key) is not None, "a finite, invertible float32 scale of it", found),
             (packed.sha256 == sha256, f"a scale of sha256 {sha256}", packed.sha256),
-        )
-        findings += at(rows[key], claims)
+        ]
+        findings += at(key, claims)
     return f"{len(there)} rows", findings
 
 
@@ -275,7 +254,7 @@ def check_axes(case: Case) -> Checked:
     """Axes, and what is cut at the diameter of the domain, are those of the stored scale."""
     widest = math.sqrt(math.prod(case.event_shape))
 
-    def judge(row: Row) -> Iterator[Finding]:
+    def judge(row: Row) -> Iterator[Claim]:
         axes, beyond = case.axes[key_of(row)], row["axes_beyond_domain"]
         least, most = row["radius"] * axes.below, row["radius"] * axes.above
         cut_least, cut_most = (mean(np.minimum(bound, widest)) for bound in (least, most))
@@ -289,6 +268,6 @@ def check_axes(case: Case) -> Checked:
         fewest = int(np.sum(least > widest * (1 + ROUNDING)))
         largest = int(np.sum(most > widest * (1 - ROUNDING)))
         wanted = f"{fewest} to {largest} axes beyond {widest:.6g}"
-        yield from unless((fewest <= beyond <= largest, wanted, beyond))
+        yield fewest <= beyond <= largest, wanted, beyond
 
     return over_rows((row for row in case.rows if key_of(row) in case.axes), judge)

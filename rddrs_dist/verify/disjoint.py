@@ -21,21 +21,21 @@ from safetensors.numpy import load_file
 from rddrs_dist.results import files
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.disjoint import DISJOINT, HYPERPLANES, fingerprint
-from rddrs_dist.results.scales import NARROWED
 from rddrs_dist.verify.certificates import LOOSE
 from rddrs_dist.verify.findings import (
     Checked,
+    Claim,
     Finding,
+    Key,
     Row,
+    Severity,
     at,
     bounded,
-    odd,
+    key_of,
     over_rows,
-    unless,
-    wrong,
 )
 from rddrs_dist.verify.folder import Case
-from rddrs_dist.verify.scales import Axes, Floats, Key, Stored, key_of
+from rddrs_dist.verify.scales import Axes, Floats, Stored
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
@@ -50,16 +50,15 @@ def check_rows(case: Case) -> Checked:
     """The pass has one row per row of the run, and is of the parts that are there."""
     table, now = case.pass_table, fingerprint(case.options.dir)
     if table.findings:
-        findings = [wrong(f"{one.wanted}; {_AGAIN}", one.found) for one in table.findings]
-        return "0 rows", at(DISJOINT, findings)
+        claims = [(False, f"{one.wanted}; {_AGAIN}", one.found) for one in table.findings]
+        return "0 rows", at(DISJOINT, claims)
     stored = table.metadata.get("parts")
     same = (stored == now, f"a pass over the parts that are there, {now}; {_AGAIN}", stored)
+    findings = at(DISJOINT, [same])
     wanted, there = Counter(map(key_of, case.rows)), Counter(map(key_of, table.rows))
-    claims = [
-        (wanted[key] == there[key], f"{wanted[key]} rows of image {key[1]}, {key[0]}", there[key])
-        for key in sorted(wanted | there)
-    ]
-    return f"{len(table.rows)} rows", at(DISJOINT, unless(same, *claims))
+    for key in sorted(wanted | there):
+        findings += at(key, [(wanted[key] == there[key], f"{wanted[key]} rows", there[key])])
+    return f"{len(table.rows)} rows", findings
 
 
 def _certified(case: Case) -> list[Row]:
@@ -68,16 +67,10 @@ def _certified(case: Case) -> list[Row]:
     return [case.by_key[key] for key in case.disjoint]
 
 
-@lru_cache(1)
-def _narrowed(case: Case) -> Stored:
-    """The scales that the pass has made narrower."""
-    return Stored(case.options.dir, case.event_shape, NARROWED)
-
-
 def _store(case: Case, key: Key) -> Stored:
     """Where the scale is that the disjoint sizes of a row are of."""
     own, certified = case.disjoint[key]["disjoint_scale_sha256"], case.by_key[key]["scale_sha256"]
-    return case.scales if own == certified else _narrowed(case)
+    return case.scales if own == certified else case.narrowed
 
 
 def _inner(case: Case, key: Key) -> Floats | None:
@@ -88,23 +81,23 @@ def _inner(case: Case, key: Key) -> Floats | None:
 def check_sizes(case: Case) -> Checked:
     """Disjoint sizes are finite, not above the certified ones, nor above radius times axis."""
 
-    def judge(row: Row) -> Iterator[Finding]:
+    def judge(row: Row) -> Iterator[Claim]:
         own = case.disjoint[key_of(row)]
         for name in _SIZES:
             most = row[name.removeprefix("disjoint_")]
-            yield from unless((0 <= own[name] <= most, f"{name} from 0 to {most!r}", own[name]))
-        if row["prediction"] != ABSTAIN and all(math.isfinite(own[name]) for name in _SIZES):
-            yield from _axis_findings(case, row, own)
-        claims = (own["disjoint_scale_sha256"], own["nearest_conflict"], own["contact_factor"])
-        nothing = row["prediction"] != ABSTAIN or claims == (None, None, 1)
-        wanted = "no scale, no conflict and contact_factor 1 for an abstention"
-        yield from unless((nothing, wanted, claims))
+            yield 0 <= own[name] <= most, f"{name} from 0 to {most!r}", own[name]
+        if row["prediction"] == ABSTAIN:
+            claims = (own["disjoint_scale_sha256"], own["nearest_conflict"], own["contact_factor"])
+            nothing = "no scale, no conflict and contact_factor 1 for an abstention"
+            yield claims == (None, None, 1), nothing, claims
+        elif all(math.isfinite(own[name]) for name in _SIZES):
+            yield from _axis_claims(case, row, own)
 
     return over_rows(_certified(case), judge)
 
 
-def _axis_findings(case: Case, row: Row, own: Row) -> Iterator[Finding]:
-    """Holds disjoint sizes against the axes of the scale that they are of."""
+def _axis_claims(case: Case, row: Row, own: Row) -> Iterator[Claim]:
+    """Disjoint sizes are no more than the axes of the scale that they are of give."""
     key, least, mean = key_of(row), row["min_axis"], row["mean_axis"]  # checked by themselves
     if _store(case, key) is not case.scales:
         if (scale := _inner(case, key)) is None:
@@ -119,23 +112,24 @@ def _axis_findings(case: Case, row: Row, own: Row) -> Iterator[Finding]:
 def check_scales(case: Case) -> Checked:
     """Each region has a scale of its hash, and lies inside the certified region."""
     rows = [row for row in _certified(case) if row["prediction"] != ABSTAIN]
-    findings = list(_narrowed(case).findings)
+    findings = list(case.narrowed.findings)
     for row in rows:
-        findings += at(row, _inside_findings(case, row))
+        findings += at(key_of(row), _inside_claims(case, row))
     return f"{len(rows)} rows", findings
 
 
-def _inside_findings(case: Case, row: Row) -> Iterator[Finding]:
+def _inside_claims(case: Case, row: Row) -> Iterator[Claim]:
     """||S^-1 S'|| r' <= r, rounding errors included."""
     key, own = key_of(row), case.disjoint[key_of(row)]
     inner, outer = _inner(case, key), case.scales.find(key)
-    if inner is None:
-        yield wrong(f"a usable scale of sha256 {own['disjoint_scale_sha256']}", "none")
+    sha256, radius = own["disjoint_scale_sha256"], own["disjoint_radius"]
+    yield inner is not None, f"a usable scale of sha256 {sha256}", "none"
     # An outer one that is not usable is told by `scales`.
-    elif _store(case, key) is not case.scales and own["disjoint_radius"] > 0 and outer is not None:
-        reach = _stretch(_dense(outer), _dense(inner)) * own["disjoint_radius"]
+    other = inner is not None and outer is not None and _store(case, key) is not case.scales
+    if other and radius > 0:
+        reach = _stretch(_dense(outer), _dense(inner)) * radius
         wanted = f"a region inside that of radius {row['radius']!r}"
-        yield from unless((reach <= row["radius"], wanted, f"one that reaches to {reach!r}"))
+        yield reach <= row["radius"], wanted, f"one that reaches to {reach!r}"
 
 
 def _dense(scale: Floats) -> Floats:
@@ -171,7 +165,7 @@ class Regions:
         left: Of the disjoint ones, (N,).
         different: Pairs of different predictions, (N, N).
         told: Pairs that a stored hyperplane lies between, (N, N).
-        factors: By region, the contact factor of each image that a hyperplane is stored with.
+        factors: Contact factor of each pair that a hyperplane is stored of, else infinite, (N, N).
     """
 
     def __init__(self, case: Case, keys: Sequence[Key]) -> None:
@@ -188,7 +182,7 @@ class Regions:
         prediction = np.array([row["prediction"] for row in rows], np.int64)
         self.different = prediction[:, None] != prediction
         self.told = np.zeros_like(self.different)
-        self.factors: list[dict[int, float]] = [{} for _ in rows]
+        self.factors = np.full(self.different.shape, np.inf)
 
     def distant(self, radius: Floats, scale: Callable[[Key], Floats]) -> Booleans:
         """Pairs whose centres are farther apart than their longest semi-axes reach, (N, N)."""
@@ -200,18 +194,18 @@ class Regions:
         squares = norms * (1 - 8 * self.points.shape[1] * _EPS) - 2 * self.points @ self.points.T
         return squares > np.square(reach[:, None] + reach) * (1 + 1e-8)
 
-    def take(self, first: Integers, second: Integers, w: Floats) -> Iterator[Finding]:
+    def take(self, first: Integers, second: Integers, w: Floats) -> Iterator[Claim]:
         """Takes hyperplanes with normals w (m, d) between regions of images, (m,) and (m,)."""
         where = {index: k for k, (_, index) in enumerate(self.keys)}
         shapes = (first.shape, second.shape, w.shape)
         known = shapes == (w.shape[:1], w.shape[:1], (len(w), self.points.shape[1]))
-        if not known or not {*first.tolist(), *second.tolist()} <= where.keys():
-            yield wrong("a hyperplane for each of some pairs of regions", shapes)
+        known = known and {*first.tolist(), *second.tolist()} <= where.keys()
+        yield known, "a hyperplane for each of some pairs of regions", shapes
+        if not known:
             return
         i, j = (np.array([where[k] for k in one.tolist()], np.int64) for one in (first, second))
-        if not self.different[i, j].all():
-            yield wrong("hyperplanes between regions of different predictions", "others too")
-            return
+        others = self.different[i, j].all()
+        yield others, "hyperplanes between regions of different predictions", "others too"
         gap = _gap(w, self.points[j] - self.points[i])
         certified, left = (
             radius[i] * self._supports(scale, i, w) + radius[j] * self._supports(scale, j, w)
@@ -219,13 +213,9 @@ class Regions:
         )
         apart = (gap > left * (1 + 4 * _EPS)) | (self.left[i] <= 0) | (self.left[j] <= 0)
         self.told[i[apart], j[apart]] = self.told[j[apart], i[apart]] = True
-        factors = np.maximum(gap / certified, 0).tolist()
-        for a, b, image, other, factor, clear in zip(
-            i, j, first.tolist(), second.tolist(), factors, apart, strict=True
-        ):
-            self.factors[a][other] = self.factors[b][image] = factor
-            if not clear:
-                yield wrong(f"a hyperplane between images {image} and {other}", "none")
+        self.factors[i, j] = self.factors[j, i] = np.maximum(gap / certified, 0)
+        for k in np.flatnonzero(~apart):
+            yield False, f"a hyperplane between images {first[k]} and {second[k]}", "none"
 
     def _supports(self, scale: Callable[[Key], Floats], owners: Integers, w: Floats) -> Floats:
         """||S^T w||, at least, (m,), of the region that owns each w (m, d)."""
@@ -245,23 +235,22 @@ def regions_of(case: Case) -> tuple[dict[str, Regions], list[Finding]]:
         for method in sorted({key[0] for key in keys})
     }
     path = case.options.dir / HYPERPLANES
-    findings = at(HYPERPLANES, _taken(path, methods) if path.exists() else [])
-    return methods, list(findings)
+    return methods, at(HYPERPLANES, _taken(path, methods) if path.exists() else [])
 
 
-def _taken(path: Path, methods: Mapping[str, Regions]) -> Iterator[Finding]:
+def _taken(path: Path, methods: Mapping[str, Regions]) -> Iterator[Claim]:
     """Has each method take its hyperplanes."""
     try:
         content = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        yield wrong("a whole file of hyperplanes", files.reason(error))
+        yield False, "a whole file of hyperplanes", files.reason(error)
         return
     for method in sorted({name.split("/")[0] for name in content}):
         try:
             own = [content[f"{method}/{name}"] for name in ("first", "second", "normal")]
             regions = methods[method]
         except KeyError as error:
-            yield wrong("first, second and normal of each method of the run", f"no {error}")
+            yield False, "first, second and normal of each method of the run", f"no {error}"
             continue
         yield from regions.take(own[0], own[1], own[2].astype(np.float64))
 
@@ -283,47 +272,45 @@ def check_pairs(case: Case) -> Checked:
             factor = _contact_factor(one, other, own.points[j] - own.points[i])
             wanted = f"a hyperplane between it and image {own.keys[j][1]}"
             found = f"none: they touch when scaled by {factor:.6g}, the most that was found"
-            findings += at(case.by_key[own.keys[i]], unless((factor > 1, wanted, found)))
-    if passed_over:
-        wanted = "no pair passed over: raise --pairs"
-        findings.append(odd(wanted, f"{passed_over} of {pairs} pairs", case.options.dir.name))
+            findings += at(own.keys[i], [(factor > 1, wanted, found)])
+    counted = f"{passed_over} of {pairs} pairs"
+    whole = (not passed_over, "no pair passed over: raise --pairs", counted, Severity.WARNING)
+    findings += at(case.options.dir.name, [whole])
     return f"{pairs} pairs, {sought} of them by hyperplanes sought here", findings
 
 
 def check_nearest(case: Case) -> Checked:
     """contact_factor, nearest_conflict and witness follow from hyperplanes and distances."""
-    findings: list[Finding] = []
-    for own in regions_of(case)[0].values():
-        alone = np.all(own.distant(own.radius, own.outer) | ~own.different, axis=1).tolist()
-        for key, factors, distant in zip(own.keys, own.factors, alone, strict=True):
-            findings += at(case.by_key[key], _nearest(case.disjoint[key], factors, distant))
-    return f"{sum(len(own.keys) for own in regions_of(case)[0].values())} rows", findings
+    methods, findings = regions_of(case)[0].values(), []
+    for own in methods:
+        alone = np.all(own.distant(own.radius, own.outer) | ~own.different, axis=1)
+        for key, factors, distant in zip(own.keys, own.factors.tolist(), alone, strict=True):
+            known = {index: one for (_, index), one in zip(own.keys, factors, strict=True)}
+            findings += at(key, _nearest(case.disjoint[key], known, distant))
+    return f"{sum(len(own.keys) for own in methods)} rows", findings
 
 
-def _nearest(row: Row, known: Mapping[int, float], distant: bool) -> Iterator[Finding]:
-    """Holds a row of the pass against the contact factors of the hyperplanes of its region.
+def _nearest(row: Row, factors: Mapping[int, float], distant: bool) -> Iterator[Claim]:
+    """Holds a row of the pass against the contact factors of its region with others, by image.
 
-    These are by image; `distant` is whether distance alone tells the region from all others.
+    They are infinite where no hyperplane is stored; `distant` is whether distance alone tells the
+    region from all others.
     """
     nearest, factor, witness = row["nearest_conflict"], row["contact_factor"], row["witness"]
-    if row["rule"] not in _RULES:
-        yield wrong(f"a rule of {', '.join(_RULES)}", row["rule"])
-    if not known:
-        none = (factor, nearest) == (1, None)
-        yield from unless(
-            (none, "contact_factor 1 and no nearest_conflict: no hyperplane", (factor, nearest)),
-            (witness in ("ball", "hyperplane"), "witness ball or hyperplane", witness),
-            (witness != "ball" or distant, "witness hyperplane: others are near", witness),
-        )
+    yield row["rule"] in _RULES, f"a rule of {', '.join(_RULES)}", row["rule"]
+    least = min(factors.values())
+    if least == math.inf:
+        found = (factor, nearest)
+        yield found == (1, None), "contact_factor 1 and no nearest_conflict: no hyperplane", found
+        yield witness in ("ball", "hyperplane"), "witness ball or hyperplane", witness
+        yield witness != "ball" or distant, "witness hyperplane: others are near", witness
         return
-    least = min(known.values())
     close = least * (1 - LOOSE) <= factor <= least * (1 + LOOSE)
-    is_nearest = nearest in known and known[nearest] <= least * (1 + LOOSE) + LOOSE
-    yield from unless(
-        (close, f"contact_factor {least!r}, the least of the stored hyperplanes", repr(factor)),
-        (is_nearest, f"nearest_conflict {min(known, key=lambda k: known[k])}", nearest),
-        (witness == "conflict", "witness conflict, as a hyperplane is stored", witness),
-    )
+    wanted = f"contact_factor {least!r}, the least of the stored hyperplanes"
+    yield close, wanted, repr(factor)
+    is_nearest = factors.get(nearest, math.inf) <= least * (1 + LOOSE) + LOOSE
+    yield is_nearest, f"nearest_conflict {min(factors, key=lambda k: factors[k])}", nearest
+    yield witness == "conflict", "witness conflict, as a hyperplane is stored", witness
 
 
 def _gap(w: Floats, v: Floats) -> Floats:

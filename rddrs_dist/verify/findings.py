@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 Row = Mapping[str, Any]
+# Method and index of an image.
+Key = tuple[str, int]
 _SHOWN = 20
 
 
@@ -24,16 +26,16 @@ class Finding:
     """One thing that a check found.
 
     Attributes:
-        severity: What it means.
+        where: File, or image and method.
         wanted: What should have been there.
         found: What is there.
-        where: File, or image and method.
+        severity: What it means.
     """
 
-    severity: Severity
+    where: str
     wanted: str
     found: str
-    where: str = ""
+    severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
         """One line."""
@@ -57,6 +59,9 @@ class Outcome:
     skipped: str | None = None
 
 
+# Whether it holds, what is wanted, what is found, and what it means where it does not hold: an
+# error, if nothing else is said.
+Claim = tuple[object, object, object] | tuple[object, object, object, Severity]
 # What a check returns: what it looked at, and what it found.
 Checked = tuple[str, Iterable[Finding]]
 
@@ -64,56 +69,43 @@ Checked = tuple[str, Iterable[Finding]]
 class Missing(Exception):
     """Why a check cannot be made, and what was found nevertheless."""
 
-    def __init__(self, why: object, *findings: Finding) -> None:
+    def __init__(self, why: object, findings: Iterable[Finding] = ()) -> None:
         super().__init__(str(why))
-        self.findings = findings
+        self.findings = tuple(findings)
 
 
-def wrong(wanted: object, found: object, where: str = "") -> Finding:
-    """A claim that does not hold."""
-    return Finding(Severity.ERROR, str(wanted), str(found), where)
+def key_of(row: Row) -> Key:
+    """Method and image of a row."""
+    return row["method"], row["index"]
 
 
-def odd(wanted: object, found: object, where: str = "") -> Finding:
-    """A claim that holds, and yet is not as this run should have it."""
-    return Finding(Severity.WARNING, str(wanted), str(found), where)
+def at(where: str | Key, claims: Iterable[Claim]) -> list[Finding]:
+    """The claims that do not hold of a file, or of an image and method."""
+    place = where if isinstance(where, str) else f"image {where[1]}, {where[0]}"
+    return [
+        Finding(place, str(wanted), str(found), *severity)
+        for holds, wanted, found, *severity in claims
+        if not holds
+    ]
 
 
-def unless(*claims: tuple[object, object, object]) -> Iterator[Finding]:
-    """An error for each claim (whether it holds, what is wanted, what is found) that is false."""
-    return (wrong(wanted, found) for holds, wanted, found in claims if not holds)
+def bounded(name: str, value: float, least: float, most: float | Fraction) -> Iterator[Claim]:
+    """A lower bound is an error above `most`, and odd below `least`."""
+    yield value <= most, f"{name} of at most {float(most)!r}", repr(value)
+    yield value >= least, f"{name} of at least {least!r}", repr(value), Severity.WARNING
 
 
-def bounded(name: str, value: float, least: float, most: float | Fraction) -> Iterator[Finding]:
-    """Holds a lower bound against what it may be: an error above `most`, odd below `least`."""
-    if value > most:
-        yield wrong(f"{name} of at most {float(most)!r}", repr(value))
-    elif value < least:
-        yield odd(f"{name} of at least {least!r}", repr(value))
-
-
-def at(where: str | Row, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Findings with their place: a file, or image and method of a row."""
-    place = where if isinstance(where, str) else f"image {where['index']}, {where['method']}"
-    return (replace(one, where=place) for one in findings)
-
-
-def over_rows(rows: Iterable[Row], judge: Callable[[Row], Iterable[Finding]]) -> Checked:
+def over_rows(rows: Iterable[Row], judge: Callable[[Row], Iterable[Claim]]) -> Checked:
     """Looks at each row by itself; there has to be one."""
     kept = list(rows)
     if not kept:
         raise Missing("there is no row to look at")
-    return f"{len(kept)} rows", [one for row in kept for one in at(row, judge(row))]
+    return f"{len(kept)} rows", [one for row in kept for one in at(key_of(row), judge(row))]
 
 
 def is_sound(outcomes: Sequence[Outcome]) -> bool:
     """Whether no check found an error."""
     return not _counts(outcomes)[Severity.ERROR]
-
-
-def _counts(outcomes: Sequence[Outcome]) -> Counter[Severity]:
-    """Findings of each severity."""
-    return Counter(finding.severity for one in outcomes for finding in one.findings)
 
 
 def as_text(outcomes: Sequence[Outcome]) -> str:
@@ -131,6 +123,11 @@ def as_text(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*map(_line, outcomes), *shown, _verdict(outcomes)]) + "\n"
 
 
+def _counts(outcomes: Sequence[Outcome]) -> Counter[Severity]:
+    """Findings of each severity."""
+    return Counter(finding.severity for one in outcomes for finding in one.findings)
+
+
 def _line(outcome: Outcome) -> str:
     """One line for one check."""
     if outcome.skipped is not None:
@@ -142,13 +139,15 @@ def _line(outcome: Outcome) -> str:
 
 def _verdict(outcomes: Sequence[Outcome]) -> str:
     """The last line."""
+    counts = _counts(outcomes)
     left = [outcome.check for outcome in outcomes if outcome.skipped is not None]
-    facts = [
-        *(_plural(_counts(outcomes)[kind], kind.value) for kind in list(Severity)[:2]),
-        f"{_plural(len(outcomes) - len(left), 'check')} made; not checked: "
-        f"{', '.join(left) or 'nothing'}",
-    ]
-    return f"{'sound' if is_sound(outcomes) else 'UNSOUND'}: {', '.join(facts)}"
+    return (
+        f"{'sound' if is_sound(outcomes) else 'UNSOUND'}: "
+        f"{_plural(counts[Severity.ERROR], 'error')}, "
+        f"{_plural(counts[Severity.WARNING], 'warning')}, "
+        f"{_plural(len(outcomes) - len(left), 'check')} made; "
+        f"not checked: {', '.join(left) or 'nothing'}"
+    )
 
 
 def _plural(count: int, word: str) -> str:

@@ -24,12 +24,24 @@ from rddrs_dist.results.columns import (
     read_metadata,
 )
 from rddrs_dist.results.disjoint import DISJOINT
+from rddrs_dist.results.scales import NARROWED
 from rddrs_dist.run.experiment import Experiment
 from rddrs_dist.smoothing.precision import checked
-from rddrs_dist.verify.findings import Checked, Finding, Missing, Row, at, odd, unless, wrong
-from rddrs_dist.verify.scales import Axes, Key, Stored, key_of
+from rddrs_dist.verify.findings import (
+    Checked,
+    Claim,
+    Finding,
+    Key,
+    Missing,
+    Row,
+    Severity,
+    at,
+    key_of,
+)
+from rddrs_dist.verify.scales import Axes, Stored
 from rddrs_dist.version import __version__
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 MOST_IMAGES = 10**8  # more would be a damaged configuration, not a data set
 _IN_METADATA = ("code_version", "weights_sha256", "data_sha256")
 # What version 0.7.0 called otherwise.
@@ -76,15 +88,7 @@ class Table:
     path: Path
     metadata: Mapping[str, str]
     rows: Sequence[Row]
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def described(self) -> dict[str, Any] | str:
-        """What a manifest says of it, or why nothing can be said."""
-        try:
-            return files.describe(self.path)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            return files.reason(error)
+    findings: Sequence[Finding] = ()
 
     @classmethod
     def read(cls, path: Path, schema: pa.Schema) -> "Table":
@@ -94,18 +98,19 @@ class Table:
             table.validate(full=True)
             metadata, rows = read_metadata(table.schema), table.to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
-            return cls(path, {}, (), (wrong("a whole Parquet file", files.reason(error)),))
+            fault = (False, "a whole Parquet file", files.reason(error))
+            return cls(path, {}, (), at(path.name, [fault]))
         version = metadata.get("schema_version", str(SCHEMA_VERSION))
         others = {*map(str, schema)} ^ {*map(str, table.schema)}
-        if version != str(SCHEMA_VERSION):
-            fault = wrong(f"schema version {SCHEMA_VERSION}", version)
-        elif others:
-            fault = wrong("the columns of its version", ", ".join(sorted(others)))
-        elif nulls := [one.name for one in schema if table[one.name].null_count and _filled(one)]:
-            fault = wrong("a value in every row", f"null in {', '.join(nulls)}")
-        else:
-            return cls(path, metadata, rows)
-        return cls(path, metadata, (), (fault,))
+        filled = [one.name for one in schema if not others and _filled(one)]
+        nulls = ", ".join(name for name in filled if table[name].null_count)
+        claims: list[Claim] = [
+            (version == str(SCHEMA_VERSION), f"schema version {SCHEMA_VERSION}", version),
+            (not others, "the columns of its version", ", ".join(sorted(others))),
+            (not nulls, "a value in every row", f"null in {nulls}"),
+        ]
+        findings = at(path.name, claims)
+        return cls(path, metadata, () if findings else rows, findings)
 
 
 def _filled(field: pa.Field) -> bool:
@@ -120,17 +125,15 @@ class Case:
     Attributes:
         options: What was asked for.
         parts: The parts by the number of their shard.
-        recorded: Content of the configuration file, or what a part says in its place.
-        faults: What is wrong with the configuration.
-        experiment: The configuration; None where it cannot be read.
+        recorded: Content of the configuration file.
+        experiment: The configuration; where it cannot be read, why.
         rows: All rows that can be read, or those of them whose numbers are numbers.
     """
 
     options: Verify
     parts: Mapping[int, Table]
     recorded: Mapping[str, Any]
-    faults: Sequence[Finding]
-    experiment: Experiment | None
+    experiment: Experiment | str
     rows: Sequence[Row]
 
     @classmethod
@@ -141,7 +144,7 @@ class Case:
             FileNotFoundError: If there is nothing to check in it.
             ValueError: If another version wrote it, and this one cannot read its configuration.
         """
-        path, faults = options.dir, []
+        path, recorded = options.dir, {}
         found = files.part_paths(path) if path.is_dir() else {}
         if not found:
             what = "it holds no part-*.parquet" if path.is_dir() else "no such folder"
@@ -149,14 +152,8 @@ class Case:
         parts = {shard: Table.read(file, SCHEMA) for shard, file in found.items()}
         try:
             recorded = dict(json.loads((path / files.CONFIG).read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
-            faults.append(wrong("a readable configuration", files.reason(error)))
-            recorded = dict(next(iter(parts.values())).metadata)
-        try:
-            if isinstance(recorded["config"], str):  # as a part has it
-                recorded["config"] = json.loads(recorded["config"])
             experiment = _experiment(recorded["config"])
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except _UNREADABLE as error:
             config = recorded.get("config")
             version = config.get("code_version") if isinstance(config, dict) else None
             if isinstance(version, str) and version != __version__:
@@ -164,15 +161,14 @@ class Case:
                     f"{path} was written by rddrs_dist {version}, whose configuration this "
                     f"version, {__version__}, cannot read: verify it with {version}"
                 ) from error
-            faults.append(wrong("a whole configuration", files.reason(error)))
-            experiment = None
+            experiment = files.reason(error)
         rows = [row for part in parts.values() for row in part.rows]
-        return cls(options, parts, recorded, faults, experiment, rows)
+        return cls(options, parts, recorded, experiment, rows)
 
     @property
     def run(self) -> Experiment:
         """The configuration."""
-        if self.experiment is None:
+        if isinstance(self.experiment, str):
             raise Missing("the configuration cannot be read")
         return self.experiment
 
@@ -182,16 +178,11 @@ class Case:
         _ = self.run  # or there is none
         return hashlib.sha256(canonical_json(self.recorded["config"]).encode()).hexdigest()[:16]
 
-    @property
-    def tests(self) -> int:
-        """How often a count was tested, each time at level alpha / tests."""
-        return self.run.budget.sequential_tests
-
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Samples after which an image may have stopped: n / 2^k rounded up, the last n."""
-        n = self.run.budget.n
-        return tuple(math.ceil(Fraction(n, 2**k)) for k in reversed(range(self.tests)))
+        n, tests = self.run.budget.n, self.run.budget.sequential_tests
+        return tuple(math.ceil(Fraction(n, 2**k)) for k in reversed(range(tests)))
 
     @cached_property
     def by_key(self) -> Mapping[Key, Row]:
@@ -269,6 +260,11 @@ class Case:
         return stored
 
     @cached_property
+    def narrowed(self) -> Stored:
+        """The scales that the disjoint pass has made narrower."""
+        return Stored(self.options.dir, self.event_shape, NARROWED)
+
+    @cached_property
     def axes(self) -> Mapping[Key, Axes]:
         """The axes of all rows with a usable scale."""
         by_squares = self.run.device == "cuda"
@@ -294,36 +290,30 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
 
 def check_config(case: Case) -> Checked:
     """The configuration is whole, and the run is named after it."""
-    findings = list(case.faults)
-    if case.experiment is not None:
-        wanted, found = case.run_id, case.recorded.get("run_id")
-        named = f"run_id {wanted}, the hash of the configuration"
-        findings += unless((found == wanted, named, found))
-    if not case.faults:
-        version = case.recorded.get("schema_version")
-        wanted = f"schema version {SCHEMA_VERSION}"
-        findings += unless((version == SCHEMA_VERSION, wanted, version))
-    return "1 file", at(files.CONFIG, findings)
+    if isinstance(case.experiment, str):
+        return "1 file", at(files.CONFIG, [(False, "a whole configuration", case.experiment)])
+    wanted = {"run_id": case.run_id, "schema_version": SCHEMA_VERSION}
+    return "1 file", at(files.CONFIG, _alike(case.recorded, wanted))
+
+
+def _alike(found: Mapping[str, Any], wanted: Mapping[str, object]) -> Iterator[Claim]:
+    """Each entry is as it is wanted."""
+    for name, value in wanted.items():
+        yield found.get(name) == value, f"{name} {value}", found.get(name)
 
 
 def check_parts(case: Case) -> Checked:
     """Every part can be read, has the right columns, and is of this run and its own shard."""
-    config, findings = case.recorded["config"], []
-    wanted = {"run_id": case.run_id, "config": canonical_json(config)}
+    wanted, config = {"run_id": case.run_id}, case.recorded["config"]
+    wanted |= {"config": canonical_json(config)}
     wanted |= {name: str(config.get(name)) for name in _IN_METADATA}
+    findings: list[Finding] = []
     for shard, part in case.parts.items():
-        findings += at(part.path.name, _part_findings(part, shard, wanted))
+        others = sorted({row["shard"] for row in part.rows} - {shard})
+        own = (not others, f"rows of shard {shard}", f"rows of {others}")
+        named = _alike(part.metadata, wanted) if part.metadata else ()
+        findings += [*part.findings, *at(part.path.name, [*named, own])]
     return f"{len(case.parts)} files", findings
-
-
-def _part_findings(part: Table, shard: int, wanted: Mapping[str, str]) -> Iterator[Finding]:
-    """What is wrong with one part."""
-    yield from part.findings
-    if part.metadata:
-        own = ((name, text, part.metadata.get(name)) for name, text in wanted.items())
-        yield from unless(*((found == text, f"{name} {text}", found) for name, text, found in own))
-    others = sorted({row["shard"] for row in part.rows} - {shard})
-    yield from unless((not others, f"rows of shard {shard}", f"rows of {others}"))
 
 
 def check_manifest(case: Case) -> Checked:
@@ -334,18 +324,26 @@ def check_manifest(case: Case) -> Checked:
     """
     folder = case.options.dir
     if not (folder / files.SUCCESS).exists():
-        unfinished = odd(f"{files.SUCCESS}, as a complete run has it", "none", str(folder))
-        raise Missing("the run is not marked as complete, so no manifest is in force", unfinished)
+        claim = (False, f"{files.SUCCESS}, as a complete run has it", "none", Severity.WARNING)
+        why = "the run is not marked as complete, so no manifest is in force"
+        raise Missing(why, at(str(folder), [claim]))
     try:
-        manifest = json.loads((folder / files.MANIFEST).read_bytes())
+        manifest = dict(json.loads((folder / files.MANIFEST).read_bytes()))
         listed = {entry["name"]: entry for entry in manifest["parts"]}
-        named = [(key, manifest.get(key), case.recorded.get(key)) for key in ("run_id", "config")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return "0 files", [wrong("a manifest", files.reason(error), files.MANIFEST)]
-    claims = ((found == wanted, f"{key} {wanted}", found) for key, found, wanted in named)
-    findings = list(at(files.MANIFEST, unless(*claims)))
-    there = {part.path.name: part.described for part in case.parts.values()}
+    except _UNREADABLE as error:
+        return "0 files", at(files.MANIFEST, [(False, "a manifest", files.reason(error))])
+    own = {name: case.recorded[name] for name in ("run_id", "config") if name in case.recorded}
+    findings = at(files.MANIFEST, _alike(manifest, own))
+    there = {part.path.name: _described(part.path) for part in case.parts.values()}
     for name in sorted(listed.keys() | there.keys()):
         wanted, found = listed.get(name, "no such part"), there.get(name, "no such file")
-        findings += at(name, unless((wanted == found, wanted, found)))
+        findings += at(name, [(wanted == found, wanted, found)])
     return f"{len(listed)} files", findings
+
+
+def _described(path: Path) -> dict[str, Any] | str:
+    """What a manifest says of a part, or why nothing can be said."""
+    try:
+        return files.describe(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return files.reason(error)

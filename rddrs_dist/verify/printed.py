@@ -14,9 +14,8 @@ from scipy.stats import beta, norm
 
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.results.columns import ABSTAIN
-from rddrs_dist.verify.findings import Checked, Finding, Missing, Row, Severity, at, odd, wrong
+from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, at, key_of
 from rddrs_dist.verify.folder import Case
-from rddrs_dist.verify.scales import key_of
 
 # Sums in another order differ by less than this share.
 _ORDER = 1e-12
@@ -25,6 +24,7 @@ _COMPUTED = 1e-9
 _HEADINGS = {
     "abstained": "abstentions",
     "others inside": "with_others_inside",
+    "ACR": "_acr",  # of the size that the title names
     "capped ACR": "capped_acr",
     "fit s": "fit_seconds",
     "certify s": "certify_seconds",
@@ -47,7 +47,6 @@ def check_table(case: Case, path: Path) -> Checked:
         ValueError: If the file is no such table.
         Missing: If rows hold no numbers.
     """
-    in_percent = path.suffix != ".csv"
     lines = [one for one in _lines(path) if {"sigma", "method"} <= one[1].keys()]
     if not lines:
         raise ValueError(
@@ -56,23 +55,23 @@ def check_table(case: Case, path: Path) -> Checked:
         )
     if len(case.rows) < sum(len(part.rows) for part in case.parts.values()):
         raise Missing(f"{path}: some rows hold no numbers to compute it from")
-    rows = list(_with_sizes(case))
-    findings = [
-        one
-        for where, cells in lines
-        for one in at(where, _line_findings(case, rows, cells, in_percent))
-    ]
+    percent = 1 if path.suffix == ".csv" else 100
+    rows, findings = _with_sizes(case), []
+    for where, cells in lines:
+        findings += at(where, _line_claims(case, rows, cells, percent))
     return f"{sum(len(cells) for _, cells in lines)} cells", findings
 
 
-def _with_sizes(case: Case) -> Iterator[Row]:
+def _with_sizes(case: Case) -> list[Row]:
     """Rows with the sizes that tables have and rows have not, as far as they are known."""
     images = Counter(row["method"] for row in case.rows)
+    rows = []
     for row in case.rows:
         made = case.disjoint.get(key_of(row), {}).get("disjoint_proxy_radius", math.nan)
         known = {"disjoint_proxy_radius": made} if math.isfinite(made) else {}
-        for_all = _simultaneous(row, case.tests * images[row["method"]])
-        yield {**row, **known, "simultaneous_proxy_radius": for_all}
+        shares = case.run.budget.sequential_tests * images[row["method"]]
+        rows.append({**row, **known, "simultaneous_proxy_radius": _simultaneous(row, shares)})
+    return rows
 
 
 def _simultaneous(row: Row, shares: int) -> float:
@@ -94,62 +93,50 @@ def _lines(path: Path) -> Iterator[_Line]:
     for block in re.split(r"^\*\*", path.read_text(), flags=re.MULTILINE)[1:]:
         title = block.split(":")[0]
         size = names.get(title, title)
-        lines = [line for line in block.splitlines() if line.startswith("|")]
-        cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
-        header = [_column(cell, size) for cell in cells[0]] if cells else []
-        for own in cells[2:]:
-            named = dict(zip_longest(header, own[: len(header)], fillvalue=""))
+        lines = [line.strip("| ").split("|") for line in block.splitlines() if line[:1] == "|"]
+        header, _, *body = [[cell.strip() for cell in line] for line in lines] or [[], []]
+        columns = [_HEADINGS.get(one, one) for one in header]
+        columns = [size + one if one.startswith(("@", "_acr")) else one for one in columns]
+        for cells in body:
+            named = dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))
             yield f"{path.name}, {size}, {named.get('method')}", named
 
 
-def _column(heading: str, size: str) -> str:
-    """A heading's column in a CSV file."""
-    if heading.startswith("@"):
-        return size + heading
-    return f"{size}_acr" if heading == "ACR" else _HEADINGS.get(heading, heading)
-
-
-def _line_findings(
-    case: Case, rows: Sequence[Row], named: Mapping[str, str], in_percent: bool
-) -> Iterator[Finding]:
-    """What is wrong in one line."""
+def _line_claims(
+    case: Case, rows: Sequence[Row], named: Mapping[str, str], percent: int
+) -> Iterator[Claim]:
+    """What one line claims; accuracies are printed times `percent`."""
     cells, run = dict(named), case.run
     sigma, method = cells.pop("sigma"), cells.pop("method")
-    if sigma not in (repr(run.sigma), f"{run.sigma:g}") or method not in {
-        one.name for one in run.methods
-    }:
-        yield odd("lines of this run alone", f"sigma {sigma}, {method}, which is not checked")
+    known = sigma in (repr(run.sigma), f"{run.sigma:g}")
+    if not known or method not in {one.name for one in run.methods}:
+        other = f"sigma {sigma}, {method}, which is not checked"
+        yield False, "lines of this run alone", other, Severity.WARNING
         return
     own = [row for row in rows if row["method"] == method]
-    if not own:
-        yield wrong(f"rows of {method} behind the line", "none")
-        return
-    values = {name: _value(name, own) for name in cells}
+    yield own, f"rows of {method} behind the line", "none"
+    values = {name: _value(name, own) for name in cells} if own else {}
     for name, value in values.items():
         if value is not None:
-            percent = 100 if in_percent and "@" in name else 1
-            yield from _cell_findings(name, cells[name], value * percent)
-    if unknown := ", ".join(name for name, value in values.items() if value is None):
-        found = f"{unknown}: not checked"
-        yield Finding(Severity.NOTE, "columns that are known here", found)
+            yield from _cell_claims(name, cells[name], value * (percent if "@" in name else 1))
+    unknown = ", ".join(name for name, value in values.items() if value is None)
+    yield not unknown, "columns that are known here", f"{unknown}: not checked", Severity.NOTE
 
 
-def _cell_findings(name: str, text: str, value: Fraction | float) -> Iterator[Finding]:
-    """Holds one printed number against the exact one."""
+def _cell_claims(name: str, text: str, value: Fraction | float) -> Iterator[Claim]:
+    """A printed number is the exact one, rounded down."""
     if isinstance(value, float):  # NaN or infinite
-        if text not in (("", "nan", "-") if math.isnan(value) else (str(value),)):
-            yield wrong(f"{name} {value}", text)
+        known = ("", "nan", "-") if math.isnan(value) else (str(value),)
+        yield text in known, f"{name} {value}", text
         return
     try:
         printed, step = Fraction(text or ""), _last_digit(text)
     except (ValueError, ZeroDivisionError):
-        yield wrong(f"{name} as a number", text or "nothing")
+        yield False, f"{name} as a number", text or "nothing"
         return
     slack = abs(value) * Fraction(_COMPUTED if name.startswith("simultaneous") else _ORDER)
-    if printed > value + slack:
-        yield wrong(f"{name} of at most {float(value)!r}", text)
-    elif printed + step < value - slack:
-        yield wrong(f"{name} {float(value)!r}, rounded down", text)
+    yield printed <= value + slack, f"{name} of at most {float(value)!r}", text
+    yield printed + step >= value - slack, f"{name} {float(value)!r}, rounded down", text
 
 
 def _last_digit(text: str) -> Fraction:

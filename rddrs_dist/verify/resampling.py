@@ -22,18 +22,8 @@ from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.smoothing.batching import Batching
 from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.seeds import Stage, Streams
-from rddrs_dist.verify.findings import (
-    Checked,
-    Finding,
-    Missing,
-    Row,
-    Severity,
-    over_rows,
-    unless,
-    wrong,
-)
+from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, key_of, over_rows
 from rddrs_dist.verify.folder import Case
-from rddrs_dist.verify.scales import key_of
 from rddrs_dist.version import __version__
 
 # Two logits nearer than this share of the largest are a tie: many times what rounding and another
@@ -94,46 +84,38 @@ def _draw(case: Case, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -
     streams, parts = Streams.of(seed, [row["index"]]), []
     for step, n in enumerate(sizes):
         for block, size in enumerate(Batching().batches(image, n).blocks):
-            z = streams.normal(stage, step, block, size, image)[0]  # (n, *event)
-            unsure = torch.zeros(len(z), dtype=torch.bool, device=device)
+            z = streams.normal(stage, step, block, size, image)[0].flatten(1).double()
+            pixels, unsure = _seen(image.double().flatten(1), scale, z, run.quantisation)
             with multiplying(run.precision, device):
-                if run.quantisation is None:
-                    seen = image + _coloured(scale.to(z), z)
-                else:
-                    seen, unsure = _rounded(image, scale, z, run.quantisation)
-                parts.append(_answers(model(seen), unsure, TIE[run.precision]))
+                logits = model(pixels.float().unflatten(1, image.shape[1:]))
+            parts.append(_answers(logits, unsure, TIE[run.precision]))
     return torch.stack(parts).sum(0)
 
 
-def _coloured(scale: Tensor, z: Tensor) -> Tensor:
-    """S z for samples z (n, *event), S (d, d) or its diagonal (d,)."""
-    flat = z.flatten(1)
-    return (flat * scale if scale.ndim == 1 else flat @ scale.T).view_as(z)  # (n, d) @ (d, d)
-
-
-def _rounded(image: Tensor, scale: Tensor, z: Tensor, quantisation: int) -> tuple[Tensor, Tensor]:
-    """Pixels (n, *event) of x + S z rounded to multiples of 1 / quantisation.
-
-    And whether rounding errors may change a sample, (n,).
-    """
-    z = z.double()
-    scaled = (image.double() + _coloured(scale, z)) * quantisation
+def _seen(
+    image: Tensor, scale: Tensor, z: Tensor, quantisation: int | None
+) -> tuple[Tensor, Tensor]:
+    """x + S z for z (n, d), rounded as in the run, and which may have rounded otherwise, (n,)."""
+    pixels = image + (z * scale if scale.ndim == 1 else z @ scale.T)  # (n, d) @ (d, d)
+    if quantisation is None:
+        return pixels, torch.zeros(len(z), dtype=torch.bool, device=z.device)
+    scaled = pixels * quantisation
     row = scale.abs().max() if scale.ndim == 1 else scale.norm(dim=1).max()
     # Some times what the run itself allows for: such samples may be in its count or not.
-    slack = 8 * quantisation * image.numel() * 2.0**-53 * (row * z.flatten(1).norm(dim=1) + 1)
-    near = 0.5 - (scaled - scaled.round()).abs().flatten(1).amax(1) <= slack
-    return (scaled.round() / quantisation).float(), near
+    slack = 8 * quantisation * image.numel() * 2.0**-53 * (row * z.norm(dim=1) + 1)
+    near = 0.5 - (scaled - scaled.round()).abs().amax(1) <= slack
+    return scaled.round() / quantisation, near
 
 
 def _answers(logits: Tensor, unsure: Tensor, tie: float) -> Tensor:
     """Answers by logits (n, K), some of which may not count, unsure (n,); see `_draw`."""
-    sure = ~unsure.unsqueeze(1)
     largest = logits.max(1, keepdim=True).values
     known = logits.isfinite().all(1, keepdim=True)  # a sample that overflows has no class
     near = known & (logits >= largest - tie * logits.abs().max(1, keepdim=True).values)
-    alone = near & (near.sum(1, keepdim=True) == 1)
-    chosen = (known & sure) * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
-    return torch.stack([chosen.sum(0), (alone & sure).sum(0), near.sum(0)])
+    sure = known & ~unsure.unsqueeze(1)
+    alone = near & sure & (near.sum(1, keepdim=True) == 1)
+    chosen = sure * nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+    return torch.stack([chosen.sum(0), alone.sum(0), near.sum(0)])
 
 
 def check_redrawn(case: Case) -> Checked:
@@ -145,33 +127,27 @@ def check_redrawn(case: Case) -> Checked:
     if _model(case)[1].type != run.device:
         raise Missing("the streams were drawn on a GPU; torch finds none")
 
-    def judge(row: Row) -> Iterator[Finding]:
+    def judge(row: Row) -> Iterator[Claim]:
         selected = _draw(case, row, run.seed, Stage.SELECT, [run.budget.n0])
         tested = [0, *(size for size in case.sizes if size <= row["n"])]
         steps = [end - start for start, end in pairwise(tested)]
         estimate = _draw(case, row, run.seed, Stage.ESTIMATE, steps)
-        yield from _count_findings(row, selected, estimate)
+        # The class of an abstention is not on record: any that may have been selected will do.
+        classes = (selected[2] >= selected[1].max()).nonzero()[:, 0].tolist()
+        own, count = row["prediction"], row["count"]
+        if own != ABSTAIN:
+            yield own in classes, f"prediction {classes[0]}, selected by the streams", own
+            classes = [one for one in classes if one == own]
+        counts, least, most = estimate[:, classes].tolist()
+        ranges = list(zip(least, most, strict=True))
+        possible = not classes or any(low <= count <= high for low, high in ranges)
+        wanted = " or ".join(f"{low} to {high}" for low, high in ranges)
+        yield possible, f"a count of {wanted}, drawn from the streams", count
+        same = not classes or not possible or count in counts
+        wanted, found = " or ".join(map(str, counts)), f"{count}, by ties of logits"
+        yield same, f"a count of {wanted}", found, Severity.NOTE
 
     return over_rows(rows, judge)
-
-
-def _count_findings(row: Row, selected: Tensor, estimate: Tensor) -> Iterator[Finding]:
-    """Holds prediction and count against what was drawn again."""
-    # The class of an abstention is not on record: any that may have been selected will do.
-    classes = (selected[2] >= selected[1].max()).nonzero()[:, 0].tolist()
-    if row["prediction"] != ABSTAIN:
-        if row["prediction"] not in classes:
-            yield wrong(f"prediction {classes[0]}, selected by the streams", row["prediction"])
-            return
-        classes = [row["prediction"]]
-    counts, least, most = estimate[:, classes].tolist()
-    ranges = list(zip(least, most, strict=True))
-    if not any(low <= row["count"] <= high for low, high in ranges):
-        wanted = " or ".join(f"{low} to {high}" for low, high in ranges)
-        yield wrong(f"a count of {wanted}, drawn from the streams", row["count"])
-    elif row["count"] not in counts:
-        wanted, found = " or ".join(map(str, counts)), f"{row['count']}, by ties of logits"
-        yield Finding(Severity.NOTE, f"a count of {wanted}", found)
 
 
 def check_fresh(case: Case) -> Checked:
@@ -184,14 +160,14 @@ def check_fresh(case: Case) -> Checked:
     name = hashlib.sha256(f"{case.run_id} {case.options.seed}".encode()).digest()
     fresh = int.from_bytes(name[:7], "big") + (1 << 56)  # beyond any seed that one would choose
 
-    def judge(row: Row) -> Iterator[Finding]:
+    def judge(row: Row) -> Iterator[Claim]:
         n, drawn = row["n"], _draw(case, row, fresh, Stage.ESTIMATE, [row["n"]])
         count = int(drawn[0, row["prediction"]])
         table = [[row["count"], n - row["count"]], [count, n - count]]
         p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
-        agrees = p >= LEVEL / len(rows) / case.tests
+        agrees = p >= LEVEL / len(rows) / case.run.budget.sequential_tests
         wanted = f"a count that agrees with {count} of {n} fresh samples"
-        yield from unless((agrees, wanted, f"{row['count']}, p-value {p:.2g}"))
+        yield agrees, wanted, f"{row['count']}, p-value {p:.2g}"
 
     return over_rows(rows, judge)
 
@@ -199,25 +175,22 @@ def check_fresh(case: Case) -> Checked:
 def check_others_inside(case: Case) -> Checked:
     """others_inside counts the training images with another label at a distance below radius."""
     rows, training = _chosen(case), case.training
+    images = torch.from_numpy(training.images).flatten(1)  # (N, d)
 
-    def judge(row: Row) -> Iterator[Finding]:
-        others = training.images[training.labels != row["prediction"]]
-        least, most = _inside(case, row, torch.from_numpy(others))
-        counted = row["others_inside"] is not None and least <= row["others_inside"] <= most
-        yield from unless((counted, f"{least} to {most} others inside", row["others_inside"]))
+    def judge(row: Row) -> Iterator[Claim]:
+        others = images[torch.from_numpy(training.labels != row["prediction"])]
+        centre = torch.from_numpy(case.images.images[row["index"]]).flatten().double()
+        scale = torch.from_numpy(case.scales.matrix(key_of(row)))
+        matrix = torch.diag(scale) if scale.ndim == 1 else scale
+        least = most = 0
+        for some in others.split(4096):
+            delta = some.double() - centre
+            distances = torch.linalg.solve(matrix, delta.T).norm(dim=0)  # (d, d), (d, n) -> (n,)
+            # A relative 1e-6 is left to rounding.
+            least += int((distances < row["radius"] * (1 - 1e-6)).sum())
+            most += int((distances < row["radius"] * (1 + 1e-6)).sum())
+        found = row["others_inside"]
+        counted = found is not None and least <= found <= most
+        yield counted, f"{least} to {most} others inside", found
 
     return over_rows(rows, judge)
-
-
-def _inside(case: Case, row: Row, others: Tensor) -> tuple[int, int]:
-    """Fewest and most of images (N, *event) in a region; a relative 1e-6 is left to rounding."""
-    scale = torch.from_numpy(case.scales.matrix(key_of(row)))
-    matrix = torch.diag(scale) if scale.ndim == 1 else scale
-    centre = torch.from_numpy(case.images.images[row["index"]]).flatten().double()
-    counts = torch.zeros(2, dtype=torch.int64)
-    for some in others.flatten(1).split(4096):
-        delta = some.double() - centre
-        distances = torch.linalg.solve(matrix, delta.T).norm(dim=0)  # (d, d), (d, n) -> (n,)
-        bounds = [row["radius"] * (1 + share) for share in (-1e-6, 1e-6)]
-        counts += torch.stack([(distances < bound).sum() for bound in bounds])
-    return int(counts[0]), int(counts[1])

@@ -11,21 +11,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from rddrs_dist.noise import Packed, unpack
+from rddrs_dist.results import scales
 from rddrs_dist.results.files import reason
-from rddrs_dist.results.scales import CERTIFIED
-from rddrs_dist.results.scales import files as scale_files
-from rddrs_dist.verify.findings import Finding, Missing, Row, at, wrong
+from rddrs_dist.verify.findings import Claim, Finding, Key, Missing, at
 
 Floats = NDArray[np.float64]
-Key = tuple[str, int]
 _NAME = re.compile(r"(\w+)/(\d+)/(\w+)")
 # What logarithms and exponentials may add to a mean; a share.
 _MEAN = 1e-13
-
-
-def key_of(row: Row) -> Key:
-    """Method and image of a row."""
-    return row["method"], row["index"]
 
 
 class Stored:
@@ -36,27 +29,27 @@ class Stored:
         findings: What is wrong with these files.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], kind: str = CERTIFIED) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, ...], kind: str = scales.CERTIFIED) -> None:
         """Looks up what there is of a kind of files, for images of a shape."""
-        self._shape, self._where, self.findings = shape, dict[Key, tuple[Path, str]](), []
-        self.files = scale_files(folder, kind)
+        self._shape, self._where = shape, dict[Key, tuple[Path, str]]()
+        self.files, self.findings = scales.files(folder, kind), list[Finding]()
         for file in self.files:
             self.findings += at(file.name, self._add(file))
 
-    def _add(self, file: Path) -> Iterator[Finding]:
+    def _add(self, file: Path) -> Iterator[Claim]:
         """Takes the names of one file."""
         try:
             with safe_open(file, framework="numpy") as stored:
                 names = list(stored.keys())
         except (SafetensorError, OSError) as error:
-            yield wrong("a whole file of scales", reason(error))
+            yield False, "a whole file of scales", reason(error)
             return
         for name in names:
             match = _NAME.fullmatch(name)
             key = (match[1], int(match[2])) if match else ("", -1)
-            if not match or key in self._where:
-                yield wrong("names such as rs/7/isotropic, one of each method and image", name)
-            else:
+            new = match and key not in self._where
+            yield new, "names such as rs/7/isotropic, one of each method and image", name
+            if new:
                 self._where[key] = (file, name)
 
     def keys(self) -> frozenset[Key]:
@@ -101,9 +94,8 @@ class Axes:
     inequality, for a backward stable decomposition); those of a diagonal are read off.
 
     Attributes:
-        below: (d,), what a bound of the axes that is lowered by their error twice may come down
-            to.
-        above: (d,), upper bounds.
+        below: What a bound that is lowered by the error of the axes twice may come down to, (d,).
+        above: Upper bounds, (d,).
         mean_above: Upper bound of their geometric mean. That of a triangular scale is known from
             its diagonal.
     """
