@@ -6,68 +6,41 @@ which image. Computations are not: what a certificate claims is computed here in
 held against what is stored.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 from rddrs_dist.verify import certificates, disjoint, folder, printed, resampling
-from rddrs_dist.verify.findings import (
-    Checked,
-    Claim,
-    Finding,
-    Missing,
-    Outcome,
-    Row,
-    Severity,
-    as_text,
-    is_sound,
-    over_rows,
-)
+from rddrs_dist.verify.findings import Checked, Missing, Outcome, as_text, by_row, is_sound
 from rddrs_dist.verify.folder import Case, Verify
 
-__all__ = [
-    "UNSOUND",
-    "Finding",
-    "Outcome",
-    "Severity",
-    "Verify",
-    "as_text",
-    "command",
-    "is_sound",
-    "verify",
-]
+__all__ = ["UNSOUND", "Verify", "command", "verify"]
 
 UNSOUND = 1
 # What was left of a disjoint pass of version 0.7.0.
 _FORMER_PASS = "_sound.parquet"
 _Check = Callable[[Case], Checked]
 
-
-def _each(judge: Callable[[Row, Case], Iterable[Claim]]) -> _Check:
-    """The check that looks at each row by itself."""
-    return lambda case: over_rows(case.rows, lambda row: judge(row, case))
-
-
 _OF_ALL_ROWS: dict[str, _Check] = {
     "config": folder.check_config,
     "parts": folder.check_parts,
     "manifest": folder.check_manifest,
     "rows": certificates.check_rows,
-    "settings": _each(certificates.judge_settings),
+    "settings": by_row(certificates.judge_settings),
     "verdicts": certificates.check_verdicts,
     "labels": certificates.check_labels,
     "checkpoint": certificates.check_network,
-    "values": _each(certificates.judge_values),
+    "values": by_row(certificates.judge_values),
 }
 # Of rows whose numbers are numbers.
 _OF_NUMBERS: dict[str, _Check] = {
-    "p_lower": _each(certificates.judge_p_lower),
-    "radius": _each(certificates.judge_radius),
-    "sizes": _each(certificates.judge_sizes),
-    "given noise": _each(certificates.judge_given_noise),
-    "abstentions": _each(certificates.judge_abstention),
-    "ddrs ball": _each(certificates.judge_ddrs_ball),
-    "volumes": _each(certificates.judge_volumes),
+    "p_lower": by_row(certificates.judge_p_lower),
+    "radius": by_row(certificates.judge_radius),
+    "sizes": by_row(certificates.judge_sizes),
+    "given noise": by_row(certificates.judge_given_noise),
+    "abstentions": by_row(certificates.judge_abstention),
+    "ddrs ball": by_row(certificates.judge_ddrs_ball),
+    "volumes": by_row(certificates.judge_volumes),
     "scales": certificates.check_scales,
     "axes": certificates.check_axes,
     "redrawn": resampling.check_redrawn,

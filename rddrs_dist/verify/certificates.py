@@ -17,16 +17,7 @@ import pyarrow as pa
 from rddrs_dist.data.sets import parse_indices
 from rddrs_dist.results.columns import ABSTAIN, COLUMNS
 from rddrs_dist.verify.exact import binomial_tail, normal_cdf
-from rddrs_dist.verify.findings import (
-    Checked,
-    Claim,
-    Row,
-    Severity,
-    at,
-    bounded,
-    key_of,
-    over_rows,
-)
+from rddrs_dist.verify.findings import Checked, Claim, Row, Severity, at, bounded, each_row, key_of
 from rddrs_dist.verify.folder import MOST_IMAGES, Case
 from rddrs_dist.verify.scales import mean
 
@@ -83,7 +74,7 @@ def check_verdicts(case: Case) -> Checked:
         yield own == label, f"label {label}, as in another row of it", own
         yield row["correct"] == right, f"correct {right}", row["correct"]
 
-    return over_rows(case.rows, judge)
+    return each_row(case.rows, judge)
 
 
 def check_labels(case: Case) -> Checked:
@@ -100,7 +91,7 @@ def check_labels(case: Case) -> Checked:
         known = row["prediction"] < images.classes
         yield known, f"a class below {images.classes}", row["prediction"]
 
-    return over_rows(case.rows, judge)
+    return each_row(case.rows, judge)
 
 
 def check_network(case: Case) -> Checked:
@@ -270,4 +261,4 @@ def check_axes(case: Case) -> Checked:
         wanted = f"{fewest} to {largest} axes beyond {widest:.6g}"
         yield fewest <= beyond <= largest, wanted, beyond
 
-    return over_rows((row for row in case.rows if key_of(row) in case.axes), judge)
+    return each_row((row for row in case.rows if key_of(row) in case.axes), judge)

@@ -31,8 +31,8 @@ from rddrs_dist.verify.findings import (
     Severity,
     at,
     bounded,
+    each_row,
     key_of,
-    over_rows,
 )
 from rddrs_dist.verify.folder import Case
 from rddrs_dist.verify.scales import Axes, Floats, Stored
@@ -93,7 +93,7 @@ def check_sizes(case: Case) -> Checked:
         elif all(math.isfinite(own[name]) for name in _SIZES):
             yield from _axis_claims(case, row, own)
 
-    return over_rows(_certified(case), judge)
+    return each_row(_certified(case), judge)
 
 
 def _axis_claims(case: Case, row: Row, own: Row) -> Iterator[Claim]:
@@ -110,26 +110,22 @@ def _axis_claims(case: Case, row: Row, own: Row) -> Iterator[Claim]:
 
 
 def check_scales(case: Case) -> Checked:
-    """Each region has a scale of its hash, and lies inside the certified region."""
+    """Each region has a scale of its hash, and lies inside the certified: ||S^-1 S'|| r' <= r."""
     rows = [row for row in _certified(case) if row["prediction"] != ABSTAIN]
     findings = list(case.narrowed.findings)
     for row in rows:
-        findings += at(key_of(row), _inside_claims(case, row))
-    return f"{len(rows)} rows", findings
-
-
-def _inside_claims(case: Case, row: Row) -> Iterator[Claim]:
-    """||S^-1 S'|| r' <= r, rounding errors included."""
-    key, own = key_of(row), case.disjoint[key_of(row)]
-    inner, outer = _inner(case, key), case.scales.find(key)
-    sha256, radius = own["disjoint_scale_sha256"], own["disjoint_radius"]
-    yield inner is not None, f"a usable scale of sha256 {sha256}", "none"
-    # An outer one that is not usable is told by `scales`.
-    other = inner is not None and outer is not None and _store(case, key) is not case.scales
-    if other and radius > 0:
+        key, own = key_of(row), case.disjoint[key_of(row)]
+        inner, outer = _inner(case, key), case.scales.find(key)
+        sha256, radius = own["disjoint_scale_sha256"], own["disjoint_radius"]
+        findings += at(key, [(inner is not None, f"a usable scale of sha256 {sha256}", "none")])
+        # The certified region itself is inside. An outer one that is not usable `scales` tells of.
+        if inner is None or outer is None or _store(case, key) is case.scales or not radius > 0:
+            continue
         reach = _stretch(_dense(outer), _dense(inner)) * radius
         wanted = f"a region inside that of radius {row['radius']!r}"
-        yield reach <= row["radius"], wanted, f"one that reaches to {reach!r}"
+        inside = (reach <= row["radius"], wanted, f"one that reaches to {reach!r}")
+        findings += at(key, [inside])
+    return f"{len(rows)} rows", findings
 
 
 def _dense(scale: Floats) -> Floats:
@@ -140,8 +136,8 @@ def _dense(scale: Floats) -> Floats:
 def _stretch(outer: Floats, inner: Floats) -> float:
     """||S^-1 S'||, at least.
 
-    For X near S^-1 S' it is at most ||X|| + ||S' - S X|| / min_axis; all in float64, with d eps
-    of the products for their rounding.
+    For X near S^-1 S' it is at most ||X|| + ||S' - S X|| / min_axis, with d eps of the products
+    for their rounding.
     """
     least, norm = float(Axes.of(outer).below[0]), np.linalg.norm
     try:
@@ -154,41 +150,29 @@ def _stretch(outer: Floats, inner: Floats) -> float:
 
 
 class Regions:
-    """The regions of one method, N of them, in the order of their images.
-
-    Attributes:
-        keys: Method and image of each.
-        points: Centres, (N, d).
-        outer: From a key to the certified scale, (d, d), or its diagonal, (d,).
-        inner: From a key to the scale that the pass left.
-        radius: Of the certified regions, (N,).
-        left: Of the disjoint ones, (N,).
-        different: Pairs of different predictions, (N, N).
-        told: Pairs that a stored hyperplane lies between, (N, N).
-        factors: Contact factor of each pair that a hyperplane is stored of, else infinite, (N, N).
-    """
+    """The N regions of one method whose scales are stored, in the order of their images."""
 
     def __init__(self, case: Case, keys: Sequence[Key]) -> None:
-        """Takes those whose scales are stored."""
-        self.outer, self.inner = case.scales.matrix, lambda key: _store(case, key).matrix(key)
+        """`outer` makes r S out of the number of a region, `inner` what the pass left of it."""
         usable = (key for key in keys if case.scales.find(key) is not None)
         self.keys = [key for key in usable if _inner(case, key) is not None]
         rows = [case.by_key[key] for key in self.keys]
         images = case.images.images[[row["index"] for row in rows]]
         self.points = images.reshape(len(rows), math.prod(case.event_shape)).astype(np.float64)
-        self.radius = np.array([row["radius"] for row in rows], np.float64)
         left = [case.disjoint[key]["disjoint_radius"] for key in self.keys]
         self.left = np.array(left, np.float64)
         prediction = np.array([row["prediction"] for row in rows], np.int64)
         self.different = prediction[:, None] != prediction
-        self.told = np.zeros_like(self.different)
+        # The contact factor of each pair that a hyperplane is stored of, (N, N).
         self.factors = np.full(self.different.shape, np.inf)
+        self.outer = lambda k: rows[k]["radius"] * case.scales.matrix(self.keys[k])
+        self.inner = lambda k: left[k] * _store(case, self.keys[k]).matrix(self.keys[k])
 
-    def distant(self, radius: Floats, scale: Callable[[Key], Floats]) -> Booleans:
+    def distant(self, shape: Callable[[int], Floats]) -> Booleans:
         """Pairs whose centres are farther apart than their longest semi-axes reach, (N, N)."""
-        scales = (scale(key) for key in self.keys)
-        longest = [one.max() if one.ndim == 1 else np.linalg.norm(one) for one in scales]
-        reach = radius * np.array(longest, np.float64)
+        shapes = map(shape, range(len(self.keys)))
+        longest = [one.max() if one.ndim == 1 else np.linalg.norm(one) for one in shapes]
+        reach = np.array(longest, np.float64)
         norms = np.square(self.points).sum(1)
         norms = norms[:, None] + norms
         squares = norms * (1 - 8 * self.points.shape[1] * _EPS) - 2 * self.points @ self.points.T
@@ -208,22 +192,21 @@ class Regions:
         yield others, "hyperplanes between regions of different predictions", "others too"
         gap = _gap(w, self.points[j] - self.points[i])
         certified, left = (
-            radius[i] * self._supports(scale, i, w) + radius[j] * self._supports(scale, j, w)
-            for radius, scale in ((self.radius, self.outer), (self.left, self.inner))
+            _supports(shape, i, w) + _supports(shape, j, w) for shape in (self.outer, self.inner)
         )
         apart = (gap > left * (1 + 4 * _EPS)) | (self.left[i] <= 0) | (self.left[j] <= 0)
-        self.told[i[apart], j[apart]] = self.told[j[apart], i[apart]] = True
         self.factors[i, j] = self.factors[j, i] = np.maximum(gap / certified, 0)
         for k in np.flatnonzero(~apart):
             yield False, f"a hyperplane between images {first[k]} and {second[k]}", "none"
 
-    def _supports(self, scale: Callable[[Key], Floats], owners: Integers, w: Floats) -> Floats:
-        """||S^T w||, at least, (m,), of the region that owns each w (m, d)."""
-        found = np.empty(len(w))
-        for owner in np.unique(owners):
-            chosen = owners == owner
-            found[chosen] = _support(scale(self.keys[owner]), w[chosen])
-        return found
+
+def _supports(shape: Callable[[int], Floats], owners: Integers, w: Floats) -> Floats:
+    """||S^T w||, at least, (m,), of the region that owns each w (m, d)."""
+    found = np.empty(len(w))
+    for owner in np.unique(owners):
+        chosen = owners == owner
+        found[chosen] = _support(shape(owner), w[chosen])
+    return found
 
 
 @lru_cache(1)
@@ -262,14 +245,14 @@ def check_pairs(case: Case) -> Checked:
     for own in methods.values():
         pairs += int(np.triu(own.different, 1).sum())
         empty = own.left <= 0
-        told = own.told | ~own.different | empty[:, None] | empty
-        left = np.argwhere(np.triu(~(told | own.distant(own.left, own.inner)), 1))
+        told = np.isfinite(own.factors) | ~own.different | empty[:, None] | empty
+        left = np.argwhere(np.triu(~(told | own.distant(own.inner)), 1))
         order = np.random.default_rng(case.options.seed).permutation(len(left))
         chosen = np.sort(order[: case.options.pairs])
         sought, passed_over = sought + len(chosen), passed_over + len(left) - len(chosen)
         for i, j in left[chosen].tolist():
-            one, other = (own.inner(own.keys[k]) * own.left[k] for k in (i, j))
-            factor = _contact_factor(one, other, own.points[j] - own.points[i])
+            v = own.points[j] - own.points[i]
+            factor = _contact_factor(own.inner(i), own.inner(j), v)
             wanted = f"a hyperplane between it and image {own.keys[j][1]}"
             found = f"none: they touch when scaled by {factor:.6g}, the most that was found"
             findings += at(own.keys[i], [(factor > 1, wanted, found)])
@@ -283,7 +266,7 @@ def check_nearest(case: Case) -> Checked:
     """contact_factor, nearest_conflict and witness follow from hyperplanes and distances."""
     methods, findings = regions_of(case)[0].values(), []
     for own in methods:
-        alone = np.all(own.distant(own.radius, own.outer) | ~own.different, axis=1)
+        alone = np.all(own.distant(own.outer) | ~own.different, axis=1)
         for key, factors, distant in zip(own.keys, own.factors.tolist(), alone, strict=True):
             known = {index: one for (_, index), one in zip(own.keys, factors, strict=True)}
             findings += at(key, _nearest(case.disjoint[key], known, distant))

@@ -33,7 +33,10 @@ def binomial_tail(count: int, n: int, p: float) -> Decimal:
         return Decimal(int(count == 0))
     with localcontext(_DIGITS):
         success, failure = Decimal(p), 1 - Decimal(p)
-        term = total = _binomial(n, count) * success**count * failure ** (n - count)
+        ways, least = Decimal(1), min(count, n - count)
+        for j in range(1, least + 1):
+            ways = ways * (n - least + j) / j
+        term = total = ways * success**count * failure ** (n - count)
         for k in range(count, n):
             # Of the next term to this one; later ratios are smaller.
             above, below = (n - k) * success, (k + 1) * failure
@@ -43,14 +46,6 @@ def binomial_tail(count: int, n: int, p: float) -> Decimal:
             term = term * above / below
             total += term
         return total * _ROUNDED
-
-
-def _binomial(n: int, k: int) -> Decimal:
-    """The binomial coefficient."""
-    product, least = Decimal(1), min(k, n - k)
-    for j in range(1, least + 1):
-        product = product * (n - least + j) / j
-    return product
 
 
 @lru_cache(maxsize=1 << 16)

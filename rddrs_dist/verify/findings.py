@@ -23,16 +23,9 @@ class Severity(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """One thing that a check found."""
 
-    Attributes:
-        where: File, or image and method.
-        wanted: What should have been there.
-        found: What is there.
-        severity: What it means.
-    """
-
-    where: str
+    where: str  # file, or image and method
     wanted: str
     found: str
     severity: Severity = Severity.ERROR
@@ -44,19 +37,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went.
-
-    Attributes:
-        check: Its name.
-        checked: What was looked at, such as "15 rows".
-        findings: What it found.
-        skipped: Why it was not made; None where it was.
-    """
+    """How a check went."""
 
     check: str
-    checked: str = ""
+    checked: str = ""  # what was looked at, such as "15 rows"
     findings: tuple[Finding, ...] = ()
-    skipped: str | None = None
+    skipped: str | None = None  # why it was not made
 
 
 # Whether it holds, what is wanted, what is found, and what it means where it does not hold: an
@@ -95,12 +81,17 @@ def bounded(name: str, value: float, least: float, most: float | Fraction) -> It
     yield value >= least, f"{name} of at least {least!r}", repr(value), Severity.WARNING
 
 
-def over_rows(rows: Iterable[Row], judge: Callable[[Row], Iterable[Claim]]) -> Checked:
+def each_row(rows: Iterable[Row], judge: Callable[[Row], Iterable[Claim]]) -> Checked:
     """Looks at each row by itself; there has to be one."""
     kept = list(rows)
     if not kept:
         raise Missing("there is no row to look at")
     return f"{len(kept)} rows", [one for row in kept for one in at(key_of(row), judge(row))]
+
+
+def by_row(judge: Callable[[Row, Any], Iterable[Claim]]) -> Callable[[Any], Checked]:
+    """The check of a `Case` that looks at each row by itself."""
+    return lambda case: each_row(case.rows, lambda row: judge(row, case))
 
 
 def is_sound(outcomes: Sequence[Outcome]) -> bool:

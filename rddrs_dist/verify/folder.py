@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -15,35 +15,21 @@ from tyro.conf import Positional
 
 from rddrs_dist import checkpoints, data
 from rddrs_dist.data.sets import parse_indices
-from rddrs_dist.results import files
-from rddrs_dist.results.columns import (
-    DISJOINT_SCHEMA,
-    SCHEMA,
-    SCHEMA_VERSION,
-    canonical_json,
-    read_metadata,
-)
+from rddrs_dist.results import columns, files
 from rddrs_dist.results.disjoint import DISJOINT
 from rddrs_dist.results.scales import NARROWED
 from rddrs_dist.run.experiment import Experiment
 from rddrs_dist.smoothing.precision import checked
-from rddrs_dist.verify.findings import (
-    Checked,
-    Claim,
-    Finding,
-    Key,
-    Missing,
-    Row,
-    Severity,
-    at,
-    key_of,
-)
+from rddrs_dist.verify.findings import Checked, Finding, Key, Missing, Row, Severity, at, key_of
 from rddrs_dist.verify.scales import Axes, Stored
 from rddrs_dist.version import __version__
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+_VERSION = str(columns.SCHEMA_VERSION)
 MOST_IMAGES = 10**8  # more would be a damaged configuration, not a data set
 _IN_METADATA = ("code_version", "weights_sha256", "data_sha256")
+# Columns that have nulls in parts of earlier versions alone.
+_FILLED = ("capped_proxy_radius", "axes_beyond_domain")
 # What version 0.7.0 called otherwise.
 _FORMER = {"looks": "sequential_tests", "levels": "quantisation"}
 
@@ -76,19 +62,12 @@ class Verify:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A Parquet file.
-
-    Attributes:
-        path: Where it is.
-        metadata: Our own entries in the metadata of the file.
-        rows: Its rows; none where it cannot be read or has other columns.
-        findings: Why it has none.
-    """
+    """A Parquet file."""
 
     path: Path
-    metadata: Mapping[str, str]
-    rows: Sequence[Row]
-    findings: Sequence[Finding] = ()
+    metadata: Mapping[str, str]  # our own entries
+    rows: Sequence[Row]  # none where it cannot be read or has other columns
+    findings: Sequence[Finding] = ()  # why it has none
 
     @classmethod
     def read(cls, path: Path, schema: pa.Schema) -> "Table":
@@ -96,45 +75,32 @@ class Table:
         try:
             table = files.read_table(path)
             table.validate(full=True)
-            metadata, rows = read_metadata(table.schema), table.to_pylist()
+            metadata, rows = columns.read_metadata(table.schema), table.to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             fault = (False, "a whole Parquet file", files.reason(error))
             return cls(path, {}, (), at(path.name, [fault]))
-        version = metadata.get("schema_version", str(SCHEMA_VERSION))
+        version = metadata.get("schema_version", _VERSION)
         others = {*map(str, schema)} ^ {*map(str, table.schema)}
-        filled = [one.name for one in schema if not others and _filled(one)]
-        nulls = ", ".join(name for name in filled if table[name].null_count)
-        claims: list[Claim] = [
-            (version == str(SCHEMA_VERSION), f"schema version {SCHEMA_VERSION}", version),
+        filled = [one.name for one in schema if not one.nullable or one.name in _FILLED]
+        nulls = [name for name in filled if not others and table[name].null_count]
+        claims = [
+            (version == _VERSION, f"schema version {_VERSION}", version),
             (not others, "the columns of its version", ", ".join(sorted(others))),
-            (not nulls, "a value in every row", f"null in {nulls}"),
+            (not nulls, "a value in every row", f"null in {', '.join(nulls)}"),
         ]
         findings = at(path.name, claims)
         return cls(path, metadata, () if findings else rows, findings)
 
 
-def _filled(field: pa.Field) -> bool:
-    """Whether a column has no null; in some that may there is one in earlier versions alone."""
-    return not field.nullable or field.name in ("capped_proxy_radius", "axes_beyond_domain")
-
-
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A folder and what there is to check it with; what is not there raises `Missing`.
-
-    Attributes:
-        options: What was asked for.
-        parts: The parts by the number of their shard.
-        recorded: Content of the configuration file.
-        experiment: The configuration; where it cannot be read, why.
-        rows: All rows that can be read, or those of them whose numbers are numbers.
-    """
+    """A folder and what there is to check it with; what is not there raises `Missing`."""
 
     options: Verify
-    parts: Mapping[int, Table]
-    recorded: Mapping[str, Any]
-    experiment: Experiment | str
-    rows: Sequence[Row]
+    parts: Mapping[int, Table]  # by the number of their shard
+    recorded: Mapping[str, Any]  # content of the configuration file
+    experiment: Experiment | str  # the configuration; where it cannot be read, why
+    rows: Sequence[Row]  # all that can be read, or those of them whose numbers are numbers
 
     @classmethod
     def read(cls, options: Verify) -> "Case":
@@ -149,7 +115,7 @@ class Case:
         if not found:
             what = "it holds no part-*.parquet" if path.is_dir() else "no such folder"
             raise FileNotFoundError(f"no run in {path}: {what}; give the folder that was --out")
-        parts = {shard: Table.read(file, SCHEMA) for shard, file in found.items()}
+        parts = {shard: Table.read(file, columns.SCHEMA) for shard, file in found.items()}
         try:
             recorded = dict(json.loads((path / files.CONFIG).read_bytes()))
             experiment = _experiment(recorded["config"])
@@ -176,7 +142,8 @@ class Case:
     def run_id(self) -> str:
         """What the run must be called: 16 digits of the sha256 of its canonical configuration."""
         _ = self.run  # or there is none
-        return hashlib.sha256(canonical_json(self.recorded["config"]).encode()).hexdigest()[:16]
+        text = columns.canonical_json(self.recorded["config"])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -193,7 +160,7 @@ class Case:
     def pass_table(self) -> Table:
         """The rows of a disjoint pass; none where none was made."""
         path = self.options.dir / DISJOINT
-        return Table.read(path, DISJOINT_SCHEMA) if path.exists() else Table(path, {}, ())
+        return Table.read(path, columns.DISJOINT_SCHEMA) if path.exists() else Table(path, {}, ())
 
     @cached_property
     def disjoint(self) -> Mapping[Key, Row]:
@@ -245,11 +212,10 @@ class Case:
         """Shape of an image."""
         try:
             return self.images.event_shape
-        except Missing as why:
-            if self.options.checkpoint is not None:
-                return self.network.event_shape
-            text = f"neither data nor checkpoint tell the size of an image ({why})"
-            raise Missing(text) from None
+        except Missing:
+            if self.options.checkpoint is None:
+                raise
+            return self.network.event_shape
 
     @cached_property
     def scales(self) -> Stored:
@@ -279,7 +245,9 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     """A configuration, whatever its hyper-parameters, which no check wants."""
     named = {_FORMER.get(name, name): value for name, value in config.items()}
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
-    _ = checked(run.precision), parse_indices(run.indices, MOST_IMAGES), canonical_json(config)
+    checked(run.precision)
+    parse_indices(run.indices, MOST_IMAGES)
+    columns.canonical_json(config)
     if min(run.shard_size, run.quantisation or 1) < 1 or run.seed < 0:
         raise ValueError(
             "shard_size and quantisation must be at least 1 and seed at least 0, got "
@@ -292,36 +260,33 @@ def check_config(case: Case) -> Checked:
     """The configuration is whole, and the run is named after it."""
     if isinstance(case.experiment, str):
         return "1 file", at(files.CONFIG, [(False, "a whole configuration", case.experiment)])
-    wanted = {"run_id": case.run_id, "schema_version": SCHEMA_VERSION}
-    return "1 file", at(files.CONFIG, _alike(case.recorded, wanted))
+    wanted = {"run_id": case.run_id, "schema_version": columns.SCHEMA_VERSION}
+    return "1 file", _alike(files.CONFIG, case.recorded, wanted)
 
 
-def _alike(found: Mapping[str, Any], wanted: Mapping[str, object]) -> Iterator[Claim]:
-    """Each entry is as it is wanted."""
-    for name, value in wanted.items():
-        yield found.get(name) == value, f"{name} {value}", found.get(name)
+def _alike(where: str, found: Mapping[str, Any], wanted: Mapping[str, object]) -> list[Finding]:
+    """Each entry of a file is as it is wanted."""
+    own = [(name, found.get(name), value) for name, value in wanted.items()]
+    return at(where, [(there == value, f"{name} {value}", there) for name, there, value in own])
 
 
 def check_parts(case: Case) -> Checked:
     """Every part can be read, has the right columns, and is of this run and its own shard."""
     wanted, config = {"run_id": case.run_id}, case.recorded["config"]
-    wanted |= {"config": canonical_json(config)}
+    wanted |= {"config": columns.canonical_json(config)}
     wanted |= {name: str(config.get(name)) for name in _IN_METADATA}
     findings: list[Finding] = []
     for shard, part in case.parts.items():
         others = sorted({row["shard"] for row in part.rows} - {shard})
         own = (not others, f"rows of shard {shard}", f"rows of {others}")
-        named = _alike(part.metadata, wanted) if part.metadata else ()
-        findings += [*part.findings, *at(part.path.name, [*named, own])]
+        findings += [*part.findings, *at(part.path.name, [own])]
+        if part.metadata:
+            findings += _alike(part.path.name, part.metadata, wanted)
     return f"{len(case.parts)} files", findings
 
 
 def check_manifest(case: Case) -> Checked:
-    """The manifest of a complete run has rows, size and hash of every part.
-
-    Raises:
-        Missing: If the run is not complete.
-    """
+    """The manifest of a complete run has rows, size and hash of every part."""
     folder = case.options.dir
     if not (folder / files.SUCCESS).exists():
         claim = (False, f"{files.SUCCESS}, as a complete run has it", "none", Severity.WARNING)
@@ -333,7 +298,7 @@ def check_manifest(case: Case) -> Checked:
     except _UNREADABLE as error:
         return "0 files", at(files.MANIFEST, [(False, "a manifest", files.reason(error))])
     own = {name: case.recorded[name] for name in ("run_id", "config") if name in case.recorded}
-    findings = at(files.MANIFEST, _alike(manifest, own))
+    findings = _alike(files.MANIFEST, manifest, own)
     there = {part.path.name: _described(part.path) for part in case.parts.values()}
     for name in sorted(listed.keys() | there.keys()):
         wanted, found = listed.get(name, "no such part"), there.get(name, "no such file")

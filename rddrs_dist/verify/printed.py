@@ -41,12 +41,7 @@ _Line = tuple[str, Mapping[str, str]]
 
 
 def check_table(case: Case, path: Path) -> Checked:
-    """Recomputes every number of a table.csv or table.md that `rddrs curves` wrote.
-
-    Raises:
-        ValueError: If the file is no such table.
-        Missing: If rows hold no numbers.
-    """
+    """Recomputes every number of a table.csv or table.md that `rddrs curves` wrote."""
     lines = [one for one in _lines(path) if {"sigma", "method"} <= one[1].keys()]
     if not lines:
         raise ValueError(

@@ -22,7 +22,7 @@ from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.smoothing.batching import Batching
 from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.seeds import Stage, Streams
-from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, key_of, over_rows
+from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, each_row, key_of
 from rddrs_dist.verify.folder import Case
 from rddrs_dist.version import __version__
 
@@ -35,10 +35,7 @@ LEVEL = 1e-6
 
 @lru_cache(1)
 def _model(case: Case) -> tuple[nn.Module, torch.device]:
-    """The network where the run had it, if there is such a device.
-
-    By torch's own operations, not by the kernels that a run may have had.
-    """
+    """The network where the run had it, if there is such a device, but without its kernels."""
     on_gpu = case.run.device == "cuda" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     return case.network.model.to(device), device
@@ -49,9 +46,6 @@ def _chosen(case: Case) -> list[Row]:
     """The --resample rows that are drawn again, chosen by --seed.
 
     Rows whose settings or class are impossible are passed over: other checks tell of them.
-
-    Raises:
-        Missing: If something is not there.
     """
     if not case.options.resample:
         raise Missing("no --resample given")
@@ -74,9 +68,8 @@ def _chosen(case: Case) -> list[Row]:
 def _draw(case: Case, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -> Tensor:
     """Answers of the network at x + S z for one row, with so many samples in each step.
 
-    Returns:
-        (3, K) int64: of each class the samples in which it is the answer, those in which it is so
-        without a tie, and those in which it is tied for the answer, or is it.
+    (3, K): of each class the samples in which it is the answer, those in which it is so without a
+    tie, and those in which it is tied for the answer, or is it.
     """
     (model, device), run = _model(case), case.run
     image = torch.from_numpy(case.images.images[row["index"]][None]).to(device)
@@ -147,7 +140,7 @@ def check_redrawn(case: Case) -> Checked:
         wanted, found = " or ".join(map(str, counts)), f"{count}, by ties of logits"
         yield same, f"a count of {wanted}", found, Severity.NOTE
 
-    return over_rows(rows, judge)
+    return each_row(rows, judge)
 
 
 def check_fresh(case: Case) -> Checked:
@@ -169,7 +162,7 @@ def check_fresh(case: Case) -> Checked:
         wanted = f"a count that agrees with {count} of {n} fresh samples"
         yield agrees, wanted, f"{row['count']}, p-value {p:.2g}"
 
-    return over_rows(rows, judge)
+    return each_row(rows, judge)
 
 
 def check_others_inside(case: Case) -> Checked:
@@ -193,4 +186,4 @@ def check_others_inside(case: Case) -> Checked:
         counted = found is not None and least <= found <= most
         yield counted, f"{least} to {most} others inside", found
 
-    return over_rows(rows, judge)
+    return each_row(rows, judge)

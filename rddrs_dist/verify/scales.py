@@ -22,12 +22,7 @@ _MEAN = 1e-13
 
 
 class Stored:
-    """The scales in a folder, read when they are asked for.
-
-    Attributes:
-        files: Where they are.
-        findings: What is wrong with these files.
-    """
+    """The scales in a folder, read when they are asked for, and what is wrong with their files."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], kind: str = scales.CERTIFIED) -> None:
         """Looks up what there is of a kind of files, for images of a shape."""
@@ -92,17 +87,11 @@ class Axes:
 
     Computed singular values of a (d, d) matrix lie within d eps ||S|| of the true ones (Weyl's
     inequality, for a backward stable decomposition); those of a diagonal are read off.
-
-    Attributes:
-        below: What a bound that is lowered by the error of the axes twice may come down to, (d,).
-        above: Upper bounds, (d,).
-        mean_above: Upper bound of their geometric mean. That of a triangular scale is known from
-            its diagonal.
     """
 
-    below: Floats
-    above: Floats
-    mean_above: float
+    below: Floats  # (d,), what bounds may come down to that their error has lowered twice
+    above: Floats  # (d,)
+    mean_above: float  # of their geometric mean
 
     @classmethod
     def of(cls, scale: Floats, by_squares: bool = False) -> "Axes":
@@ -120,6 +109,7 @@ class Axes:
         lost = 4 * eps * math.fsum(found**2) if by_squares else 0.0
         above = np.sqrt(found**2 + lost / 2) + error
         below = np.maximum(np.sqrt(np.maximum(found**2 - lost, 0)) - 3 * error, 0)
+        # The mean of a triangular scale is known from its diagonal.
         known = above if np.triu(scale, 1).any() else np.abs(np.diag(scale))
         return cls(below, above, mean(known) * (1 + _MEAN))
 

@@ -1,6 +1,5 @@
 """Ways to spoil a folder of results so that one check alone can notice."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
+from rddrs_dist.noise import Packed
 from rddrs_dist.results import files
-from rddrs_dist.verify import Finding, Outcome, Severity, Verify, verify
+from rddrs_dist.verify import Verify, verify
+from rddrs_dist.verify.findings import Finding, Outcome, Severity
 
 Row = dict[str, Any]
+Spoil = Callable[[Path], None]
+PARTS, PASS = "part-*.parquet", "_disjoint.parquet"
 
 
 def verified(folder: Path, **options: Any) -> list[Outcome]:
@@ -32,42 +35,50 @@ def found(outcomes: list[Outcome], severity: Severity = Severity.ERROR) -> dict[
     }
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """Rows of the run."""
-    parts = [pq.ParquetFile(path) for path in sorted(folder.glob("part-*.parquet"))]
-    return [row for part in parts for row in part.read().to_pylist()]
+def skipped(outcomes: list[Outcome]) -> dict[str, str]:
+    """The checks that were not made, and why."""
+    return {one.check: one.skipped for one in outcomes if one.skipped is not None}
 
 
-def rewrite(folder: Path, change: Callable[[list[Row]], list[Row]]) -> None:
-    """Changes the rows of each part and brings the manifest up to date."""
-    for path in sorted(folder.glob("part-*.parquet")):
-        with pq.ParquetFile(path) as file:
-            part = file.read()
-        rows = change(part.to_pylist())
-        pq.write_table(pa.Table.from_pylist(rows, part.schema), path)
-    update_manifest(folder)
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
-def update_manifest(folder: Path) -> None:
-    """Describes the parts in the manifest as they are."""
-    parts = [files.describe(path) for path in sorted(folder.glob("part-*.parquet"))]
-    edit_json("_manifest.json", lambda manifest: manifest.update(parts=parts))(folder)
+def read_rows(folder: Path, pattern: str = PARTS) -> list[Row]:
+    """Rows of the run, or of the disjoint pass."""
+    return [row for path in sorted(folder.glob(pattern)) for row in _read(path).to_pylist()]
 
 
-def change(method: str, certified: bool, **changes: Any) -> Callable[[Path], None]:
-    """Changes columns of the rows of one method that are, or are not, certified.
+def rewrite(change: Callable[[list[Row]], list[Row]], pattern: str = PARTS) -> Spoil:
+    """Changes the rows of each part, or of the pass, and brings the manifest up to date."""
 
-    A change is a value, or a function of the row.
-    """
+    def spoil(folder: Path) -> None:
+        before = read_rows(folder, pattern)
+        for path in folder.glob(pattern):
+            part = _read(path)
+            pq.write_table(pa.Table.from_pylist(change(part.to_pylist()), part.schema), path)
+        assert read_rows(folder, pattern) != before
+        update_manifest(folder)
+
+    return spoil
+
+
+def edit(only: Callable[[Row], bool], pattern: str = PARTS, **changes: Any) -> Spoil:
+    """Changes columns of some rows; a change is a value or a function of the row."""
 
     def of(row: Row) -> Row:
-        if row["method"] != method or (row["prediction"] >= 0) != certified:
-            return row
         new = {name: to(row) if callable(to) else to for name, to in changes.items()}
-        assert new != {name: row[name] for name in new}
-        return row | new
+        return row | new if only(row) else row
 
-    return lambda folder: rewrite(folder, lambda rows: [of(row) for row in rows])
+    return rewrite(lambda rows: [of(row) for row in rows], pattern)
+
+
+def change(method: str, certified: bool, **changes: Any) -> Spoil:
+    """Changes columns of the rows of one method that are, or are not, certified."""
+    return edit(
+        lambda row: row["method"] == method and (row["prediction"] >= 0) == certified, **changes
+    )
 
 
 def scaled(column: str, factor: float) -> Callable[[Row], float]:
@@ -75,48 +86,58 @@ def scaled(column: str, factor: float) -> Callable[[Row], float]:
     return lambda row: row[column] * factor
 
 
-def change_scales(
-    method: str, to: Callable[[np.ndarray], np.ndarray], rehash: bool
-) -> Callable[[Path], None]:
-    """Changes the stored scales of one method, and perhaps the hashes in the rows too."""
+def update_manifest(folder: Path) -> None:
+    """Describes the parts in the manifest as they are."""
+    parts = [files.describe(path) for path in files.part_paths(folder).values()]
+    edit_json("_manifest.json", lambda manifest: manifest.update(parts=parts))(folder)
+
+
+def change_arrays(pattern: str, to: Callable[[str, np.ndarray], np.ndarray]) -> Spoil:
+    """Changes the arrays of all files of a kind; `to` takes their names too."""
 
     def spoil(folder: Path) -> None:
-        hashes: dict[int, str] = {}
-        for path in folder.glob("_scales-*.safetensors"):
-            scales = load_file(path)
-            for name in scales:
-                kind = name.split("/")[2]
-                if name.split("/")[0] == method:
-                    scales[name] = to(scales[name])
-                    head = f"{kind} {scales[name].dtype.str} ".encode()
-                    own = hashlib.sha256(head + scales[name].tobytes()).hexdigest()
-                    hashes[int(name.split("/")[1])] = own
-            save_file(scales, path)
-        assert hashes
-        if rehash:
-            for certified in (True, False):
-                change(method, certified, scale_sha256=lambda row: hashes[row["index"]])(folder)
+        for path in sorted(folder.glob(pattern)):
+            save_file({name: to(name, one) for name, one in load_file(path).items()}, path)
 
     return spoil
 
 
-def remetadata(key: str, to: Callable[[str], str]) -> Callable[[Path], None]:
+def change_scales(method: str, to: Callable[[np.ndarray], np.ndarray], rehash: bool) -> Spoil:
+    """Changes the stored scales of one method, and perhaps the hashes in the rows too."""
+
+    def spoil(folder: Path) -> None:
+        hashes: dict[int, str] = {}
+
+        def own(name: str, values: np.ndarray) -> np.ndarray:
+            owner, index, kind = name.split("/")
+            if owner != method:
+                return values
+            hashes[int(index)] = Packed(kind, to(values)).sha256
+            return to(values)
+
+        change_arrays("_scales-*.safetensors", own)(folder)
+        if rehash:
+            now = {"scale_sha256": lambda row: hashes[row["index"]]}
+            edit(lambda row: row["method"] == method, **now)(folder)
+
+    return spoil
+
+
+def remetadata(key: str, to: Callable[[str], str]) -> Spoil:
     """Changes an entry in the metadata of the first part."""
 
     def spoil(folder: Path) -> None:
         path = folder / "part-00000.parquet"
-        with pq.ParquetFile(path) as file:
-            part = file.read()
-        metadata = dict(part.schema.metadata)
+        part = _read(path)
         name = f"rddrs_dist.{key}".encode()
-        metadata[name] = to(metadata[name].decode()).encode()
-        pq.write_table(part.replace_schema_metadata(metadata), path)
+        new = {name: to(part.schema.metadata[name].decode()).encode()}
+        pq.write_table(part.replace_schema_metadata(part.schema.metadata | new), path)
         update_manifest(folder)
 
     return spoil
 
 
-def flip(name: str, at: float) -> Callable[[Path], None]:
+def flip(name: str, at: float) -> Spoil:
     """Changes one bit of a file, at a share of its length."""
 
     def spoil(folder: Path) -> None:
@@ -127,7 +148,7 @@ def flip(name: str, at: float) -> Callable[[Path], None]:
     return spoil
 
 
-def edit_json(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
+def edit_json(name: str, change: Callable[[Any], object]) -> Spoil:
     """Changes a JSON file in place."""
 
     def spoil(folder: Path) -> None:
@@ -136,3 +157,29 @@ def edit_json(name: str, change: Callable[[Any], None]) -> Callable[[Path], None
         (folder / name).write_text(json.dumps(content))
 
     return spoil
+
+
+def unlink(pattern: str) -> Spoil:
+    """Removes files."""
+
+    def spoil(folder: Path) -> None:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return spoil
+
+
+def shift_cell(path: Path, heading: str, by: float, title: str = "") -> None:
+    """Adds to the number under a heading in the last line of the first table with a title."""
+    mark = "|" if path.suffix == ".md" else ","
+    lines = path.read_text().splitlines()
+    start = next(k for k, line in enumerate(lines) if title in line)
+    at = next(k for k, line in enumerate(lines) if k >= start and heading in line)
+    column = [cell.strip() for cell in lines[at].split(mark)].index(heading)
+    row = max(k for k, line in enumerate(lines[: at + 8]) if "rddrs_tr" in line)
+    cells = lines[row].split(mark)
+    number = float(cells[column]) + by
+    digits = len(cells[column].strip().partition(".")[2])
+    cells[column] = f" {number:.{digits}f} " if mark == "|" else str(number)
+    lines[row] = mark.join(cells)
+    path.write_text("\n".join(lines) + "\n")

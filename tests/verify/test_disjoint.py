@@ -10,17 +10,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from rddrs_dist import RDDRSTR
 from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
-from rddrs_dist.run.disjoint import Disjoint, disjoint
-from rddrs_dist.verify import Severity, as_text, is_sound
-from tests.small_run import RUN, Made, certify_here
+from rddrs_dist.verify.findings import Severity, as_text, is_sound
+from tests.small_run import RUN, Made, certify_here, pass_here
 
-from .tampering import Row, change, found, read_rows, scaled, verified
-from .test_verify import shift_cell
+from .tampering import (
+    PASS,
+    Row,
+    Spoil,
+    change,
+    change_arrays,
+    edit,
+    found,
+    read_rows,
+    rewrite,
+    scaled,
+    shift_cell,
+    skipped,
+    unlink,
+    verified,
+)
 
 CHECKS = (
     "disjoint rows",
@@ -38,7 +50,7 @@ def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
     run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
     certify_here(run, folder, original.checkpoint)
-    disjoint(Disjoint(folder, executor="local"))
+    pass_here(folder, "narrow")
     return folder
 
 
@@ -49,7 +61,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
-    made, certified = read_pass(whole).to_pylist(), read_rows(whole)
+    made, certified = read_rows(whole, PASS), read_rows(whole)
     witnesses = [row["witness"] for row in made]
     assert witnesses.count("conflict") > 3
     assert {"ball", "hyperplane"} & set(witnesses)
@@ -60,53 +72,24 @@ def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
 @pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
 def test_a_pass_is_sound(folder: Path, rule: str):
     if rule != "narrow":
-        disjoint(Disjoint(folder, rule=rule, executor="local"))  # pyright: ignore[reportArgumentType]
+        pass_here(folder, rule)
     outcomes = verified(folder)
     assert is_sound(outcomes), as_text(outcomes)
     assert not found(outcomes, Severity.WARNING), as_text(outcomes)
     made = {one.check: one for one in outcomes}
-    assert all(made[name].skipped is None for name in CHECKS)
+    assert not {*CHECKS} & skipped(outcomes).keys()
     assert "pairs" in made["disjoint pairs"].checked
 
 
 def read_pass(folder: Path) -> pa.Table:
     """The rows of the pass."""
-    with pq.ParquetFile(folder / "_disjoint.parquet") as file:
+    with pq.ParquetFile(folder / PASS) as file:
         return file.read()
 
 
-def table(change: Callable[[list[Row]], list[Row]]) -> Callable[[Path], None]:
-    """Changes the rows of the pass."""
-
-    def spoil(folder: Path) -> None:
-        own = read_pass(folder)
-        rows = change(own.to_pylist())
-        assert rows != own.to_pylist()
-        pq.write_table(pa.Table.from_pylist(rows, own.schema), folder / "_disjoint.parquet")
-
-    return spoil
-
-
-def rows(only: Callable[[Row], bool], **changes: Any) -> Callable[[Path], None]:
-    """Changes columns of some rows of the pass; a change is a value or a function of the row."""
-
-    def of(row: Row) -> Row:
-        new = {name: to(row) if callable(to) else to for name, to in changes.items()}
-        return row | new if only(row) else row
-
-    return table(lambda every: [of(row) for row in every])
-
-
-def arrays(
-    pattern: str, change: Callable[[str, np.ndarray], np.ndarray]
-) -> Callable[[Path], None]:
-    """Changes the arrays of the first file of a kind."""
-
-    def spoil(folder: Path) -> None:
-        (path, *_) = sorted(folder.glob(pattern))
-        save_file({name: change(name, one) for name, one in load_file(path).items()}, path)
-
-    return spoil
+def rows(only: Callable[[Row], bool], **changes: Any) -> Spoil:
+    """Changes columns of some rows of the pass."""
+    return edit(only, PASS, **changes)
 
 
 def turned(name: str, values: np.ndarray) -> np.ndarray:
@@ -116,30 +99,26 @@ def turned(name: str, values: np.ndarray) -> np.ndarray:
     return np.concatenate([-values[:1], values[1:]])
 
 
-def without_hyperplanes(folder: Path) -> None:
-    for path in folder.glob("_disjoint-hyperplanes*"):
-        path.unlink()
+without_hyperplanes = unlink("_disjoint-hyperplanes*")
 
 
 def unnarrowed(folder: Path) -> None:
     """Certified regions given out as disjoint ones, the scales of the pass being gone."""
-    for path in folder.glob("_disjoint-scales-*"):
-        path.unlink()
+    unlink("_disjoint-scales-*")(folder)
     known = {(row["method"], row["index"]): row for row in read_rows(folder)}
 
-    def of(row: Row) -> Row:
-        own = known[row["method"], row["index"]]
-        sizes = {f"disjoint_{name}": own[name] for name in ("radius", "l2_radius", "proxy_radius")}
-        return row | sizes | {"disjoint_scale_sha256": own["scale_sha256"]}
+    def certified(name: str) -> Callable[[Row], Any]:
+        return lambda row: known[row["method"], row["index"]][name]
 
-    table(lambda every: [of(row) for row in every])(folder)
+    every = (*SIZES, "disjoint_scale_sha256")
+    rows(anyone, **{name: certified(name.removeprefix("disjoint_")) for name in every})(folder)
 
 
 def with_a_null(folder: Path) -> None:
     own = read_pass(folder)
     schema = pa.schema([field.with_nullable(True) for field in own.schema], own.schema.metadata)
     changed = [{**own.to_pylist()[0], "disjoint_proxy_radius": None}, *own.to_pylist()[1:]]
-    pq.write_table(pa.Table.from_pylist(changed, schema), folder / "_disjoint.parquet")
+    pq.write_table(pa.Table.from_pylist(changed, schema), folder / PASS)
 
 
 def conflict(row: Row) -> bool:
@@ -150,6 +129,7 @@ def anyone(row: Row) -> bool:
     return row["disjoint_radius"] > 0
 
 
+SLIGHT = np.float32(1.001)
 SIZES = ("disjoint_radius", "disjoint_l2_radius", "disjoint_proxy_radius")
 SPOILT = {
     "sizes times ten": ("disjoint sizes", rows(anyone, **{n: scaled(n, 10) for n in SIZES})),
@@ -163,14 +143,14 @@ SPOILT = {
     ),
     "NaN": ("disjoint sizes", rows(conflict, disjoint_radius=float("nan"))),
     "null": ("disjoint rows", with_a_null),
-    "a row dropped": ("disjoint rows", table(lambda every: every[1:])),
-    "a row twice": ("disjoint rows", table(lambda every: [*every, every[0]])),
+    "a row dropped": ("disjoint rows", rewrite(lambda every: every[1:], PASS)),
+    "a row twice": ("disjoint rows", rewrite(lambda every: [*every, every[0]], PASS)),
     "no narrowed scale": ("disjoint scales", rows(conflict, disjoint_scale_sha256="0" * 64)),
     "a narrowed scale spoilt":
-        ("disjoint scales", arrays("_disjoint-scales-*", lambda _, one: one * np.float32(1.001))),
+        ("disjoint scales", change_arrays("_disjoint-scales-*", lambda _, one: one * SLIGHT)),
     "radius up by a share of 1e-6":
         ("disjoint scales", rows(conflict, disjoint_radius=scaled("disjoint_radius", 1 + 2e-6))),
-    "a hyperplane turned": ("disjoint pairs", arrays("_disjoint-hyperplanes*", turned)),
+    "a hyperplane turned": ("disjoint pairs", change_arrays("_disjoint-hyperplanes*", turned)),
     "certified regions as disjoint ones": ("disjoint pairs", unnarrowed),
     "certified regions without hyperplanes":
         ("disjoint pairs", lambda folder: (without_hyperplanes(folder), unnarrowed(folder))),
@@ -183,13 +163,12 @@ SPOILT = {
     "a conflict as a hyperplane": ("nearest conflicts", rows(conflict, witness="hyperplane")),
     "unknown rule": ("nearest conflicts", rows(anyone, rule="none")),
     "parts changed since": ("disjoint rows", change("rs", True, fit_seconds=17.0)),
-    "torn": ("disjoint rows", lambda folder: (folder / "_disjoint.parquet").write_bytes(b"PAR1")),
+    "torn": ("disjoint rows", lambda folder: (folder / PASS).write_bytes(b"PAR1")),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", SPOILT)
-def test_what_is_spoilt_is_found(folder: Path, case: str):
-    check, spoil = SPOILT[case]
+@pytest.mark.parametrize(("check", "spoil"), SPOILT.values(), ids=SPOILT)
+def test_what_is_spoilt_is_found(folder: Path, check: str, spoil: Spoil):
     spoil(folder)
     outcomes = verified(folder)
     assert check in found(outcomes), as_text(outcomes)
@@ -198,15 +177,13 @@ def test_what_is_spoilt_is_found(folder: Path, case: str):
 
 def test_an_earlier_pass_is_refused(folder: Path):
     own = read_pass(folder)
-    pq.write_table(own.drop_columns(["rule"]), folder / "_disjoint.parquet")
+    pq.write_table(own.drop_columns(["rule"]), folder / PASS)
     assert "run `rddrs disjoint` again" in found(verified(folder))["disjoint rows"].wanted
 
 
 def test_without_scales_regions_are_not_checked(folder: Path):
-    for path in folder.glob("_scales-*"):
-        path.unlink()
-    skipped = {one.check for one in verified(folder) if one.skipped is not None}
-    assert set(CHECKS[1:]) <= skipped
+    unlink("_scales-*")(folder)
+    assert {*CHECKS[1:]} <= skipped(verified(folder)).keys()
 
 
 def printed(folder: Path) -> Path:
