@@ -89,11 +89,11 @@ def _lines(path: Path) -> Iterator[_Line]:
         title = block.split(":")[0]
         size = names.get(title, title)
         lines = [line.strip("| ").split("|") for line in block.splitlines() if line[:1] == "|"]
-        header, _, *body = [[cell.strip() for cell in line] for line in lines] or [[], []]
-        columns = [_HEADINGS.get(one, one) for one in header]
+        cells = [[cell.strip() for cell in line] for line in lines] or [[]]
+        columns = [_HEADINGS.get(one, one) for one in cells[0]]
         columns = [size + one if one.startswith(("@", "_acr")) else one for one in columns]
-        for cells in body:
-            named = dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))
+        for own in cells[2:]:
+            named = dict(zip_longest(columns, own[: len(columns)], fillvalue=""))
             yield f"{path.name}, {size}, {named.get('method')}", named
 
 

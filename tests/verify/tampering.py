@@ -81,9 +81,10 @@ def change(method: str, certified: bool, **changes: Any) -> Spoil:
     )
 
 
-def scaled(column: str, factor: float) -> Callable[[Row], float]:
-    """A column times a factor."""
-    return lambda row: row[column] * factor
+def scaled(names: str | tuple[str, ...], factor: float) -> dict[str, Any]:
+    """The change of columns to themselves times a factor."""
+    known = (names,) if isinstance(names, str) else names
+    return {name: lambda row, name=name: row[name] * factor for name in known}
 
 
 def update_manifest(folder: Path) -> None:

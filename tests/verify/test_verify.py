@@ -1,6 +1,7 @@
 """A sound run passes every check; each way to spoil one is found by the check that is named."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rddrs_dist.verify.findings import Finding, Outcome, Severity, as_text, is_s
 from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
+    Row,
     change,
     change_scales,
     edit,
@@ -70,12 +72,19 @@ def _other_run(folder: Path) -> None:
     remetadata("config", lambda _: text)(folder)
 
 
+def _of_one_test(row: Row) -> float:
+    """p_lower at all of alpha."""
+    return float(clopper_pearson_lower(row["count"], row["n"], row["alpha"]))
+
+
 def _renamed(folder: Path) -> None:
     """A part under the name of another shard."""
     (folder / "part-00002.parquet").rename(folder / "part-00007.parquet")
     update_manifest(folder)
 
 
+# A radius at its limit, and yet too large.
+LONGER = dict.fromkeys(("radius", "radius_limit"), lambda row: row["radius"] * 1.5)
 SPOILT = {
     "configuration without alpha":
         ("config", edit_json("_config.json", lambda it: it["config"].pop("alpha"))),
@@ -109,34 +118,23 @@ SPOILT = {
     "count above n": ("values", change("rs", True, count=301)),
     "count below what p_lower needs":
         ("p_lower", change("rs", True, count=lambda r: r["count"] - 1)),
-    "p_lower up by 3e-12":
-        ("p_lower", change("rddrs_tr", True, p_lower=scaled("p_lower", 1 + 3e-12))),
-    "tests that alpha was not spent on": (
-        "p_lower",
-        change(
-            "rs",
-            True,
-            p_lower=lambda row: float(clopper_pearson_lower(row["count"], row["n"], row["alpha"])),
-        ),
-    ),
+    "p_lower up by 3e-12": ("p_lower", change("rddrs_tr", True, **scaled("p_lower", 1 + 3e-12))),
+    "tests that alpha was not spent on": ("p_lower", change("rs", True, p_lower=_of_one_test)),
     "p_lower of an abstention": ("p_lower", change("rs", False, p_lower=0.49)),
     "radius rounded up to 3 digits":
         ("radius", change("rs", True, radius=lambda row: np.ceil(row["radius"] * 1000) / 1000)),
-    "radius up by 3e-12": ("radius", change("ddrs", True, radius=scaled("radius", 1 + 3e-12))),
+    "radius up by 3e-12": ("radius", change("ddrs", True, **scaled("radius", 1 + 3e-12))),
     "radius above its limit":
-        ("radius", change("rddrs_tr", True, radius_limit=scaled("radius", 1 - 1e-15))),
+        ("radius", change("rddrs_tr", True, radius_limit=lambda r: r["radius"] * (1 - 1e-15))),
     "limit of zero": ("radius", change("rs", False, radius_limit=0.0)),
     "infinite limit": ("values", change("rs", True, radius_limit=float("inf"))),
-    "limit that the count does not support": (
-        "radius",
-        change("rddrs_tr", True, radius=scaled("radius", 1.5), radius_limit=scaled("radius", 1.5)),
-    ),
-    "l2_radius up": ("sizes", change("ancer", True, l2_radius=scaled("l2_radius", 1 + 1e-15))),
+    "limit that the count does not support": ("radius", change("rddrs_tr", True, **LONGER)),
+    "l2_radius up": ("sizes", change("ancer", True, **scaled("l2_radius", 1 + 1e-15))),
     "proxy_radius up by 1e-9":
-        ("sizes", change("rddrs", True, proxy_radius=scaled("proxy_radius", 1 + 1e-9))),
+        ("sizes", change("rddrs", True, **scaled("proxy_radius", 1 + 1e-9))),
     "capped above uncapped":
-        ("sizes", change("rddrs", True, capped_proxy_radius=scaled("proxy_radius", 1.01))),
-    "axes out of order": ("sizes", change("ancer", True, mean_axis=scaled("max_axis", 2))),
+        ("sizes", change("rddrs", True, capped_proxy_radius=lambda r: r["proxy_radius"] * 1.01)),
+    "axes out of order": ("sizes", change("ancer", True, mean_axis=lambda r: r["max_axis"] * 2)),
     "another noise of rs":
         ("given noise", change("rs", False, min_axis=0.6, mean_axis=0.6, max_axis=0.6)),
     "prediction taken back": ("abstentions", change("rs", True, prediction=-1, correct=False)),
@@ -157,8 +155,8 @@ SPOILT = {
     "file of scales missing": ("scales", unlink("_scales-00001.safetensors")),
     "smaller scale, rehashed":
         ("axes", change_scales("rddrs", lambda one: one * np.float32(1 - 1e-6), rehash=True)),
-    "axes up": ("axes", change("rddrs_tr", True, max_axis=scaled("max_axis", 1 + 1e-9))),
-    "mean axis up": ("axes", change("rddrs", True, mean_axis=scaled("mean_axis", 1 + 1e-9))),
+    "axes up": ("axes", change("rddrs_tr", True, **scaled("max_axis", 1 + 1e-9))),
+    "mean axis up": ("axes", change("rddrs", True, **scaled("mean_axis", 1 + 1e-9))),
     "beyond the domain": ("axes", change("rddrs", True, max_axis=1e9, axes_beyond_domain=2)),
 }  # fmt: skip
 
@@ -191,10 +189,7 @@ def test_what_is_spoilt_is_found(made: Made, check, spoil):
         # The same axes in another order: no size gives it away.
         ("redrawn", change_scales("ancer", lambda one: one[::-1].copy(), rehash=True)),
         ("redrawn", change("rs", True, count=lambda row: row["count"] + 1)),
-        (
-            "redrawn",
-            change("rs", True, prediction=lambda row: row["prediction"] ^ 1, correct=False),
-        ),
+        ("redrawn", change("rs", True, prediction=lambda r: r["prediction"] ^ 1, correct=False)),
         ("fresh samples", change("rs", True, count=300)),
         ("others inside", change("rddrs_tr", True, others_inside=1)),
     ],
@@ -206,8 +201,8 @@ def test_what_only_samples_tell_is_found(made: Made, check, spoil):
 
 
 def test_a_small_size_is_a_warning(made: Made):
-    small = {name: scaled(name, 0.8) for name in ("l2_radius", "proxy_radius")}
-    small |= {"radius": scaled("radius", 0.9), "capped_proxy_radius": scaled("proxy_radius", 0.8)}
+    small = scaled(("l2_radius", "proxy_radius"), 0.8) | scaled("radius", 0.9)
+    small |= {"capped_proxy_radius": lambda row: row["proxy_radius"] * 0.8}
     small |= {"log_volume": lambda row: row["log_volume"] - 20}
     change("rddrs", True, **small)(made.folder)
     outcomes = verified(made.folder)
@@ -286,7 +281,7 @@ def test_the_command_line(made: Made, capsys):
     assert "p_lower: 30 rows: ok\n" in printed
     assert "redrawn: not checked: no --resample given\n" in printed
     assert printed.splitlines()[-1].startswith("sound: 0 errors, 0 warnings")
-    change("rs", True, radius=scaled("radius", 1.1))(made.folder)
+    change("rs", True, **scaled("radius", 1.1))(made.folder)
     assert cli.main(["verify", folder]) == UNSOUND == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("error: radius: image 0, rs: wanted radius of") for line in lines)
@@ -311,11 +306,9 @@ def test_wrong_usage(original: Made, capsys, flags, text):
     assert text in capsys.readouterr().err
 
 
-def test_another_network_and_other_data_are_found(made: Made, tmp_path: Path):
-    other = tmp_path / "other.safetensors"
-    content = bytearray(made.checkpoint.read_bytes())
-    content[-1] ^= 1
-    other.write_bytes(content)
+def test_another_network_is_found(made: Made, tmp_path: Path):
+    other = Path(shutil.copy(made.checkpoint, tmp_path / "other.safetensors"))
+    flip(other.name, 0.999999)(tmp_path)
     outcomes = verified(made.folder, checkpoint=other, resample=3)
     assert found(outcomes).keys() == {"checkpoint"}
     assert skipped(outcomes)["redrawn"] == "the checkpoint is another"
