@@ -10,17 +10,16 @@ samples put the probability of the certified class below 1/2 at level 1e-6.
     python benchmarks/attack.py --dir runs/attacked --checkpoint LeNet5_0.25.pth --data-root data
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
-from inputs import Folder, Stored
+from inputs import Folder, network
 from torch import Tensor, linalg, nn
 
 from rddrs_dist import Region, Streams, data
+from rddrs_dist.analysis.tables import floor_to
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, input_gradient
 from rddrs_dist.stats import clopper_pearson_lower
@@ -31,11 +30,12 @@ _LEVEL = 1e-6
 _SUSPICIOUS = 0.6  # a share of the class below which more samples are drawn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Attack(Folder):
     """What is attacked, and how hard.
 
     Attributes:
+        checkpoint: The network of that run.
         methods: Methods whose regions are attacked; by default all of the run.
         axes: Narrowest axes tried in each region, each both ways.
         neighbours: Nearest training images of other classes tried.
@@ -45,6 +45,7 @@ class Attack(Folder):
         n: Samples that look for a change at each point; a change is confirmed with 20 times more.
     """
 
+    checkpoint: Path
     methods: tuple[str, ...] = ()
     axes: int = 4
     neighbours: int = 4
@@ -54,59 +55,37 @@ class Attack(Folder):
     n: int = 500
 
 
-class Tried(NamedTuple):
-    """A point that was tried.
-
-    Attributes:
-        kind: axes, neighbours or descent.
-        share: Of the certified class in samples around it.
-        changed: Whether another class is confirmed to win there.
-    """
-
-    kind: str
-    share: float
-    changed: bool
-
-
-@dataclass(frozen=True, eq=False)
 class Target:
-    """A region under attack.
+    """The region of one image under attack."""
 
-    Attributes:
-        model: Network.
-        region: Of one image.
-        index: Of the image.
-    """
-
-    model: nn.Module
-    region: Region
-    index: int
-
-    @property
-    def label(self) -> int:
-        """The class it was certified for."""
-        return int(self.region.prediction[0])
-
-    @property
-    def reach(self) -> float:
-        """|u| of the points x + S u just inside the border."""
-        return float(self.region.radius[0]) * _INSIDE
+    def __init__(self, model: nn.Module, region: Region, index: int) -> None:
+        self.model, self.region, self.index = model, region, index
+        self.label, self.noise = int(region.prediction[0]), region.noise
+        self.reach = float(region.radius[0]) * _INSIDE  # |u| of x + S u just inside the border
 
     def at(self, u: Tensor) -> Tensor:
         """Points x + S u, (k, *event), of vectors u (k, d)."""
         shape = self.region.centre.shape[1:]
-        return self.region.centre + self.region.noise.colour(u.view(1, -1, *shape))[0]
+        return self.region.centre + self.noise.colour(u.view(1, -1, *shape))[0]
 
     def share(self, point: Tensor, n: int, seed: int) -> int:
         """How many of n samples around a point have the certified class."""
-        streams, noise = Streams.of(seed, [self.index]), self.region.noise
-        counts = class_counts(self.model, point[None], noise, n, streams, Stage.ESTIMATE)
+        streams = Streams.of(seed, [self.index])
+        counts = class_counts(self.model, point[None], self.noise, n, streams, Stage.ESTIMATE)
         return int(counts[0, self.label])
+
+    def tried(self, point: Tensor, n: int) -> tuple[float, bool]:
+        """Share of the class in samples around a point; whether another is confirmed to win."""
+        share, more = self.share(point, n, seed=1) / n, 20 * n
+        if share >= _SUSPICIOUS:
+            return share, False
+        other = more - self.share(point, more, seed=2)
+        return share, bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
 
 
 def along_axes(target: Target, options: Attack) -> Tensor:
     """Both ends of the narrowest axes, as points (k, *event)."""
-    noise = target.region.noise
+    noise = target.noise
     if noise.is_diagonal:
         order = noise.variances()[0].argsort()[: options.axes]
         whitened = torch.eye(noise.dimension)[order]
@@ -128,9 +107,8 @@ def toward_others(target: Target, training: data.ImageSet, options: Attack) -> T
 def descended(target: Target, options: Attack) -> Tensor:
     """Ends of gradient descents on the soft p of the certified class, by steps of a fifth of r."""
     generator = torch.Generator().manual_seed(target.index)
-    region, noise = target.region, target.region.noise
-    shape, radius = region.centre.shape[1:], float(region.radius[0])
-    found = []
+    noise, radius = target.noise, float(target.region.radius[0])
+    shape, found = target.region.centre.shape[1:], []
     for restart in range(options.restarts):
         u = torch.zeros(noise.dimension)
         if restart:
@@ -159,41 +137,30 @@ def spread(logits: Tensor, chosen: Tensor) -> float:
     return 0.6 * max(float(margin.std()), 1e-30)
 
 
-def attack(target: Target, training: data.ImageSet, options: Attack) -> Iterator[Tried]:
-    """Tries all points of a region."""
-    kinds = {
-        "axes": along_axes(target, options),
-        "neighbours": toward_others(target, training, options),
-        "descent": descended(target, options),
-    }
-    for kind, points in kinds.items():
-        for point in points:
-            share, changed = target.share(point, options.n, seed=1) / options.n, False
-            if share < _SUSPICIOUS:
-                more = 20 * options.n
-                other = more - target.share(point, more, seed=2)
-                changed = bool(clopper_pearson_lower(other, more, _LEVEL) > 0.5)
-            yield Tried(kind, share, changed)
-
-
 def main(options: Attack) -> None:
     """Prints a line per method."""
-    stored = Stored(options)
-    training = data.load(stored.dataset, "train", options.data_root)
+    torch.set_num_threads(options.threads)
+    model = network(options.checkpoint)
+    training = data.load(options.frame.attrs["dataset"], "train", options.data_root)
     print("| method | regions | points | smallest share: axes | neighbours | descent | changes |")
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for method in options.methods or stored.methods:
-        targets = [
-            Target(stored.model, region, int(row["index"]))
-            for row, region in stored.regions(method, abstentions=False)
-        ]
-        found = [one for target in targets for one in attack(target, training, options)]
-        weakest = " | ".join(
-            f"{np.floor(1000 * min(one.share for one in found if one.kind == kind)) / 1000:.3f}"
-            for kind in dict.fromkeys(one.kind for one in found)
-        )
-        changes = sum(one.changed for one in found)
-        print(f"| {method} | {len(targets)} | {len(found)} | {weakest} | {changes} |", flush=True)
+    for method in options.methods or options.known():
+        rows = options.rows(method)
+        shares: list[list[float]] = [[], [], []]
+        changes = 0
+        for k in range(len(rows)):
+            target = Target(model, options.region(rows.iloc[[k]]), int(rows["index"].iloc[k]))
+            axes, others = along_axes(target, options), toward_others(target, training, options)
+            for own, points in zip(
+                shares, (axes, others, descended(target, options)), strict=True
+            ):
+                for point in points:
+                    share, changed = target.tried(point, options.n)
+                    own.append(share)
+                    changes += changed
+        weakest = " | ".join(f"{floor_to(min(own, default=1.0), 3):.3f}" for own in shares)
+        tried = sum(map(len, shares))
+        print(f"| {method} | {len(rows)} | {tried} | {weakest} | {changes} |", flush=True)
 
 
 if __name__ == "__main__":

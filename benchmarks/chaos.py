@@ -8,11 +8,9 @@ Each run is compared, row by row and bit by bit, with one that nothing disturbed
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import tyro
 from faults import FAULTS, Bed, Case
@@ -41,67 +39,50 @@ class Soak:
     indices: str = "0:240:10"
     methods: tuple[str, ...] = ("rs", "ddrs", "rddrs_tr")
 
-    def flags(self, bed: Bed, out: Path) -> list[str]:
-        """The command line of a run."""
-        return [
+    def case(self, bed: Bed, out: Path) -> Case:
+        """A run, by its command line."""
+        flags = [
             *("--checkpoint", str(self.checkpoint), "--out", str(out), "--indices", self.indices),
             *("--n", "1000", "--shard-size", "2", "--actors", str(self.nodes)),
             *("--address", bed.address, "--ddrs.steps", "100", "--ddrs.candidate-every", "50"),
             *("--rddrs-tr.steps", "5", "--methods", *self.methods),
         ]
+        return Case(bed, flags)
 
 
-def rows(out: Path) -> pd.DataFrame:
-    """All rows of a run without their times, by image and method."""
-    frame = read(out)
-    return frame.drop(columns=list(TIMINGS)).set_index(list(KEY))
-
-
-def compare(found: pd.DataFrame, quiet: pd.DataFrame) -> tuple[int, int]:
+def compare(out: Path, quiet: Path) -> dict[str, int]:
     """Rows of the quiet run that are missing or doubled, and rows that differ from it."""
+    found, wanted = (
+        read(folder).drop(columns=list(TIMINGS)).set_index(list(KEY)) for folder in (out, quiet)
+    )
     twice = found.index.duplicated()
-    lost = len(quiet.index.symmetric_difference(found.index)) + int(np.sum(twice))
-    same = found[~twice].reindex(quiet.index)
-    equal = (same == quiet) | (same.isna() & quiet.isna())
-    return lost, int(np.sum(~equal.to_numpy().all(axis=1)))
-
-
-def turns(options: Soak, until: float) -> Iterator[str]:
-    """Faults in turn; past the time, only those not yet tried."""
-    for turn in itertools.count():
-        if turn >= len(options.faults) and time.monotonic() > until:
-            return
-        yield options.faults[turn % len(options.faults)]
-
-
-def soak(options: Soak, folder: Path) -> tuple[float, pd.DataFrame]:
-    """Seconds of the quiet run, and a row per disturbed run: fault and what became of it."""
-    found = []
-    with Bed.made(options.nodes) as bed:
-        start = time.monotonic()
-        Case(bed, options.flags(bed, folder / "quiet")).certify()
-        undisturbed = time.monotonic() - start
-        quiet = rows(folder / "quiet")
-        for turn, name in enumerate(turns(options, start + 60 * options.minutes)):
-            case, begun = Case(bed, options.flags(bed, folder / str(turn))), time.monotonic()
-            injected = FAULTS[name](case)
-            seconds = time.monotonic() - begun
-            lost, differing = compare(rows(case.out), quiet)
-            found.append((name, injected, lost, differing, seconds))
-    names = ["fault", "injected", "lost", "differing", "seconds"]
-    return undisturbed, pd.DataFrame(found, columns=names)
+    lost = len(wanted.index.symmetric_difference(found.index)) + int(twice.sum())
+    same = found[~twice].reindex(wanted.index)
+    equal = (same == wanted) | (same.isna() & wanted.isna())
+    return {"lost": lost, "differing": int((~equal.to_numpy().all(axis=1)).sum())}
 
 
 def main(options: Soak) -> None:
-    """Prints a table."""
-    with tempfile.TemporaryDirectory() as folder:
-        quiet, found = soak(options, Path(folder))
+    """Does one quiet run, then the disturbed ones, and prints a table."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name, Bed.made(options.nodes) as bed:
+        folder, start = Path(name), time.monotonic()
+        options.case(bed, folder / "quiet").certify()
+        quiet, until = time.monotonic() - start, start + 60 * options.minutes
+        for turn in itertools.count():
+            if turn >= len(options.faults) and time.monotonic() > until:
+                break
+            fault, begun = options.faults[turn % len(options.faults)], time.monotonic()
+            case = options.case(bed, folder / str(turn))
+            row = {"fault": fault, "runs": 1, "injected": int(FAULTS[fault](case))}
+            row["time"] = (time.monotonic() - begun) / quiet
+            rows.append(row | compare(case.out, folder / "quiet"))
     print(f"quiet run: {quiet:.1f} s\n")
     print("| fault | runs | injected | rows lost | rows differing | time, quiet = 1 |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, runs in found.groupby("fault", sort=False):
-        counts = " | ".join(str(runs[one].sum()) for one in ("injected", "lost", "differing"))
-        print(f"| {name} | {len(runs)} | {counts} | {runs['seconds'].mean() / quiet:.1f} |")
+    for fault, own in pd.DataFrame(rows).groupby("fault", sort=False):
+        counts = " | ".join(map(str, own[["runs", "injected", "lost", "differing"]].sum()))
+        print(f"| {fault} | {counts} | {own['time'].mean():.1f} |")
 
 
 if __name__ == "__main__":

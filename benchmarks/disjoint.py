@@ -6,66 +6,35 @@ longer the more hyperplanes a region has.
 python benchmarks/disjoint.py --dir runs/mnist/disjoint-0.25 --data-root data
 """
 
-import time
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
 import tyro
+from gpu import seconds
+from inputs import Folder
 from torch import linalg
 
-from rddrs_dist import data
 from rddrs_dist.disjoint import Contacts, bounds, contacts, narrowed, preconditioner
-from rddrs_dist.region import ABSTAIN, Region
-from rddrs_dist.results import read, read_run
-from rddrs_dist.results.scales import Scales
+from rddrs_dist.region import Region
 
 # Regions that are narrowed to see how long that takes.
 _NARROWED = 10
+_HEADER = (
+    "| method | regions | pairs | conflicts | steps | pairs/s | factored/s, float64 | float32 | "
+    "narrowed | s per narrowing |\n|---|" + 9 * "---:|"
+)
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where regions come from.
-
-    Attributes:
-        dir: Folder written by `rddrs certify --save-scales`.
-        data_root: Folder of the data.
-        images: Regions of each method, at most.
-        threads: CPU threads.
-    """
-
-    dir: Path
-    data_root: Path = Path("data")
-    images: int = 100
-    threads: int = 1
-
-
-def regions(source: Source, method: str) -> Region:
-    """The first regions of a method."""
-    run, frame = read_run(source.dir)
-    own = frame.loc[(frame["method"] == method) & (frame["prediction"] != ABSTAIN)]
-    own = own.iloc[: source.images]
-    images = data.load(run.config["dataset"], "test", source.data_root)
-    indices = own["index"].tolist()
-    return Region(
-        torch.from_numpy(images.images[indices]),
-        Scales(source.dir).noise(method, indices, images.event_shape),
-        own["radius"].to_numpy(np.float64, copy=True),
-        own["prediction"].to_numpy(np.int64, copy=True),
-    )
-
-
-def factorisation(own: Region, kind: torch.dtype) -> float:
-    """Seconds to factor the sum of two covariances and solve with it."""
+def factorisations(own: Region, kind: torch.dtype) -> float:
+    """Times per second that the sum of two covariances is factored and solved with."""
     first, second = own.noise[:2].covariance().to(kind)
     v = (own.centre[1] - own.centre[0]).view(-1, 1).to(kind)
-    torch.cholesky_solve(v, linalg.cholesky(first + second))  # the first call takes its time
-    start = time.perf_counter()
-    for _ in range(5):
-        torch.cholesky_solve(v, linalg.cholesky(first + second))
-    return (time.perf_counter() - start) / 5
+
+    def solve(times: int) -> None:
+        for _ in range(times):
+            torch.cholesky_solve(v, linalg.cholesky(first + second))
+
+    solve(1)  # the first call takes its time
+    return 5 / seconds(lambda: solve(5))
 
 
 def narrowing(own: Region, conflicts: Contacts) -> tuple[int, float]:
@@ -73,45 +42,40 @@ def narrowing(own: Region, conflicts: Contacts) -> tuple[int, float]:
     wanted = list(bounds(own.radius, conflicts))
     some = wanted[:: -(-len(wanted) // _NARROWED) or 1]
     axes = own.min_axis
-    start = time.perf_counter()
-    for region, chosen, limits in some:
-        normals = torch.from_numpy(conflicts.normal[chosen]).double()
-        made = narrowed(own[[region]], axes[region], normals, torch.from_numpy(limits))
-        if made is not None:
-            float(made.mean_axis[0])
-    return len(wanted), (time.perf_counter() - start) / max(len(some), 1)
+
+    def narrow() -> None:
+        for region, chosen, limits in some:
+            normals = torch.from_numpy(conflicts.normal[chosen]).double()
+            made = narrowed(own[[region]], axes[region], normals, torch.from_numpy(limits))
+            if made is not None:
+                float(made.mean_axis[0])
+
+    return len(wanted), seconds(narrow) / max(len(some), 1)
 
 
-def line(source: Source, method: str) -> str:
-    """What was measured of one method, as a line of the table."""
-    own = regions(source, method)
-    inverse = preconditioner(own)
-    start = time.perf_counter()
-    found = contacts(own, None, inverse)
-    seconds = time.perf_counter() - start
+def line(own: Region) -> str:
+    """What was measured of the regions of one method, as cells of the table."""
+    made, inverse = [], preconditioner(own)
+    searching = seconds(lambda: made.append(contacts(own, None, inverse)))
+    (found,) = made
     pairs = int(np.triu(own.prediction[:, None] != own.prediction, 1).sum())
     conflicts = found[found.factor(own.radius) <= 1]
     steps = float(found.steps.mean()) if len(found) else 0.0
-    double, single = (1 / factorisation(own, kind) for kind in (torch.float64, torch.float32))
+    double, single = (factorisations(own, kind) for kind in (torch.float64, torch.float32))
     smaller, each = narrowing(own, conflicts)
-    cells = (
-        *(method, len(own), pairs, len(conflicts), f"{steps:.1f}", f"{pairs / seconds:.0f}"),
-        *(f"{double:.0f}", f"{single:.0f}", smaller, f"{each:.2f}"),
+    return (
+        f"{len(own)} | {pairs} | {len(conflicts)} | {steps:.1f} | {pairs / searching:.0f} | "
+        f"{double:.0f} | {single:.0f} | {smaller} | {each:.2f}"
     )
-    return f"| {' | '.join(map(str, cells))} |"
 
 
-def main(source: Source) -> None:
+def main(folder: Folder) -> None:
     """Prints a line per method."""
-    torch.set_num_threads(source.threads)
-    header = (
-        *("method", "regions", "pairs", "conflicts", "steps", "pairs/s"),
-        *("factored/s, float64", "float32", "narrowed", "s per narrowing"),
-    )
-    print(f"| {' | '.join(header)} |\n|---|{'---:|' * (len(header) - 1)}")
-    for method in dict.fromkeys(read(source.dir)["method"]):
-        print(line(source, method), flush=True)
+    torch.set_num_threads(folder.threads)
+    print(_HEADER)
+    for method in folder.known():
+        print(f"| {method} | {line(folder.region(folder.rows(method)))} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Source, description=__doc__))
+    main(tyro.cli(Folder, description=__doc__))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +23,6 @@ from rddrs_dist import cli
 from rddrs_dist.results import files
 from rddrs_dist.run import driver
 from rddrs_dist.run.cluster import RayExecutor
-from rddrs_dist.run.options import Run
 from rddrs_dist.run.scheduler import Shard
 
 # Workers cannot import this module, so what they get from it goes by value.
@@ -36,9 +34,9 @@ _HEALTH = {
     "health_check_period_ms": 500,
     "health_check_failure_threshold": 4,
 }
-# A fault just before a call: it gets the executor, the actor and its shard, and returns the shard
-# that is really sent.
-Blow = Callable[[RayExecutor, int, Shard], Shard]
+# What befalls a call just before it: it gets the executor, the actor and its shard, and may return
+# another shard that is sent in its place.
+Blow = Callable[[RayExecutor, int, Shard], Shard | None]
 
 # Beyond what the machine had in use: what Ray allows, and what the actor takes over that. Others
 # may give memory back meanwhile, so that it is told how much is to be in use and not what to take.
@@ -79,72 +77,12 @@ class Bed:
 
     def join(self, **environment: str) -> None:
         """Adds a worker node."""
-        memory = 100_000_000
-        self.nodes.append(
-            self.cluster.add_node(
-                num_cpus=1, object_store_memory=memory, env_vars=environment or None
-            )
-        )
+        own = {"object_store_memory": 100_000_000, "env_vars": environment or None}
+        self.nodes.append(self.cluster.add_node(num_cpus=1, **own))
 
     def remove(self, which: int = 0) -> None:
         """Kills the processes of a worker node, the oldest one, without a word to Ray."""
         self.cluster.remove_node(self.nodes.pop(which), allow_graceful=False)
-
-    @contextmanager
-    def replaced(self, **environment: str) -> Iterator[None]:
-        """Has one node with an environment of its own in the place of another."""
-        self.join(**environment)
-        self.remove()
-        try:
-            yield
-        finally:
-            self.remove(-1)
-            self.join()
-
-
-def _process(executor: RayExecutor, actor: int) -> int:
-    """The process id of an actor that is idle."""
-    return ray.get(executor._actors[actor].__ray_call__.remote(lambda self: os.getpid()))
-
-
-def _node(_worker: object) -> str:
-    """The node that an actor is on."""
-    return ray.get_runtime_context().get_node_id()
-
-
-def kill(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
-    """SIGKILL, as from the kernel; the call meets a process that is gone or going."""
-    os.kill(_process(executor, actor), signal.SIGKILL)
-    return shard
-
-
-def hang(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
-    """The actor sleeps for ever in native code that holds the interpreter."""
-    executor._actors[actor].__ray_call__.remote(lambda self: ctypes.PyDLL(None).pause())
-    return shard
-
-
-def spoil(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
-    """The call raises: its images do not fit the network."""
-    return replace(shard, images=shard.images[:, :, :3])
-
-
-def _hoard(_worker: object, used: int) -> None:
-    """Takes memory, touches it and keeps it, until the machine has so many bytes in use."""
-    taken = []
-    total, free = _memory()
-    while total - free < used:
-        taken.append(bytearray(_CHUNK_BYTES))
-        for page in range(0, _CHUNK_BYTES, 4096):
-            taken[-1][page] = 1
-        total, free = _memory()
-    time.sleep(60)
-
-
-def hoard(used: int, executor: RayExecutor, actor: int, shard: Shard) -> Shard:
-    """The actor takes so much memory that Ray kills a worker, this one or another."""
-    executor._actors[actor].__ray_call__.remote(_hoard, used)
-    return shard
 
 
 @dataclass(frozen=True)
@@ -160,13 +98,6 @@ class Case:
     flags: Sequence[str]
 
     @property
-    def run(self) -> Run:
-        """Its configuration."""
-        run = cli.parse(["certify", *self.flags])
-        assert isinstance(run, Run)
-        return run
-
-    @property
     def out(self) -> Path:
         """Folder of its rows."""
         return Path(self.flags[self.flags.index("--out") + 1])
@@ -178,7 +109,7 @@ class Case:
 
     def certify(self, **changes: Any) -> None:
         """Does the run in this process, with changes to who computes it."""
-        run = self.run
+        run = cli.parse(["certify", *self.flags])
         driver.certify(replace(run, execution=replace(run.execution, **changes)))
 
     def struck(self, blow: Blow, at: int = 3, **changes: Any) -> bool:
@@ -186,8 +117,8 @@ class Case:
         original, calls = RayExecutor.submit, itertools.count(1)
 
         def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
-            given = blow(executor, actor, shard) if next(calls) == at else shard
-            original(executor, actor, given, resort)
+            given = blow(executor, actor, shard) if next(calls) == at else None
+            original(executor, actor, given or shard, resort)
 
         with mock.patch.object(RayExecutor, "submit", submit):
             self.certify(**changes)
@@ -202,37 +133,79 @@ class Case:
             time.sleep(0.02)
         return process
 
-    def interrupted(self) -> int:
-        """Kills a driver that has begun with SIGKILL; returns the parts it left."""
+    def interrupted(self) -> Path:
+        """Kills a driver that has begun with SIGKILL; returns a part it left."""
         process = self.begun()
         process.kill()
         process.wait()
-        return len(self.parts)
+        return next(iter(self.parts.values()))
 
 
+FAULTS: dict[str, Callable[[Case], bool]] = {}
+
+
+def _fault(function: Callable[[Case], bool]) -> Callable[[Case], bool]:
+    """Enters a fault under its name; it returns whether the run met it."""
+    FAULTS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+def _inside(executor: RayExecutor, actor: int, call: Callable[[object], Any]) -> Any:
+    """Has an actor call a function of its worker."""
+    return executor._actors[actor].__ray_call__.remote(call)
+
+
+@_fault
 def killed_actor(case: Case) -> bool:
-    """The process of an actor is killed."""
+    """SIGKILL, as from the kernel; the call meets a process that is gone or going."""
+
+    def kill(executor: RayExecutor, actor: int, _: Shard) -> None:
+        os.kill(ray.get(_inside(executor, actor, lambda _: os.getpid())), signal.SIGKILL)
+
     return case.struck(kill)
 
 
+@_fault
 def hanging_actor(case: Case) -> bool:
-    """An actor hangs in native code and is killed at its deadline."""
+    """An actor sleeps in native code that holds the interpreter, and is killed at its deadline."""
+
+    def hang(executor: RayExecutor, actor: int, _: Shard) -> None:
+        _inside(executor, actor, lambda _: ctypes.PyDLL(None).pause())
+
     return case.struck(hang, image_seconds=15.0)
 
 
+@_fault
 def raising_actor(case: Case) -> bool:
-    """A call raises."""
-    return case.struck(spoil)
+    """A call raises: its images do not fit the network."""
+    return case.struck(lambda _, __, shard: replace(shard, images=shard.images[:, :, :3]))
 
 
+@_fault
 def actor_out_of_memory(case: Case) -> bool:
-    """An actor takes more memory than Ray allows."""
-    total, free = _memory()
-    allowed = total - free + _ALLOWED_BYTES
-    with case.bed.replaced(
-        RAY_memory_usage_threshold=f"{allowed / total:.4f}", RAY_memory_monitor_refresh_ms="100"
-    ):
-        return case.struck(partial(hoard, allowed + _OVER_BYTES))
+    """An actor takes so much memory that Ray kills a worker, this one or another."""
+    total, available = _memory()
+    allowed = total - available + _ALLOWED_BYTES
+
+    def hoard(executor: RayExecutor, actor: int, _: Shard) -> None:
+        _inside(executor, actor, lambda _: _take(allowed + _OVER_BYTES))
+
+    share = {"RAY_memory_usage_threshold": f"{allowed / total:.4f}"}
+    case.bed.join(**share, RAY_memory_monitor_refresh_ms="100")
+    case.bed.remove()
+    try:
+        return case.struck(hoard)
+    finally:
+        case.bed.remove(-1)
+        case.bed.join()
+
+
+def _take(used: int) -> None:
+    """Takes memory and keeps it for a minute once the machine has so many bytes in use."""
+    taken = []
+    while (known := _memory())[0] - known[1] < used:
+        taken.append(b"\1" * _CHUNK_BYTES)
+    time.sleep(60)
 
 
 def _memory() -> tuple[int, int]:
@@ -242,25 +215,28 @@ def _memory() -> tuple[int, int]:
     return known["MemTotal"], known["MemAvailable"]
 
 
+@_fault
 def lost_node(case: Case) -> bool:
     """A machine with an actor at work is gone at once, and another joins."""
 
-    def pull(executor: RayExecutor, actor: int, shard: Shard) -> Shard:
-        node = ray.get(executor._actors[actor].__ray_call__.remote(_node))
-        case.bed.remove([one.node_id for one in case.bed.nodes].index(node))
+    def pull(executor: RayExecutor, actor: int, _: Shard) -> None:
+        where = _inside(executor, actor, lambda _: ray.get_runtime_context().get_node_id())
+        case.bed.remove([one.node_id for one in case.bed.nodes].index(ray.get(where)))
         case.bed.join()
-        return shard
 
     return case.struck(pull)
 
 
+@_fault
 def killed_driver(case: Case) -> bool:
     """The driver is killed, and the run resumed."""
-    left = case.interrupted()
+    case.interrupted()
+    left = len(case.parts)
     case.certify(resume=True)
     return 0 < left < len(case.parts)
 
 
+@_fault
 def full_disk(case: Case) -> bool:
     """The disk is full when a part is written, and the run resumed once there is room."""
     sync, struck = os.fsync, False
@@ -279,25 +255,26 @@ def full_disk(case: Case) -> bool:
     return struck
 
 
+@_fault
 def torn_temporary_file(case: Case) -> bool:
     """A driver killed while it wrote has left half a file."""
-    case.interrupted()
-    whole = next(iter(case.parts.values()))
+    whole = case.interrupted()
     torn = whole.with_name(f"{files.TEMPORARY}part-99999.parquet")
     torn.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     case.certify(resume=True)
     return not torn.exists()
 
 
+@_fault
 def corrupt_part(case: Case) -> bool:
     """A part on disk has lost its end."""
-    case.interrupted()
-    part = next(iter(case.parts.values()))
+    part = case.interrupted()
     os.truncate(part, part.stat().st_size - 100)
     case.certify(resume=True)
     return bool(list(part.parent.glob("_corrupt-*")))
 
 
+@_fault
 def two_drivers(case: Case) -> bool:
     """A second driver wants the folder while the first one works in it."""
     first, refused = case.begun(), False
@@ -306,17 +283,3 @@ def two_drivers(case: Case) -> bool:
     except ValueError as error:
         refused = "in use by another driver" in str(error)
     return first.wait() == cli.COMPLETE and refused
-
-
-FAULTS: dict[str, Callable[[Case], bool]] = {
-    "killed actor": killed_actor,
-    "hanging actor": hanging_actor,
-    "raising actor": raising_actor,
-    "actor out of memory": actor_out_of_memory,
-    "lost node": lost_node,
-    "killed driver": killed_driver,
-    "full disk": full_disk,
-    "torn temporary file": torn_temporary_file,
-    "corrupt part": corrupt_part,
-    "two drivers": two_drivers,
-}

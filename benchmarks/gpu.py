@@ -8,14 +8,16 @@ and extrapolated to its published number.
 """
 
 import argparse
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from bare import Bench, seconds, work
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rddrs_dist import (
     DDRS,
@@ -31,12 +33,136 @@ from rddrs_dist import (
     Neighbours,
     Smoothed,
     Streams,
+    certify,
 )
 from rddrs_dist.cuda.swap import has_kernel, swapped
 from rddrs_dist.networks import LeNet
 from rddrs_dist.smoothing.precision import Precision, multiplying
+from rddrs_dist.smoothing.sample import input_gradient
 
-SIGMA, TEST_SET, RDDRS_STEPS = 0.25, 10_000, 2
+SIGMA, TEST_SET, REPEATS = 0.25, 10_000, 20
+SHORT = RDDRS(step_lengths=(1.0,), steps=2)
+HEADER = f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s}"
+
+
+def work(method: Method, steps: int) -> tuple[int, int]:
+    """Samples per image that a fit of so many steps sends forward alone, and forward and backward.
+
+    Those of the DDRS start are left out. RDDRS-TR is taken to seek one size of its region; it
+    seeks again where that size falls short.
+    """
+    match method:
+        case DDRS():
+            candidates = steps // method.candidate_every
+            return candidates * method.compare_samples, steps * method.samples
+        case Ancer():
+            rates = len(method.learning_rates)
+            return rates * method.compare_samples, rates * steps * method.samples
+        case RDDRS():
+            lengths = len(method.step_lengths)
+            compared = lengths * method.compare_samples if lengths > 1 else 0
+            forward = lengths * steps * method.margin_samples + compared
+            return forward, lengths * steps * method.gradient_samples
+        case RDDRSTR():
+            start = len(method.start_multiples) * method.start_samples
+            few, many = method.sizing.few, method.compare_samples
+            coarse, fine = len(method.coarse_multiples) + 1, len(method.fine_multiples) + 1
+            # Samples near the boundary go forward once more to be differentiated.
+            near = steps * round(method.boundary_share * method.samples)
+            return start + steps * method.samples + coarse * few + fine * many, near
+        case _:
+            return 0, 0
+
+
+def repeated(method: Method) -> float:
+    """How often the steps of a method make those of the published setting."""
+    return len(RDDRS().step_lengths) * RDDRS().steps / SHORT.steps if method is SHORT else 1
+
+
+def seconds(call: Callable[[], object], device: torch.device | None = None) -> float:
+    """Wall time of a call, and of all that it left to a GPU."""
+    start = time.perf_counter()
+    call()
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def median_seconds(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median of several calls, after one that warms caches."""
+    seconds(call, device)
+    return float(np.median([seconds(call, device) for _ in range(repeats)]))
+
+
+def rates(model: nn.Module, images: Tensor, batching: Batching) -> tuple[float, float]:
+    """Samples per second of the network alone: forward, and forward with input gradient.
+
+    Images (B, *event) share launches as those of a fit do.
+    """
+    launches = batching.batches(images, 1 << 20)
+    rows = launches.blocks[0] * min(launches.images, len(images))
+    batch = images[:1] + torch.randn(rows, *images.shape[1:], device=images.device)
+    cotangent = torch.eye(10, device=images.device)[0]
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(batch)
+
+    def gradient() -> None:
+        leaf = batch.clone().requires_grad_()
+        input_gradient(model(leaf), cotangent, leaf)
+
+    one, both = (median_seconds(call, images.device, REPEATS) for call in (forward, gradient))
+    return rows / one, rows / both
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Images (B, *event) and a network to measure methods with."""
+
+    smoothed: Smoothed
+    images: Tensor
+    context: Context
+    budget: Budget
+
+    def rates(self) -> tuple[tuple[float, float], float]:
+        """Samples per second of the network alone, in fits, see `rates`, and in certificates."""
+        given = (self.smoothed.model, self.images, self.smoothed.batching)
+        with multiplying("tf32", self.images.device):
+            fitting = rates(*given)
+        with multiplying(self.smoothed.precision, self.images.device):
+            return fitting, rates(*given)[0]
+
+    def times(self, method: Method) -> list[float]:
+        """Seconds per image of a fit, of a certificate, and of the network alone in each of them.
+
+        The network is measured before and after the method: machines change their pace.
+        """
+        model, images, context = self.smoothed.model, self.images, self.context
+        found, before = [], self.rates()
+        fitting = seconds(lambda: found.append(method.fit(model, images, context)), images.device)
+        (fit,) = found
+        certifying = seconds(
+            lambda: certify(self.smoothed, images, fit, self.budget, context.streams),
+            images.device,
+        )
+        forward, both = work(method, round(fit.steps.mean()))
+        samples = self.budget.n + self.budget.n0
+        bare = [
+            (forward / own[0] + both / own[1], samples / one)
+            for own, one in (before, self.rates())
+        ]
+        return [fitting / len(images), certifying / len(images), *np.mean(bare, axis=0).tolist()]
+
+
+def line(method: Method, times: list[float]) -> str:
+    """A line under HEADER; the fit of SHORT is extrapolated to the published setting."""
+    fit, certifying, bare_fit, bare_certify = times
+    share = f"{bare_fit / fit:8.0%}" if bare_fit else f"{'':8s}"
+    return (
+        f"{method.name:9s} {fit * repeated(method):9.3f} {share} {certifying:10.3f} "
+        f"{bare_certify / certifying:8.0%}"
+    )
 
 
 def options() -> argparse.Namespace:
@@ -65,9 +191,8 @@ def mnist(root: Path, split: str) -> tuple[Tensor, Tensor]:
 
 def network(path: Path, device: torch.device) -> LeNet:
     """The published network, channels last."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
     model = LeNet((1, 28, 28), 10)
-    model.load_state_dict(state)
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     model = model.to(device).to(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False)
 
@@ -80,60 +205,33 @@ def matrix_rate(device: torch.device) -> float:
     return 2 * size**3 / min(seconds(lambda: one @ one, device) for _ in range(3))
 
 
-def flops(model: nn.Module, image: Tensor) -> float:
-    """Floating-point operations of convolutions and linear layers for one image, forward."""
-    counts: list[float] = []
-
-    def count(layer: nn.Module, _: object, output: Tensor) -> None:
-        weight = cast(Tensor, layer.weight)
-        counts.append(2 * output.numel() * weight[0].numel())
-
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        model(image)
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
-
-
 def bench(flags: argparse.Namespace) -> Bench:
     """The network, the first test images and the training set on the device."""
     device = torch.device(flags.device)
     model = network(flags.checkpoint, device)
     model = swapped(model) if has_kernel(device) else model
     images = mnist(flags.data_root, "test")[0][: flags.images].to(device)
-    neighbours = Neighbours(*(part.to(device) for part in mnist(flags.data_root, "train")))
     batching = Batching()
-    if flags.memory is not None or device.type == "cuda":
-        free = 0.8 * torch.cuda.mem_get_info()[0] if flags.memory is None else 2**30
-        batching = Batching.within(free * (flags.memory or 1), model, images)
+    if flags.memory is not None:
+        batching = Batching.within(flags.memory * 2**30, model, images)
+    elif device.type == "cuda":
+        batching = Batching.within(0.8 * torch.cuda.mem_get_info()[0], model, images)
     context = Context(
         SIGMA,
         Streams.of(0, range(len(images))),
         sigma_star=IsotropicNoise.constant(2 * SIGMA, images),
-        neighbours=neighbours,
+        neighbours=Neighbours(*(part.to(device) for part in mnist(flags.data_root, "train"))),
         batching=batching,
     )
     smoothed = Smoothed(model, precision=flags.precision, batching=batching)
     return Bench(smoothed, images, context, Budget(n=flags.n))
 
 
-def line(whole: Bench, method: Method, factor: float = 1) -> str:
-    """Times of one method; those of its fit times a factor."""
-    # Once before, with one step: compilers, caches and memory pools do their work then.
+def warm(whole: Bench, method: Method) -> None:
+    """One step and a short certificate of one image: compilers, caches and memory pools start."""
     once = replace(cast(Any, method), steps=1) if hasattr(method, "steps") else method
-    replace(
-        whole, images=whole.images[:1], context=whole.context[:1], budget=Budget(n=1000)
-    ).times(once)
-    times = whole.times(method)
-    share = f"{times.bare_fit / times.fit:8.0%} " if times.bare_fit else f"{'':9s}"
-    fitting = times.fit * factor
-    hours = (fitting + times.certify) * TEST_SET / 3600
-    return (
-        f"{method.name:9s} {fitting:9.3f} {share}{times.certify:10.3f} "
-        f"{times.bare_certify / times.certify:8.0%} {hours:7.2f} h"
-    )
+    one = replace(whole, images=whole.images[:1], context=whole.context[:1])
+    replace(one, budget=Budget(n=1000)).times(once)
 
 
 def main() -> None:
@@ -147,20 +245,20 @@ def main() -> None:
     with multiplying("float32", device):
         peak = matrix_rate(device)
     (forward, backward), certifying = whole.rates()
-    apart = network(flags.checkpoint, torch.device("cpu"))  # its layers tell what they do
-    own = certifying * flops(apart, whole.images[:1].cpu())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(flags.checkpoint, torch.device("cpu"))(whole.images[:1].cpu())
+    own = certifying * counter.get_total_flops()
     print(f"float32 matrix product {peak / 1e12:.3f} Tflop/s")
     print(f"network in fits {forward:,.0f} samples/s forward, {backward:,.0f} with gradient")
     print(f"network in certificates {certifying:,.0f} samples/s forward, {flags.precision}")
     print(f"that is {own / 1e12:.3f} Tflop/s, {own / peak:.0%} of the matrix product's")
-    print(
-        f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s} {'10,000':>9s}"
-    )
-    published, short = RDDRS(), RDDRS(step_lengths=(1.0,), steps=RDDRS_STEPS)
-    factor = work(published, published.steps).both / work(short, short.steps).both
-    known = {method.name: method for method in (RS(), DDRS(), Ancer(), short, RDDRSTR())}
+    print(f"{HEADER} {'10,000':>9s}")
+    known = {method.name: method for method in (RS(), DDRS(), Ancer(), SHORT, RDDRSTR())}
     for method in (known[name] for name in flags.methods):
-        print(line(whole, method, factor if method is short else 1), flush=True)
+        warm(whole, method)
+        times = whole.times(method)
+        hours = (times[0] * repeated(method) + times[1]) * TEST_SET / 3600
+        print(f"{line(method, times)} {hours:7.2f} h", flush=True)
 
 
 if __name__ == "__main__":

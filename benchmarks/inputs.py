@@ -1,11 +1,12 @@
 """What benchmarks read: a network with images of MNIST, or the folder of a run."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -38,83 +39,81 @@ class Source:
     threads: int = 1
 
 
-@dataclass(frozen=True)
+class Case(NamedTuple):
+    """A test image (1, 1, 28, 28), its index and label, and the context of its fits."""
+
+    index: int
+    label: int
+    image: Tensor
+    context: Context
+
+
 class Mnist:
-    """A source, loaded.
+    """A source, loaded: the network, the training set and the test images one by one."""
 
-    Attributes:
-        source: Where from.
-        model: Network, channels last.
-        images: (B, 1, 28, 28), the test images.
-        labels: Label of each.
-        neighbours: The training set.
-    """
-
-    source: Source
-    model: nn.Module = field(repr=False)
-    images: Tensor = field(repr=False)
-    labels: tuple[int, ...]
-    neighbours: Neighbours = field(repr=False)
-
-    @classmethod
-    def load(cls, source: Source) -> "Mnist":
+    def __init__(self, source: Source) -> None:
         """Reads everything and sets the number of threads."""
         torch.set_num_threads(source.threads)
         test, train = (data.load("mnist", one, source.data_root) for one in ("test", "train"))
-        chosen = list(source.indices)
-        neighbours = Neighbours(torch.from_numpy(train.images), torch.from_numpy(train.labels))
-        images, labels = torch.from_numpy(test.images[chosen]), test.labels[chosen].tolist()
-        return cls(source, network(source.checkpoint), images, tuple(labels), neighbours)
+        self.model = network(source.checkpoint)
+        self.neighbours = Neighbours(
+            torch.from_numpy(train.images), torch.from_numpy(train.labels)
+        )
+        self.cases: list[Case] = []
+        for index in source.indices:
+            image = torch.from_numpy(test.images[index][None])
+            streams = Streams.of(0, [index])
+            context = Context(source.sigma, streams, neighbours=self.neighbours)
+            self.cases.append(Case(index, int(test.labels[index]), image, context))
 
-    def context(self, row: int) -> Context:
-        """The context of one image."""
-        streams = Streams.of(0, [self.source.indices[row]])
-        return Context(self.source.sigma, streams, neighbours=self.neighbours)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A run to be certified or attacked again.
+    """A run whose regions are looked at again.
 
     Attributes:
         dir: Folder written by `rddrs certify --save-scales`.
-        checkpoint: The network of that run.
         data_root: Folder of the data.
         images: Images of each method; by default all.
         threads: CPU threads.
     """
 
     dir: Path
-    checkpoint: Path
     data_root: Path = Path("data")
     images: int | None = None
     threads: int = 1
 
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All rows."""
+        return read(self.dir)
 
-class Stored:
-    """The rows and scales of a folder, the network and the test images."""
+    @cached_property
+    def test(self) -> data.ImageSet:
+        """The test images."""
+        return data.load(self.frame.attrs["dataset"], "test", self.data_root)
 
-    def __init__(self, folder: Folder) -> None:
-        """Reads everything and sets the number of threads."""
-        torch.set_num_threads(folder.threads)
-        self.folder, self.frame, self.scales = folder, read(folder.dir), Scales(folder.dir)
-        self.dataset = self.frame.attrs["dataset"]
-        self.test = data.load(self.dataset, "test", folder.data_root)
-        self.model = network(folder.checkpoint)
+    @cached_property
+    def scales(self) -> Scales:
+        """The stored scales."""
+        return Scales(self.dir)
 
-    @property
-    def methods(self) -> list[str]:
+    def known(self) -> list[str]:
         """Methods of the run."""
         return [name for name in METHODS if name in set(self.frame["method"])]
 
-    def regions(
-        self, method: str, *, abstentions: bool
-    ) -> Iterator[tuple[dict[str, Any], Region]]:
-        """The rows of a method, with or without abstentions, each with its region, one by one."""
-        rows = self.frame.loc[self.frame["method"] == method]
-        rows = rows if abstentions else rows.loc[rows["prediction"] != ABSTAIN]
-        for row in rows.iloc[: self.folder.images].to_dict("records"):
-            image = torch.from_numpy(self.test.images[row["index"]][None])
-            noise = self.scales.noise(method, [row["index"]], self.test.event_shape)
-            radius, label = np.array([row["radius"]]), np.array([row["prediction"]])
-            yield row, Region(image, noise, radius, label)
+    def rows(self, method: str, *, abstentions: bool = False) -> pd.DataFrame:
+        """The first rows of a method, with or without abstentions."""
+        own = self.frame.loc[self.frame["method"] == method]
+        own = own if abstentions else own.loc[own["prediction"] != ABSTAIN]
+        return own.iloc[: self.images]
+
+    def region(self, rows: pd.DataFrame) -> Region:
+        """The regions of some rows of one method."""
+        indices = rows["index"].tolist()
+        return Region(
+            torch.from_numpy(self.test.images[indices]),
+            self.scales.noise(rows["method"].iloc[0], indices, self.test.event_shape),
+            rows["radius"].to_numpy(np.float64, copy=True),
+            rows["prediction"].to_numpy(np.int64, copy=True),
+        )

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import tyro
-from bare import rates, seconds
+from gpu import rates, seconds
 from inputs import Mnist, Source
 from torch import Tensor, linalg, nn
 
 from rddrs_dist import RDDRS, Batching, IsotropicNoise, checkpoints
 from rddrs_dist.geometry import metrics
+
+PLAIN_CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,11 @@ class Options(Source):
     rounds: int = 3
 
 
-PLAIN_CHUNK = 10_000
-
-
 def plain_step(model: nn.Module, image: Tensor, scale: Tensor, samples: int) -> Tensor:
     """One iteration as one would first write it down: step length 1, kappa 1e-6."""
     d = scale.shape[-1]
-    p = _probabilities(model, image, scale, 100)
-    top, classes = p.topk(2)
+    points, _ = _drawn(image, scale, 100)
+    top, classes = model(points).softmax(-1).mean(0).detach().topk(2)
     quantiles = torch.special.ndtri(top.clamp(0.001, 0.999))
     densities = torch.exp(-(quantiles**2) / 2) / (2 * torch.pi) ** 0.5
     slopes = [_slope(model, image, scale, samples, int(c)) for c in classes]
@@ -61,22 +60,20 @@ def plain_step(model: nn.Module, image: Tensor, scale: Tensor, samples: int) -> 
     return (frame * eigenvalues.clamp_min(scale.diagonal().min())) @ frame.T
 
 
-def _probabilities(model: nn.Module, image: Tensor, scale: Tensor, n: int) -> Tensor:
-    """Mean probabilities under noise, (K,)."""
+def _drawn(image: Tensor, scale: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Samples x + S z, (n, *event), and z, (n, d)."""
     z = torch.randn(n, scale.shape[-1])
-    return model(image + (z @ scale).view(n, *image.shape[1:])).softmax(-1).mean(0).detach()
+    return image + (z @ scale).view(n, *image.shape[1:]), z
 
 
 def _slope(model: nn.Module, image: Tensor, scale: Tensor, n: int, c: int) -> Tensor:
     """sym(mean grad F_c z^T) in chunks, one backward pass for this class alone."""
     total = torch.zeros_like(scale)
     for _ in range(n // PLAIN_CHUNK):
-        z = torch.randn(PLAIN_CHUNK, scale.shape[-1])
-        noise = (z @ scale).view(PLAIN_CHUNK, *image.shape[1:])
-        samples = (image + noise).requires_grad_()
-        model(samples).softmax(-1)[:, c].sum().backward()
-        assert samples.grad is not None
-        total += samples.grad.flatten(1).T @ z
+        points, z = _drawn(image, scale, PLAIN_CHUNK)
+        samples = points.requires_grad_()
+        (gradient,) = torch.autograd.grad(model(samples).softmax(-1)[:, c].sum(), samples)
+        total += gradient.flatten(1).T @ z
     return (total + total.T) / (2 * n)
 
 
@@ -90,23 +87,17 @@ def _differentiated(function: Callable[[Tensor], Tensor], scale: Tensor) -> tupl
 
 def main(options: Options) -> None:
     """Measures all in turn and prints medians and ratios."""
-    mnist = Mnist.load(options)
+    mnist, samples, times = Mnist(options), options.samples, []
     published, fast = checkpoints.load(options.checkpoint).model, mnist.model
-    image, samples = mnist.images[:1], options.samples
+    _, _, image, context = mnist.cases[0]
     start = IsotropicNoise.constant(options.sigma_star, image)
-    context = replace(mnist.context(0), sigma_star=start)
+    context = replace(context, sigma_star=start)
     method = RDDRS(step_lengths=(1.0,), steps=1, gradient_samples=samples)
     scale = method.fit(fast, image, context).noise.scale[0]
-    times = np.array(
-        [
-            (
-                seconds(lambda: plain_step(published, image, scale, samples)),
-                seconds(lambda: replace(method, steps=2).fit(fast, image, context)) / 2,
-                samples / rates(fast, image, Batching())[1],
-            )
-            for _ in range(options.rounds)
-        ]
-    )
+    for _ in range(options.rounds):
+        plain = seconds(lambda: plain_step(published, image, scale, samples))
+        ours = seconds(lambda: replace(method, steps=2).fit(fast, image, context)) / 2
+        times.append((plain, ours, samples / rates(fast, image, Batching())[1]))
     plain, ours, network = np.median(times, axis=0)
     print(f"torch {torch.__version__}, {options.threads} threads, n = {samples}")
     print(f"plain reading of the paper  {plain:8.2f} s per iteration")

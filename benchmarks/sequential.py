@@ -8,25 +8,29 @@ may stop. Both have the same guarantee.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 import tyro
-from inputs import Folder, Stored
+from inputs import Folder, network
 
 from rddrs_dist import Budget, Fit, Streams, certify
 from rddrs_dist.analysis.tables import floor_to
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options(Folder):
     """What is certified.
 
     Attributes:
+        checkpoint: The network of that run.
         n: Samples that estimate.
         sequential_tests: Tests of the count, at least two.
         tolerance: Share of its radius that an image may lose.
     """
 
+    checkpoint: Path
     n: int = 100_000
     sequential_tests: int = 6
     tolerance: float = 0.05
@@ -34,27 +38,27 @@ class Options(Folder):
 
 def main(options: Options) -> None:
     """Prints a line per method."""
-    stored, every = Stored(options), Budget(n=options.n)
+    torch.set_num_threads(options.threads)
+    model, every = network(options.checkpoint), Budget(n=options.n)
     early = replace(every, sequential_tests=options.sequential_tests, tolerance=options.tolerance)
     print("| method | images | samples per image | of all, % | ACR with all | ACR |")
     print("|---|---:|---:|---:|---:|---:|")
-    for method in stored.methods:
+    for method in options.known():
+        rows = options.rows(method, abstentions=True)
         sizes, drawn = {every: [], early: []}, []
-        for row, region in stored.regions(method, abstentions=True):
+        for k in range(len(rows)):
+            row, region = rows.iloc[k], options.region(rows.iloc[[k]])
             limit = np.array([row["radius_limit"]], dtype=float)
             fit = replace(Fit.of(region.noise), limit=np.nan_to_num(limit, nan=np.inf))
-            for budget in sizes:
+            for budget, proxies in sizes.items():
                 streams = Streams.of(0, [row["index"]])
-                found = certify(stored.model, region.centre, fit, budget, streams)
+                found = certify(model, region.centre, fit, budget, streams)
                 right = found.region.prediction[0] == row["label"]
-                sizes[budget].append(found.region.proxy_radius[0] if right else 0.0)
+                proxies.append(found.region.proxy_radius[0] if right else 0.0)
                 drawn += [found.n[0]] * (budget is early)
         mean, acrs = np.mean(drawn), [floor_to(float(np.mean(own)), 3) for own in sizes.values()]
-        share = f"{100 * mean / options.n:.1f}"
-        print(
-            f"| {method} | {len(drawn)} | {mean:,.0f} | {share} | {acrs[0]:.3f} | {acrs[1]:.3f} |",
-            flush=True,
-        )
+        share = f"{mean:,.0f} | {100 * mean / options.n:.1f}"
+        print(f"| {method} | {len(rows)} | {share} | {acrs[0]:.3f} | {acrs[1]:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ kind, and on another both columns are torch's.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
-from bare import seconds
-from gpu import network
+from gpu import median_seconds, network
 from torch import Tensor, nn
 
 from rddrs_dist.cuda.swap import PooledConvolution, has_kernel
@@ -23,14 +20,8 @@ from rddrs_dist.smoothing.precision import Precision, multiplying
 IMAGES, REPEATS = 42_800, 10
 
 
-def nanoseconds(call: Callable[[], object], device: torch.device) -> float:
-    """Median time of a call, per image."""
-    seconds(call, device)
-    return float(np.median([seconds(call, device) for _ in range(REPEATS)])) / IMAGES * 1e9
-
-
 def times(stage: nn.Module, images: Tensor) -> tuple[float, float]:
-    """Forward, and input gradient once the forward pass is done."""
+    """Nanoseconds per image: forward, and input gradient once the forward pass is done."""
 
     def forward() -> None:
         with torch.no_grad():
@@ -43,7 +34,8 @@ def times(stage: nn.Module, images: Tensor) -> tuple[float, float]:
     def backward() -> None:
         torch.autograd.grad(found, leaf, slope, retain_graph=True)
 
-    return nanoseconds(forward, images.device), nanoseconds(backward, images.device)
+    one, two = (median_seconds(call, images.device, REPEATS) for call in (forward, backward))
+    return one / IMAGES * 1e9, two / IMAGES * 1e9
 
 
 def main() -> None:

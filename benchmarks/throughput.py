@@ -12,37 +12,26 @@ from dataclasses import replace
 import numpy as np
 import torch
 import tyro
-from bare import Bench, Times
-from inputs import Mnist, Source
+from gpu import HEADER, SHORT, Bench, line
+from inputs import Case, Mnist, Source
 
-from rddrs_dist import RDDRS, RDDRSTR, RS, Budget, IsotropicNoise, Method, Smoothed
-
-SHORT = RDDRS(step_lengths=(1.0,), steps=2)
-REPEATED = len(RDDRS().step_lengths) * RDDRS().steps / SHORT.steps
+from rddrs_dist import RDDRSTR, RS, Budget, IsotropicNoise, Method, Smoothed
 
 
-def measure(mnist: Mnist, row: int, method: Method) -> Times:
-    """One image."""
-    image, context = mnist.images[row : row + 1], mnist.context(row)
-    wide = replace(context, sigma_star=IsotropicNoise.constant(2 * context.sigma, image))
-    return Bench(Smoothed(mnist.model), image, wide, Budget()).times(method)
+def measure(mnist: Mnist, case: Case, method: Method) -> list[float]:
+    """One image, see `Bench.times`."""
+    wide = IsotropicNoise.constant(2 * case.context.sigma, case.image)
+    context = replace(case.context, sigma_star=wide)
+    return Bench(Smoothed(mnist.model), case.image, context, Budget()).times(method)
 
 
 def main(source: Source) -> None:
     """Prints medians over the images."""
-    mnist = Mnist.load(source)
-    print(f"torch {torch.__version__}, {source.threads} threads, n = {Budget().n:,}")
-    print(f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>8s}")
+    mnist = Mnist(source)
+    print(f"torch {torch.__version__}, {source.threads} threads, n = {Budget().n:,}\n{HEADER}")
     for method in (RS(), RDDRSTR(), SHORT):
-        times = [measure(mnist, row, method) for row in range(len(mnist.labels))]
-        fit, certifying, bare_fit, bare_certify = np.median(times, axis=0)
-        whole = fit * (REPEATED if method is SHORT else 1)
-        share = f"{bare_fit / fit:8.0%}" if bare_fit else f"{'':8s}"
-        print(
-            f"{method.name:9s} {whole:9.2f} {share} {certifying:10.2f} "
-            f"{bare_certify / certifying:8.0%}",
-            flush=True,
-        )
+        times = [measure(mnist, case, method) for case in mnist.cases]
+        print(line(method, np.median(times, axis=0).tolist()), flush=True)
 
 
 if __name__ == "__main__":

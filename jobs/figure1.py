@@ -9,28 +9,22 @@ import os
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 import tyro
-from plane import figure, summary
-from plane.measure import TurnedStreams, rows
-from plane.options import DRAWN, Options, check
+from plane import figure
+from plane.measure import DRAWN, Options, TurnedStreams, rows
 from plane.problem import Problem
 
 from rddrs_dist import Streams, cli
+from rddrs_dist.analysis.tables import floor_to
 
 
 def measured(
     problem: Problem, options: Options, angles: Sequence[float], samples: Sequence[Streams]
 ) -> pd.DataFrame:
-    """Regions of all methods at angles.
-
-    Args:
-        problem: As it is at no angle.
-        options: Settings and budget.
-        angles: In degrees.
-        samples: Those of each angle.
-    """
+    """Regions of all methods at angles in degrees, each with samples of its own."""
     found = []
     for angle, streams in zip(angles, samples, strict=True):
         found += rows(problem, options, angle, streams)
@@ -38,9 +32,55 @@ def measured(
     return pd.DataFrame(found)
 
 
+def spreads(turned: pd.DataFrame, fresh: pd.DataFrame, alone: pd.DataFrame) -> pd.DataFrame:
+    """How much the area of each method changes with the angle.
+
+    Args:
+        turned: Rows at all angles, from the same samples turned.
+        fresh: Rows at all angles, from new samples at each.
+        alone: Rows at no angle, from other samples each time.
+
+    Returns:
+        A frame with method; mean, least and most of the exact area, samples turned; its spread,
+        (most - least) / mean; that of the certified area of the same rows, with new samples at
+        each angle, and over samples alone; and the largest share of an exact area that a
+        certified one lacks.
+    """
+
+    def spread(areas: "pd.Series[float]") -> float:
+        return (areas.max() - areas.min()) / areas.mean()
+
+    by_method = [table.groupby("method", sort=False) for table in (turned, fresh, alone)]
+    certified, new, same = (groups["certified_area"].agg(spread) for groups in by_method)
+    exact = by_method[0]["exact_area"]
+    lacking = (1 - turned["certified_area"] / turned["exact_area"]).groupby(turned["method"])
+    columns = {
+        "mean exact area": exact.mean(),
+        "least": exact.min(),
+        "most": exact.max(),
+        "spread": exact.agg(spread),
+        "of certified area": certified,
+        "with new samples": new,
+        "not turned": same,
+        "largest gap": lacking.max(),
+    }
+    return pd.DataFrame(columns).reindex(exact.mean().index).reset_index()
+
+
+def checks(table: pd.DataFrame) -> str:
+    """What the exact probabilities say of the certificates."""
+    above = np.sum(table["p_lower"] > table["p_exact"])
+    return (
+        f"{above} of {len(table)} certificates have a p_lower above the exact probability\n"
+        f"{table['changed'].sum()} of {table['points'].sum():,} points inside certified regions "
+        "have an exact probability of the class of at most 1/2; the smallest is "
+        f"{floor_to(table['smallest_p'].min(), 4):.4f}"
+    )
+
+
 def figure1(options: Options) -> int:
     """Measures, prints and draws."""
-    check(options)
+    options.check()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the layers are tiny
     problem = Problem.made(options.sigma, options.seed)
@@ -52,15 +92,16 @@ def figure1(options: Options) -> int:
         "figure1-samples": measured(problem, options, angles, own[: len(angles)]),
         "figure1-unturned": measured(problem, options, [0.0] * len(angles), own[len(angles) :]),
     }
-    turned, fresh, alone = (summary.of_class(one, problem.prediction) for one in every.values())
+    turned, fresh, alone = (one[one["prediction"] == problem.prediction] for one in every.values())
     if not len(turned):
         raise ValueError(f"no region was certified with n = {options.n}: give a larger --n")
-    spreads, whole = summary.spreads(turned, fresh, alone), pd.concat(every.values())
-    print(summary.spreads_text(spreads), summary.checks(whole), sep="\n\n")
+    found, whole = spreads(turned, fresh, alone), pd.concat(every.values())
+    print("areas, samples turned with data and network; spread: (most - least) / mean")
+    print(found.to_string(index=False, float_format="{:.5f}".format), checks(whole), sep="\n\n")
     left_out = len(whole) - len(turned) - len(fresh) - len(alone)
     print(f"{left_out} of {len(whole)} regions are not of the network's class: left out")
-    text = figure.caption(options, max(spreads["gap"]), left_out)
-    written = figure.write(problem, figure.Measured(turned, fresh, alone), options, text)
+    text = figure.caption(options, found["largest gap"].max(), left_out)
+    written = figure.write(problem, turned, fresh, alone, options, text)
     for name, table_of in every.items():
         written.append(options.out / f"{name}.csv")
         table_of.to_csv(written[-1], index=False, lineterminator="\n")

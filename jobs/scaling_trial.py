@@ -7,6 +7,7 @@ MNIST and CIFAR-10; and, from the seconds on CIFAR-10, the hours of its test set
 jobs/README.md.
 """
 
+import itertools
 import os
 import sys
 import tempfile
@@ -23,8 +24,6 @@ import torch
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
-from torch import Tensor
 
 from rddrs_dist import (
     DDRS,
@@ -134,11 +133,6 @@ class Trial:
         default_factory=Settings
     )
 
-    @property
-    def also_scaled(self) -> tuple[str, ...]:
-        """The data set of the actor trial, if there is one."""
-        return () if self.scaled == "none" else (self.scaled,)
-
     def method(self, name: str) -> Method:
         """The method of that name with its hyper-parameters."""
         return Run(settings=self.settings).method(name)
@@ -175,57 +169,44 @@ class Trial:
             return "parquet", self.cifar_parquet
         return name, self.data_root
 
-
-def check(trial: Trial) -> None:
-    """Refuses what cannot be meant.
-
-    Raises:
-        ValueError: In one line.
-    """
-    if not trial.actors or min(trial.actors) < 1 or len(set(trial.actors)) < len(trial.actors):
-        raise ValueError(f"--actors must be different numbers of at least 1, got {trial.actors}")
-    if trial.rounds < 1 or trial.images < 2:
-        raise ValueError(
-            "--rounds must be at least 1 and --images at least 2, got "
-            f"{trial.rounds} and {trial.images}"
-        )
-    if unknown := set(trial.methods) - set(METHODS):
-        raise ValueError(f"unknown methods {sorted(unknown)}: choose from {', '.join(METHODS)}")
-    # In a job the address of the cluster is in the environment, and the folder is temporary.
-    if os.environ.get("RAY_ADDRESS") and not trial.out.is_absolute():
-        raise ValueError(f"--out of a job must be an absolute path, got {trial.out}")
-
-
-# Networks.
+    def check(self) -> None:
+        """Refuses what cannot be meant, with a ValueError in one line."""
+        if not self.actors or min(self.actors) < 1 or len(set(self.actors)) < len(self.actors):
+            raise ValueError(
+                f"--actors must be different numbers of at least 1, got {self.actors}"
+            )
+        if self.rounds < 1 or self.images < 2:
+            raise ValueError(
+                "--rounds must be at least 1 and --images at least 2, got "
+                f"{self.rounds} and {self.images}"
+            )
+        if unknown := set(self.methods) - set(METHODS):
+            raise ValueError(
+                f"unknown methods {sorted(unknown)}: choose from {', '.join(METHODS)}"
+            )
+        # In a job the address of the cluster is in the environment, and the folder is temporary.
+        if os.environ.get("RAY_ADDRESS") and not self.out.is_absolute():
+            raise ValueError(f"--out of a job must be an absolute path, got {self.out}")
 
 
 def network(trial: Trial, name: str) -> Path:
-    """The checkpoint that is given, that an earlier trial trained, or that is trained now."""
-    path = getattr(trial.checkpoints, name) or trial.out / f"{name}-{trial.sigma:g}.safetensors"
-    if getattr(trial.checkpoints, name) is None and not path.exists():
-        _train(trial, name, path)
-    return path
+    """The checkpoint that is given, that an earlier trial trained, or that is trained now.
 
-
-def _train(trial: Trial, name: str, path: Path) -> None:
-    """Trains for speed alone: seconds hardly depend on how good the network is."""
+    What is trained here is trained for speed alone: seconds hardly depend on how good it is.
+    """
+    given, sigma = getattr(trial.checkpoints, name), trial.sigma
+    path = given or trial.out / f"{name}-{sigma:g}.safetensors"
+    if given is not None or path.exists():
+        return path
     dataset, folder = trial.place(name)
     whole, count = data.load(dataset, "train", folder), trial.train_images
     some = replace(whole, images=whole.images[:count], labels=whole.labels[:count])
     architecture = "lenet" if some.event_shape[0] == 1 else "resnet20"
     print(f"training {architecture} on {len(some)} images", flush=True)
-    model = train_new(architecture, some, sigma=trial.sigma, epochs=trial.epochs)
-    checkpoints.save(
-        path,
-        model,
-        architecture=architecture,
-        event_shape=some.event_shape,
-        classes=some.classes,
-        sigma=trial.sigma,
-    )
-
-
-# Methods, cut down so that they are measured in minutes.
+    model = train_new(architecture, some, sigma=sigma, epochs=trial.epochs)
+    kind = {"architecture": architecture, "event_shape": some.event_shape}
+    checkpoints.save(path, model, **kind, classes=some.classes, sigma=sigma)
+    return path
 
 
 def shortened(method: Method, samples: int) -> tuple[Method, float, int]:
@@ -271,19 +252,15 @@ def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
         rate per actor over that of the fewest actors in the same round.
     """
     rows = []
-    for number in range(trial.rounds):
-        for actors in trial.actors:
-            rate = _rate(trial, checkpoint, actors)
-            print(
-                f"round {number + 1}/{trial.rounds}: {actors} actors, {rate:,.0f} images/h",
-                flush=True,
-            )
-            rows.append({"round": number, "actors": actors, "images_per_hour": rate})
-    each = {(row["round"], row["actors"]): row["images_per_hour"] / row["actors"] for row in rows}
-    fewest = min(trial.actors)
-    for row in rows:
-        row["efficiency"] = each[row["round"], row["actors"]] / each[row["round"], fewest]
-    return pd.DataFrame(rows)
+    for number, actors in itertools.product(range(trial.rounds), trial.actors):
+        rate = _rate(trial, checkpoint, actors)
+        done = f"round {number + 1}/{trial.rounds}"
+        print(f"{done}: {actors} actors, {rate:,.0f} images/h", flush=True)
+        rows.append({"round": number, "actors": actors, "images_per_hour": rate})
+    table = pd.DataFrame(rows)
+    each = (table["images_per_hour"] / table["actors"]).rename("each")
+    fewest = each.where(table["actors"] == min(trial.actors)).groupby(table["round"])
+    return table.assign(efficiency=each / fewest.transform("max"))
 
 
 def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
@@ -332,35 +309,30 @@ class Bench:
     """A worker and a few images of a data set, with which methods are measured."""
 
     def __init__(self, trial: Trial, name: str, checkpoint: Path) -> None:
-        """Reads them as a run does."""
+        """Reads them as a run does.
+
+        The images are the first that RS does not abstain on: for an abstention nothing is done
+        with the training images, which would be measured as fast.
+        """
         self.trial, self.name = trial, name
         inputs = driver.read_inputs(trial.run(name, checkpoint, trial.out))
         known = inputs.training
         training = None if known is None else (known.images, known.labels)
-        work = (inputs.experiment, inputs.execution, inputs.checkpoint, training)
-        self.worker = Worker(*work)
-        self.smoothed = self.worker.smoothed
-        self.indices, self.images = self._certified(inputs.images)
-
-    def _certified(self, test: data.ImageSet) -> tuple[list[int], Tensor]:
-        """Indices and pixels of the first images that RS does not abstain on.
-
-        For an abstention nothing is done with the training images, which would be measured as
-        fast.
-        """
-        batch = self.trial.batch
-        images = torch.from_numpy(test.images[: max(_TRIED, 2 * batch)]).to(self.worker.device)
-        fit = Fit.of(IsotropicNoise.constant(self.trial.sigma, images))
+        self.worker = Worker(inputs.experiment, inputs.execution, inputs.checkpoint, training)
+        self.smoothed, batch = self.worker.smoothed, trial.batch
+        images = torch.from_numpy(inputs.images.images[: max(_TRIED, 2 * batch)])
+        images = images.to(self.worker.device)
+        fit = Fit.of(IsotropicNoise.constant(trial.sigma, images))
         streams = Streams.of(0, range(len(images)))
         region = certify(self.smoothed, images, fit, Budget(n=200), streams).region
-        found = np.flatnonzero(region.radius > 0)[:batch].tolist()
-        if len(found) < batch:
+        self.indices = np.flatnonzero(region.radius > 0)[:batch].tolist()
+        self.images = images[self.indices]
+        if len(self.indices) < batch:
             raise ValueError(
-                f"only {len(found)} of the first {len(images)} test images of {self.name} are "
+                f"only {len(self.indices)} of the first {len(images)} test images of {name} are "
                 f"certified by RS, wanted {batch}: train longer (--epochs, --train-images) or "
                 "give a checkpoint"
             )
-        return found, images[found]
 
     def measured(self, method: Method) -> dict[str, Any]:
         """One row of the table: seconds per image, by phase, of a method at its settings.
@@ -371,12 +343,12 @@ class Bench:
         """
         trial, (short, factor, compared) = self.trial, shortened(method, self.trial.samples)
         budget, streams = Budget(n=trial.n_measured), Streams.of(0, self.indices)
-        start = IsotropicNoise.constant(2 * trial.sigma, self.images)  # as wide as DDRS finds it
+        neighbours = self.worker.neighbours
         context = Context(
             trial.sigma,
             streams,
-            sigma_star=start,
-            neighbours=self.worker.neighbours,
+            sigma_star=IsotropicNoise.constant(2 * trial.sigma, self.images),  # as DDRS finds it
+            neighbours=neighbours,
             batching=self.smoothed.batching,
         )
         fitting, fit = self._timed(lambda: short.fit(self.smoothed.model, self.images, context))
@@ -384,14 +356,13 @@ class Bench:
             lambda: certify(self.smoothed, self.images, fit, budget, streams)
         )
         sizing, region = self._timed(lambda: _sized(certificate.region))
-        neighbours = self.worker.neighbours
-        looking, _ = self._timed(lambda: None if neighbours is None else neighbours.inside(region))
+        looking, _ = self._timed(lambda: neighbours and neighbours.inside(region))
         each = sampling / (budget.n + budget.n0)
         phases = {
-            "fit": factor * fitting + each * compared,
-            "sample": each * (trial.n + budget.n0),
-            "sizes": sizing,
-            "neighbours": looking,
+            "fit_seconds": factor * fitting + each * compared,
+            "sample_seconds": each * (trial.n + budget.n0),
+            "sizes_seconds": sizing,
+            "neighbours_seconds": looking,
         }
         total = sum(phases.values())
         return {
@@ -401,7 +372,7 @@ class Bench:
             "device": device_name(self.worker.device),
             "steps": float(fit.steps.mean()),
             "seconds": total,
-            **{f"{name}_seconds": value for name, value in phases.items()},
+            **phases,
             "cifar10_hours": CIFAR_IMAGES * total / 3600 if self.name == "cifar10" else None,
         }
 
@@ -432,74 +403,48 @@ def device_name(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
 
 
-# The figure.
-
-
-def draw(blocks: pd.DataFrame, table: pd.DataFrame, folder: Path) -> Path:
-    """Writes scaling.png: `blocks` are those of `actor_trial`, or empty."""
-    with matplotlib.rc_context(plots.RC):
+def draw(blocks: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
+    """Draws efficiency against actors, see `actor_trial`, and seconds against dimension."""
+    with matplotlib.rc_context(plots.RC | {"legend.frameon": False, "axes.grid": True}):
         figure = Figure(figsize=(8.2, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _draw_actors(left, blocks)
-        _draw_dimension(right, table)
-        figure.savefig(folder / "scaling.png", dpi=200, metadata={"Software": None})
-    return folder / "scaling.png"
+        left.set(xlabel="Actors", ylabel="Rate per actor, relative to the fewest")
+        if len(blocks):
+            _draw_actors(left, blocks)
+        right.set(xlabel="Dimension $d$ of an image", ylabel="Seconds per image")
+        right.set(xscale="log", yscale="log")
+        for name, rows in table.sort_values("dimension").groupby("method", sort=False):
+            method = METHODS[str(name)]
+            own = {"color": method.colour, "linestyle": method.dashes, "label": method.label}
+            right.plot(rows["dimension"], rows["seconds"], marker="o", markersize=4.5, **own)
+        sizes = dict(zip(table["dimension"], table["dataset"], strict=True))
+        right.set_xticks(list(sizes), [f"{d:,}\n{NAMES[name]}" for d, name in sizes.items()])
+        right.minorticks_off()
+        right.legend(title=f"one worker on {table['device'].iloc[0]}")
+        figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
 def _draw_actors(ax: Axes, blocks: pd.DataFrame) -> None:
-    """Efficiency against actors: a dot per round, a line through the medians."""
-    _axes(ax, "Actors", "Rate per actor, relative to the fewest")
-    if blocks.empty:
-        ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes)
-        return
+    """A dot per round, a line through the medians."""
     medians = blocks.groupby("actors")["efficiency"].median()
-    ax.axhline(1, color="#9a9a9a", linewidth=0.8, linestyle=(0, (4, 3)))
-    ax.plot(medians.index, medians.to_numpy(), color="#333333", linewidth=1.3, label="median")
-    dots = {"color": "#333333", "markersize": 4, "alpha": 0.55, "markeredgewidth": 0}
-    ax.plot(blocks["actors"], blocks["efficiency"], "o", label="one round", **dots)
+    ax.axhline(1, color="grey", linestyle="--", linewidth=0.8)
+    ax.plot(medians.index, medians.to_numpy(), color="black", label="median")
+    ax.plot(blocks["actors"], blocks["efficiency"], "k.", alpha=0.5, label="one round")
     ax.set_xticks(medians.index)
-    ax.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
-    ax.legend(frameon=False, loc="lower left")
-
-
-def _draw_dimension(ax: Axes, table: pd.DataFrame) -> None:
-    """Seconds per image against dimension, a line per method."""
-    _axes(ax, "Dimension $d$ of an image", "Seconds per image")
-    ax.set(xscale="log", yscale="log")
-    for name, rows in table.sort_values("dimension").groupby("method", sort=False):
-        method = METHODS[str(name)]
-        own = {"color": method.colour, "linestyle": method.dashes, "label": method.label}
-        ax.plot(rows["dimension"], rows["seconds"], marker="o", markersize=4.5, **own)
-    sizes = dict(zip(table["dimension"], table["dataset"], strict=True))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks(list(sizes), [f"{d:,}\n{NAMES[name]}" for d, name in sizes.items()])
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    ax.margins(x=0.12)
-    title = f"one worker on {table['device'].iloc[0]}"
-    ax.legend(frameon=False, fontsize=8.5, title=title, title_fontsize=8.5)
-
-
-def _axes(ax: Axes, x: str, y: str) -> None:
-    """Labels and grid, as in the project's other figures."""
-    ax.set(xlabel=x, ylabel=y)
-    ax.grid(color="#e4e4e4", linewidth=0.5)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-# The job.
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="lower left")
 
 
 def measure(trial: Trial) -> int:
     """Does the trial and writes what it found."""
-    check(trial)
+    trial.check()
     trial.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(trial.cpus_per_actor)
-    names = dict.fromkeys((*trial.datasets, *trial.also_scaled))
-    networks = {name: network(trial, name) for name in names}
+    names = dict.fromkeys((*trial.datasets, trial.scaled))
+    networks = {name: network(trial, name) for name in names if name != "none"}
     blocks, rows = pd.DataFrame(), []
-    for name in trial.also_scaled:
-        blocks = actor_trial(trial, networks[name])
+    if trial.scaled != "none":
+        blocks = actor_trial(trial, networks[trial.scaled])
     for name in trial.datasets:
         bench = Bench(trial, name, networks[name])
         for method in trial.methods:
@@ -508,11 +453,10 @@ def measure(trial: Trial) -> int:
     table = pd.DataFrame(rows)
     _show("images per hour against actors", blocks)
     _show("seconds per image against dimension, hours of the CIFAR-10 test set", table)
-    written = [draw(blocks, table, trial.out)]
+    draw(blocks, table, trial.out / "scaling.png")
     for name, found in {"scaling": table, "scaling-actors": blocks}.items():
-        written.append(trial.out / f"{name}.csv")
-        found.to_csv(written[-1], index=False, lineterminator="\n")
-    print("\nwrote " + ", ".join(str(path) for path in written))
+        found.to_csv(trial.out / f"{name}.csv", index=False, lineterminator="\n")
+    print(f"\nwrote scaling.png, scaling.csv and scaling-actors.csv in {trial.out}")
     return cli.COMPLETE
 
 

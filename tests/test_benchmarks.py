@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.bare import work
+from benchmarks.gpu import work
 from rddrs_dist import DDRS, RDDRS, RDDRSTR, RS, Ancer, Context, IsotropicNoise, Method, Streams
 
 ROOT = Path(__file__).parent.parent

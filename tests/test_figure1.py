@@ -49,8 +49,8 @@ def _linear(*logits: tuple[float, float, float]):
 
 
 def _p(network, label: int, points: np.ndarray = CENTRE, scale: np.ndarray = SCALE) -> np.ndarray:
-    region = _piece("exact").DecisionRegion.of(network, label)
-    return region.probability(np.atleast_2d(points), scale)
+    exact = _piece("exact")
+    return exact.probability(exact.decision_region(network, label), np.atleast_2d(points), scale)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def problem(_jobs: None):
 
 
 def _options(out: Path):
-    return _piece("options").Options(out, angles=3, n=5000, settings=QUICK)
+    return _piece("measure").Options(out, angles=3, n=5000, settings=QUICK)
 
 
 @pytest.mark.parametrize("scale", [SCALE, SCALE @ MIRROR, 40 * SCALE, 0.01 * SCALE])
@@ -116,12 +116,11 @@ def test_the_exact_area_turns_with_network_and_noise(problem):
 
 
 def test_the_exact_region_of_a_half_plane_cannot_be_larger():
-    exact = _piece("exact")
-    region = exact.DecisionRegion.of(_linear((1, 0, 0), (0, 0, 0), (0, 0, LOSES)), 0)
-    radius = exact.exact_radius(region.probability(CENTRE[None], SCALE)[0])
+    exact, network = _piece("exact"), _linear((1, 0, 0), (0, 0, 0), (0, 0, LOSES))
+    radius = exact.exact_radius(_p(network, 0)[0])
     for size, smallest in ((radius, 0.5), (1.1 * radius, norm.cdf(-0.1 * radius))):
         disc = exact.disc(size, directions=720)
-        shares = region.probability(CENTRE + disc @ SCALE.T, SCALE)
+        shares = _p(network, 0, CENTRE + disc @ SCALE.T)
         assert shares.min() == pytest.approx(smallest, abs=1e-4)
     assert exact.exact_radius(0.4) == 0
 
@@ -184,19 +183,14 @@ def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureF
         ("--sigma 0", "--sigma must be positive and finite, got 0"),
         ("--seed -1", "--seed must not be negative, got -1"),
         ("--n 5", "n = 5 can never certify"),
+        (f"--out {__file__}", "--out must be a folder, got the file"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
     flags: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     job = importlib.import_module("figure1")
-    assert job.main([*flags.split(), "--out", str(tmp_path / "out")]) == cli.WRONG
+    assert job.main(["--out", str(tmp_path / "out"), *flags.split()]) == cli.WRONG
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("rddrs: error: ") and complaint in said[-1]
     assert not (tmp_path / "out").exists()
-
-
-def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "out").touch()
-    assert importlib.import_module("figure1").main(["--out", str(tmp_path / "out")]) == cli.WRONG
-    assert "--out must be a folder, got the file" in capsys.readouterr().err

@@ -44,16 +44,19 @@ def test_runs_that_are_there_are_drawn_and_not_done_again(original, tmp_path, ca
     assert text.splitlines()[0] == f"{command} {kept}"
 
 
+def panels(out, *flags):
+    return figure2.panels(*figure2.options(["--out", str(out), "--checkpoints", *flags]))
+
+
 def test_each_network_gets_its_sigma_and_its_folder(original):
-    made = figure2.panels([Path("a.pth"), Path("b.pth")], [0.12, 0.5], Path("out"))
-    assert [panel.out for panel in made] == [Path("out/sigma-0.12"), Path("out/sigma-0.5")]
-    command = made[1].command(["--n", "7"])
+    made = panels("out", "a.pth", "b.pth", "--sigmas", "0.12", "0.5", "--n", "7")
+    assert list(made) == [Path("out/sigma-0.12"), Path("out/sigma-0.5")]
+    command = made[Path("out/sigma-0.5")]
     assert command[:4] == ["certify", "paper-mnist", "--n", "7"] and "--resume" in command
     assert command[command.index("--sigma") + 1] == "0.5"
-    (own,) = figure2.panels([original.checkpoint], [], Path("out"))
-    assert own.sigma == 0.5 and own.out == Path("out/sigma-0.5")
+    assert list(panels("out", str(original.checkpoint))) == [Path("out/sigma-0.5")]
     with pytest.raises(ValueError, match="a sigma of its own, got 0.5, 0.5"):
-        figure2.panels([original.checkpoint] * 2, [], Path("out"))
+        panels("out", *[str(original.checkpoint)] * 2)
 
 
 def test_the_full_size_command_is_the_one_of_the_documentation():

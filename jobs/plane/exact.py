@@ -10,7 +10,6 @@ References:
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,44 +25,35 @@ _FAR = 100.0
 _POINTS = 128  # points whose probabilities are computed at once
 
 
-@dataclass(frozen=True, eq=False)
-class DecisionRegion:
-    """Where a class wins: convex polygons side by side.
+def decision_region(network: Network, label: int) -> Floats:
+    """Where a class wins: the edges of convex polygons side by side.
 
-    Attributes:
-        edges: (E, 2, 2), from and to, counter-clockwise around each polygon.
+    Returns:
+        (E, 2, 2), from and to, counter-clockwise around each polygon.
     """
+    polygons = _cells(network)
+    for other in range(len(network.out)):
+        if other != label:
+            polygons = [_clipped(one, _margin(network, one, label, other)) for one in polygons]
+            polygons = [one for one in polygons if len(one) > 2]
+    edges = [np.stack([corners, np.roll(corners, -1, 0)], 1) for corners in polygons]
+    return np.concatenate([np.zeros((0, 2, 2)), *edges])
 
-    edges: Floats
 
-    @classmethod
-    def of(cls, network: Network, label: int) -> "DecisionRegion":
-        """Cuts the plane into cells and each cell where the class begins to win.
+def probability(edges: Floats, points: Floats, scale: Floats) -> Floats:
+    """Probability of a class under noise S z centred at points, (P,).
 
-        Args:
-            network: The classifier.
-            label: The class.
-        """
-        found = polygons(network, label)
-        edges = [np.stack([corners, np.roll(corners, -1, 0)], 1) for corners in found]
-        return cls(np.concatenate([np.zeros((0, 2, 2)), *edges]))
-
-    def probability(self, points: Floats, scale: Floats) -> Floats:
-        """Probability of the class under noise S z centred at points.
-
-        Args:
-            points: (P, 2).
-            scale: S, (2, 2).
-
-        Returns:
-            (P,).
-        """
-        whitening = np.linalg.inv(scale).T
-        edges, centres = self.edges @ whitening, points @ whitening
-        blocks = np.array_split(centres, math.ceil(len(centres) / _POINTS))
-        measure = [triangles(edges - block[:, None, None]).sum(1) for block in blocks]
-        # A scale that mirrors turns the polygons clockwise.
-        return np.sign(np.linalg.det(scale)) * np.concatenate(measure)
+    Args:
+        edges: Of its decision region, (E, 2, 2).
+        points: (P, 2).
+        scale: S, (2, 2).
+    """
+    whitening = np.linalg.inv(scale).T
+    edges, centres = edges @ whitening, points @ whitening
+    blocks = np.array_split(centres, math.ceil(len(centres) / _POINTS))
+    measure = [triangles(edges - block[:, None, None]).sum(1) for block in blocks]
+    # A scale that mirrors turns the polygons clockwise.
+    return np.sign(np.linalg.det(scale)) * np.concatenate(measure)
 
 
 def triangles(edges: Floats) -> Floats:
@@ -91,18 +81,8 @@ def triangles(edges: Floats) -> Floats:
     return np.sign(across) * (measure[..., 1] - measure[..., 0])
 
 
-def polygons(network: Network, label: int) -> list[Floats]:
-    """Convex polygons in which a class wins, corners (V, 2) counter-clockwise."""
-    found = _cells(network)
-    for other in range(len(network.out)):
-        if other != label:
-            found = [_clipped(cell, _margin(network, cell, label, other)) for cell in found]
-            found = [cell for cell in found if len(cell) > 2]
-    return found
-
-
 def _cells(network: Network) -> list[Floats]:
-    """The polygons of a large square on which the network is linear."""
+    """The polygons of a large square on which the network is linear, corners (V, 2) each."""
     square = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     cells = [CENTRE + _FAR * square]
     for *normal, offset in network.hidden.double().tolist():
@@ -121,11 +101,7 @@ def _margin(network: Network, points: Floats, label: int, other: int) -> Floats:
 
 
 def _clipped(corners: Floats, values: Floats) -> Floats:
-    """The part of a convex polygon in which a linear function is positive.
-
-    Args:
-        corners: (V, 2).
-        values: (V,), the function at the corners.
+    """The part of a convex polygon (V, 2) in which a linear function, (V,) there, is positive.
 
     References:
         Sutherland, Hodgman 1974, Reentrant polygon clipping.

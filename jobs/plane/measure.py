@@ -1,31 +1,88 @@
 """The regions of a point: fitted, certified by sampling, and checked in closed form."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from tyro.conf import arg
 
-from rddrs_dist import ABSTAIN, Certificate, Context, Fit, Streams, certify, fit_all
+from rddrs_dist import ABSTAIN, Budget, Certificate, Context, Fit, Streams, certify, fit_all
+from rddrs_dist.methods import Method
+from rddrs_dist.run.options import Run, Settings
 from rddrs_dist.smoothing import Stage
 
-from .exact import DecisionRegion, disc, ellipse_area, exact_radius
-from .options import Options
+from .exact import Floats, decision_region, disc, ellipse_area, exact_radius, probability
 from .problem import Problem, rotation
 
+DRAWN = ("ddrs", "ancer", "rddrs", "rddrs_tr")
+RIGHT_ANGLE = 90.0
 _ROUND = 1e-4  # an ellipse whose axes differ by less, as a share, has no direction
 
 
 @dataclass(frozen=True)
-class TurnedStreams(Streams):
-    """The samples of `Streams`, turned: with them a computation turns as a whole.
+class Options:
+    """Draw figure 1: regions in the plane, and certified area as data and network turn.
 
     Attributes:
-        degrees: By how much.
+        out: Folder for figure and table; made if missing.
+        angles: Angles from 0 to 90 degrees, equally spaced, at least 3.
+        sigma: Standard deviation of the noise of training, and the start of DDRS; the data lie in
+            the unit square.
+        n0: Samples per region that select the class.
+        n: Samples per region that estimate its probability.
+        alpha: Probability with which a certificate may be wrong.
+        seed: Seed of the data, the network and all samples.
+        settings: Hyper-parameters of each method.
     """
+
+    out: Path
+    angles: int = 19
+    sigma: float = 0.04
+    n0: int = 100
+    n: int = 100_000
+    alpha: float = 0.001
+    seed: int = 0
+    settings: Annotated[Settings, arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
+        default_factory=Settings
+    )
+
+    @property
+    def degrees(self) -> NDArray[np.float64]:
+        """The angles."""
+        return np.linspace(0, RIGHT_ANGLE, self.angles)
+
+    @property
+    def budget(self) -> Budget:
+        """Samples and confidence."""
+        return Budget(self.n0, self.n, self.alpha)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods, DDRS first: two others start from its noise."""
+        run = Run(settings=self.settings)
+        return tuple(run.method(name) for name in DRAWN)
+
+    def check(self) -> None:
+        """Refuses what cannot be meant, with a ValueError in one line."""
+        if self.angles < 3:
+            raise ValueError(f"--angles must be at least 3, got {self.angles}")
+        if not 0 < self.sigma < float("inf"):
+            raise ValueError(f"--sigma must be positive and finite, got {self.sigma}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, got {self.seed}")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder, got the file {self.out}")
+        _ = self.budget, self.methods
+
+
+@dataclass(frozen=True)
+class TurnedStreams(Streams):
+    """The samples of `Streams`, turned by degrees: with them a computation turns as a whole."""
 
     degrees: float = 0.0
 
@@ -51,21 +108,20 @@ def rows(
     """
     turned, found = problem.turned(angle), []
     context = Context(problem.sigma, streams, neighbours=turned.neighbours)
-    decided = cache(partial(DecisionRegion.of, turned.network))
+    decided = cache(partial(decision_region, turned.network))
     for method, fit in fit_all(options.methods, turned.network, turned.test, context):
         sampled = certify(turned.network, turned.test, fit, options.budget, streams)
         answer = int(sampled.region.prediction[0])
-        decision = decided(turned.prediction if answer == ABSTAIN else answer)
-        row = {"angle": angle, "method": method.name, **_checked(decision, fit, sampled)}
-        found.append(row)
+        edges = decided(turned.prediction if answer == ABSTAIN else answer)
+        found.append({"angle": angle, "method": method.name, **_checked(edges, fit, sampled)})
     return found
 
 
-def _checked(decision: DecisionRegion, fit: Fit, sampled: Certificate) -> dict[str, Any]:
+def _checked(edges: Floats, fit: Fit, sampled: Certificate) -> dict[str, Any]:
     """A certified region beside the exact one of the same noise and limit.
 
     Args:
-        decision: Where the certified class wins; the network's own class for an abstention.
+        edges: Where the certified class wins; the network's own class for an abstention.
         fit: The noise, S, and its limit.
         sampled: The certificate.
 
@@ -80,7 +136,7 @@ def _checked(decision: DecisionRegion, fit: Fit, sampled: Certificate) -> dict[s
     """
     region, scale = sampled.region, fit.noise.matrix()[0].numpy()
     centre, radius = region.centre[0].double().numpy(), float(region.radius[0])
-    share = decision.probability(centre + disc(radius) @ scale.T, scale)
+    share = probability(edges, centre + disc(radius) @ scale.T, scale)
     p = float(share[0])  # the centre comes first
     exact = min(exact_radius(p), float(fit.limit[0]))
     share = share[: len(share) if radius > 0 else 0]

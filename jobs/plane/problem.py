@@ -14,9 +14,11 @@ from rddrs_dist import Neighbours
 CENTRE = 0.5
 TEST = (0.45, 0.51)
 CLASSES = 3
+_SIZE = 200  # points of each class
 _MIDDLE = (0.11, 0.03)  # standard deviations of the class in the middle
+# Corners of an arm, about the centre, and the standard deviation of its points.
 _ARM = ((-0.36, 0.19), (0.24, 0.19), (0.40, 0.10), (0.42, -0.04))
-_WIDTH = 0.022  # standard deviation of the points of an arm
+_WIDTH = 0.022
 _HIDDEN = 32
 _STEPS = 800
 _LEARNING_RATE = 0.02
@@ -83,15 +85,9 @@ class Problem:
     sigma: float
 
     @classmethod
-    def made(cls, sigma: float, seed: int, size: int = 200) -> Self:
-        """Draws the points and trains the network, two seconds of one core.
-
-        Args:
-            sigma: Standard deviation of the noise in training.
-            seed: Seed of points, weights and noise.
-            size: Points of each class.
-        """
-        points, labels = _points(seed, size)
+    def made(cls, sigma: float, seed: int) -> Self:
+        """Draws the points and trains the network, two seconds of one core."""
+        points, labels = _points(seed)
         network = _train(points, labels, sigma, seed)
         return cls(network, points, labels, torch.tensor([TEST]), sigma)
 
@@ -115,36 +111,29 @@ class Problem:
         )
 
 
-def _points(seed: int, size: int) -> tuple[Tensor, Tensor]:
+def _points(seed: int) -> tuple[Tensor, Tensor]:
     """A flat class in the middle, and two arms that enclose it, each the other half turned."""
     generator = np.random.default_rng(seed)
-    middle = generator.normal(size=(size, 2)) * _MIDDLE
-    arms = [side * _arm(generator, size) for side in (1, -1)]
-    points = CENTRE + np.concatenate([middle, *arms])
-    return torch.from_numpy(points).float(), torch.arange(CLASSES).repeat_interleave(size)
-
-
-def _arm(generator: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """Points along the corners of an arm, (size, 2), about the origin."""
+    middle = generator.normal(size=(_SIZE, 2)) * _MIDDLE
     corners = np.array(_ARM)
     ends = np.cumsum([0.0, *np.linalg.norm(np.diff(corners, axis=0), axis=1)])
-    along = generator.uniform(0, ends[-1], size)
-    path = np.stack([np.interp(along, ends, corners[:, k]) for k in (0, 1)], 1)
-    return path + generator.normal(scale=_WIDTH, size=(size, 2))
-
-
-def _start(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random weights whose ReLUs bend within the square."""
-    weights = 4 * torch.randn(_HIDDEN, 2, generator=generator)
-    bends = 0.8 * torch.randn(_HIDDEN, generator=generator) - CENTRE * weights.sum(1)
-    out = 0.2 * torch.randn(CLASSES, _HIDDEN + 1, generator=generator)
-    return torch.column_stack([weights, bends]), out
+    arms = []
+    for side in (1, -1):
+        along = generator.uniform(0, ends[-1], _SIZE)
+        path = np.stack([np.interp(along, ends, corners[:, k]) for k in (0, 1)], 1)
+        arms.append(side * (path + generator.normal(scale=_WIDTH, size=(_SIZE, 2))))
+    points = CENTRE + np.concatenate([middle, *arms])
+    return torch.from_numpy(points).float(), torch.arange(CLASSES).repeat_interleave(_SIZE)
 
 
 def _train(points: Tensor, labels: Tensor, sigma: float, seed: int) -> Network:
     """Cross-entropy under Gaussian noise, all points in every step of Adam."""
     generator = torch.Generator().manual_seed(seed)
-    hidden, out = (part.requires_grad_() for part in _start(generator))
+    # Random weights whose ReLUs bend within the square.
+    weights = 4 * torch.randn(_HIDDEN, 2, generator=generator)
+    bends = 0.8 * torch.randn(_HIDDEN, generator=generator) - CENTRE * weights.sum(1)
+    hidden = torch.column_stack([weights, bends]).requires_grad_()
+    out = (0.2 * torch.randn(CLASSES, _HIDDEN + 1, generator=generator)).requires_grad_()
     adam = torch.optim.Adam([hidden, out], lr=_LEARNING_RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, _STEPS)
     for _ in range(_STEPS):
