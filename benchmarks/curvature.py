@@ -75,7 +75,7 @@ def main(source: Source) -> None:
             assert isinstance(noise, FullNoise)
             top = concentration(mnist.model, case.image, noise, label)
             found = [cosines(mnist.model, case, noise, label, value) for value in TEMPERATURES]
-            print(f"{case.index:6d} {steps:6d} {top:9.0%} | {' | '.join(found)}", flush=True)
+            print(f"{case.number:6d} {steps:6d} {top:9.0%} | {' | '.join(found)}", flush=True)
 
 
 if __name__ == "__main__":

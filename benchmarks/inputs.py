@@ -40,9 +40,9 @@ class Source:
 
 
 class Case(NamedTuple):
-    """A test image (1, 1, 28, 28), its index and label, and the context of its fits."""
+    """A test image (1, 1, 28, 28), its number and label, and the context of its fits."""
 
-    index: int
+    number: int
     label: int
     image: Tensor
     context: Context

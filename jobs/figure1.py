@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from numpy.typing import NDArray
 from plane import figure
 from plane.measure import DRAWN, Options, TurnedStreams, rows
 from plane.problem import Problem
@@ -46,25 +47,32 @@ def spreads(turned: pd.DataFrame, fresh: pd.DataFrame, alone: pd.DataFrame) -> p
         each angle, and over samples alone; and the largest share of an exact area that a
         certified one lacks.
     """
+    found = []
+    for name, rows_of in turned.groupby("method", sort=False):
+        certified, exact = rows_of[["certified_area", "exact_area"]].to_numpy(dtype=float).T
+        new, same = (
+            one.loc[one["method"] == name, "certified_area"].to_numpy(dtype=float)
+            for one in (fresh, alone)
+        )
+        found.append(
+            {
+                "method": name,
+                "mean exact area": exact.mean(),
+                "least": exact.min(),
+                "most": exact.max(),
+                "spread": spread(exact),
+                "of certified area": spread(certified),
+                "with new samples": spread(new),
+                "not turned": spread(same),
+                "largest gap": float((1 - certified / exact).max()),
+            }
+        )
+    return pd.DataFrame(found)
 
-    def spread(areas: "pd.Series[float]") -> float:
-        return (areas.max() - areas.min()) / areas.mean()
 
-    by_method = [table.groupby("method", sort=False) for table in (turned, fresh, alone)]
-    certified, new, same = (groups["certified_area"].agg(spread) for groups in by_method)
-    exact = by_method[0]["exact_area"]
-    lacking = (1 - turned["certified_area"] / turned["exact_area"]).groupby(turned["method"])
-    columns = {
-        "mean exact area": exact.mean(),
-        "least": exact.min(),
-        "most": exact.max(),
-        "spread": exact.agg(spread),
-        "of certified area": certified,
-        "with new samples": new,
-        "not turned": same,
-        "largest gap": lacking.max(),
-    }
-    return pd.DataFrame(columns).reindex(exact.mean().index).reset_index()
+def spread(areas: NDArray[np.float64]) -> float:
+    """(largest - smallest) / mean; NaN of none."""
+    return float(np.ptp(areas) / areas.mean()) if len(areas) else float("nan")
 
 
 def checks(table: pd.DataFrame) -> str:
@@ -74,7 +82,7 @@ def checks(table: pd.DataFrame) -> str:
         f"{above} of {len(table)} certificates have a p_lower above the exact probability\n"
         f"{table['changed'].sum()} of {table['points'].sum():,} points inside certified regions "
         "have an exact probability of the class of at most 1/2; the smallest is "
-        f"{floor_to(table['smallest_p'].min(), 4):.4f}"
+        f"{floor_to(table['smallest_p'].to_numpy().min(), 4):.4f}"
     )
 
 
@@ -92,7 +100,9 @@ def figure1(options: Options) -> int:
         "figure1-samples": measured(problem, options, angles, own[: len(angles)]),
         "figure1-unturned": measured(problem, options, [0.0] * len(angles), own[len(angles) :]),
     }
-    turned, fresh, alone = (one[one["prediction"] == problem.prediction] for one in every.values())
+    turned, fresh, alone = (
+        one.loc[one["prediction"] == problem.prediction] for one in every.values()
+    )
     if not len(turned):
         raise ValueError(f"no region was certified with n = {options.n}: give a larger --n")
     found, whole = spreads(turned, fresh, alone), pd.concat(every.values())
@@ -100,7 +110,7 @@ def figure1(options: Options) -> int:
     print(found.to_string(index=False, float_format="{:.5f}".format), checks(whole), sep="\n\n")
     left_out = len(whole) - len(turned) - len(fresh) - len(alone)
     print(f"{left_out} of {len(whole)} regions are not of the network's class: left out")
-    text = figure.caption(options, found["largest gap"].max(), left_out)
+    text = figure.caption(options, max(found["largest gap"]), left_out)
     written = figure.write(problem, turned, fresh, alone, options, text)
     for name, table_of in every.items():
         written.append(options.out / f"{name}.csv")

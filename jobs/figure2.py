@@ -81,12 +81,16 @@ def predicted_hours(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
         A frame with columns sigma, method, fit_hours and certify_hours.
     """
     hours = FULL_IMAGES * run.execution.cpus_per_actor / 3600
-    means = frame.groupby(["sigma", "method"])[["fit_seconds", "certify_seconds", "n"]].mean()
-    found = means.reset_index()
+    names = ["fit_seconds", "certify_seconds", "n"]
+    found = frame.groupby(["sigma", "method"], as_index=False).agg(dict.fromkeys(names, "mean"))
     longer = [samples(METHODS[name]()) / samples(run.method(name)) for name in found["method"]]
-    found["fit_hours"] = hours * found["fit_seconds"] * longer
-    found["certify_hours"] = hours * FULL_N / found["n"] * found["certify_seconds"]
-    return found[["sigma", "method", "fit_hours", "certify_hours"]]
+    hourly = pd.DataFrame(
+        {
+            "fit_hours": hours * found["fit_seconds"] * longer,
+            "certify_hours": hours * FULL_N / found["n"] * found["certify_seconds"],
+        }
+    )
+    return found.drop(columns=names).join(hourly)
 
 
 def full_size(own: argparse.Namespace, rest: Sequence[str]) -> str:

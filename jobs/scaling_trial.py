@@ -258,7 +258,7 @@ def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
         print(f"{done}: {actors} actors, {rate:,.0f} images/h", flush=True)
         rows.append({"round": number, "actors": actors, "images_per_hour": rate})
     table = pd.DataFrame(rows)
-    each = (table["images_per_hour"] / table["actors"]).rename("each")
+    each = table["images_per_hour"] / table["actors"]
     fewest = each.where(table["actors"] == min(trial.actors)).groupby(table["round"])
     return table.assign(efficiency=each / fewest.transform("max"))
 
@@ -405,7 +405,7 @@ def device_name(device: torch.device) -> str:
 
 def draw(blocks: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """Draws efficiency against actors, see `actor_trial`, and seconds against dimension."""
-    with matplotlib.rc_context(plots.RC | {"legend.frameon": False, "axes.grid": True}):
+    with matplotlib.rc_context({**plots.RC, "legend.frameon": False, "axes.grid": True}):
         figure = Figure(figsize=(8.2, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.set(xlabel="Actors", ylabel="Rate per actor, relative to the fewest")
