@@ -55,6 +55,12 @@ from rddrs_dist.train import train_new
 Name = Literal["digits", "mnist", "cifar10"]
 NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 CIFAR_IMAGES = 10_000
+_LOOK = {
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+}
 _REPEATS = 5  # times that a short measurement is made
 _TRIED = 20  # test images among which those of the dimension trial are looked for
 
@@ -405,7 +411,7 @@ def device_name(device: torch.device) -> str:
 
 def draw(blocks: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """Draws efficiency against actors, see `actor_trial`, and seconds against dimension."""
-    with matplotlib.rc_context({**plots.RC, "legend.frameon": False, "axes.grid": True}):
+    with matplotlib.rc_context({**plots.RC, **_LOOK}):
         figure = Figure(figsize=(8.2, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.set(xlabel="Actors", ylabel="Rate per actor, relative to the fewest")
@@ -431,7 +437,7 @@ def _draw_actors(ax: Axes, blocks: pd.DataFrame) -> None:
     ax.plot(medians.index, medians.to_numpy(), color="black", label="median")
     ax.plot(blocks["actors"], blocks["efficiency"], "k.", alpha=0.5, label="one round")
     ax.set_xticks(medians.index)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
     ax.legend(loc="lower left")
 
 
