@@ -55,7 +55,7 @@ from rddrs_dist.train import train_new
 Name = Literal["digits", "mnist", "cifar10"]
 NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 CIFAR_IMAGES = 10_000
-_LOOK = {
+_LOOK: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.grid": True,
     "grid.color": "#e4e4e4",
