@@ -5,8 +5,6 @@ images and classes, and under which noise it was trained. Loading one never exec
 is in the file. The networks themselves are in `rddrs_dist.networks`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -22,19 +20,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from rddrs_dist.networks import ARCHITECTURES, LeNet, ResNet20, build, check_logits
+from rddrs_dist.networks import build, check_logits
 
-__all__ = [
-    "ARCHITECTURES",
-    "Checkpoint",
-    "LeNet",
-    "ResNet20",
-    "build",
-    "check_logits",
-    "load",
-    "read",
-    "save",
-]
+__all__ = ["Checkpoint", "build", "check_logits", "load", "read", "save"]
 
 PIXEL_RANGE = (0.0, 1.0)
 METADATA_KEY = "rddrs_dist"
@@ -46,11 +34,10 @@ class Checkpoint:
 
     Args:
         model: The network, on the CPU.
-        architecture: One of `ARCHITECTURES`.
+        architecture: One of `networks.ARCHITECTURES`.
         event_shape: Shape (C, H, W) of the images it takes.
         classes: Number of logits.
         sigma: Standard deviation of the noise it was trained under, in pixels, if recorded.
-        pixel_range: Range of the pixels it takes.
         sha256: Hash of the file.
     """
 
@@ -59,7 +46,6 @@ class Checkpoint:
     event_shape: tuple[int, ...]
     classes: int
     sigma: float | None
-    pixel_range: tuple[float, float]
     sha256: str
 
 
@@ -77,10 +63,7 @@ def save(
     Args:
         path: File to write; its folder is made where it does not exist.
         model: Network made by `build` with the same architecture, event shape and classes.
-        architecture: One of `ARCHITECTURES`.
-        event_shape: Shape (C, H, W) of the images it takes.
-        classes: Number of logits.
-        sigma: Standard deviation of the noise it was trained under, in pixels.
+        architecture: See `Checkpoint`, as for the rest.
 
     Raises:
         ValueError: Where the network is not of that architecture or has weights that are not
@@ -120,11 +103,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def read(path: str | Path) -> bytes:
-    """Return the bytes of a checkpoint, for `load` where the file itself is out of reach.
-
-    Raises:
-        FileNotFoundError: Where there is no such file.
-    """
+    """Return the bytes of a checkpoint, for `load`; FileNotFoundError where there is none."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -159,8 +138,7 @@ def load(source: str | Path | bytes, name: str | None = None) -> Checkpoint:
             "copy it again or train one with `rddrs train`"
         )
     sha256 = hashlib.sha256(data).hexdigest()
-    model = _restore(state, facts, name)
-    return Checkpoint(model=model, pixel_range=PIXEL_RANGE, sha256=sha256, **facts)
+    return Checkpoint(model=_restore(state, facts, name), sha256=sha256, **facts)
 
 
 def _parse_safetensors(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -223,12 +201,7 @@ def _lenet_facts(state: dict[str, Tensor]) -> dict[str, Any]:
     if first is not None and last is not None and first.ndim == 4 and last.ndim == 2:
         side = 4 * math.isqrt(last.shape[1] // 32)
         event_shape, classes = (first.shape[1], side, side), last.shape[0]
-    return {
-        "architecture": "lenet",
-        "event_shape": event_shape,
-        "classes": classes,
-        "sigma": None,
-    }
+    return {"architecture": "lenet", "event_shape": event_shape, "classes": classes, "sigma": None}
 
 
 def _restore(state: dict[str, Tensor], facts: dict[str, Any], name: str) -> nn.Module:
@@ -255,11 +228,12 @@ def _differences(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> lis
     """Return what tells two state dicts apart in names, shapes and types, one phrase each."""
     differences = [f"missing {key}" for key in wanted if key not in got]
     differences += [f"unexpected {key}" for key in got if key not in wanted]
-    for key in (key for key in wanted if key in got):
-        theirs, ours = _kind(got[key]), _kind(wanted[key])
-        if theirs != ours:
-            differences.append(f"{key} is {theirs}, wanted {ours}")
-    return differences
+    kinds = {key: (_kind(got[key]), _kind(wanted[key])) for key in wanted if key in got}
+    return differences + [
+        f"{key} is {theirs}, wanted {ours}"
+        for key, (theirs, ours) in kinds.items()
+        if theirs != ours
+    ]
 
 
 def _kind(tensor: Tensor) -> str:

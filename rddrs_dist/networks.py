@@ -4,8 +4,6 @@ A network maps pixels in [0, 1] to logits. Whatever normalisation it wants is pa
 noise and certified sizes are always measured in pixels.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 
@@ -79,14 +77,8 @@ class LeNetCaffe(nn.Module):
             raise ValueError(
                 f"lenet-caffe wants image sides of at least 16 pixels, got {height}x{width}"
             )
-        # Pooling before ReLU: see LeNet.
         self.features = nn.Sequential(
-            nn.Conv2d(channels, 20, 5),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Conv2d(20, 50, 5),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
+            *pooled_convolution(channels, 20, 0), *pooled_convolution(20, 50, 0)
         )
         sides = [((side - 4) // 2 - 4) // 2 for side in (height, width)]
         self.hidden = nn.Linear(50 * sides[0] * sides[1], 500)

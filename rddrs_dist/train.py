@@ -5,19 +5,17 @@ Gaussian noise of one sigma (Cohen, Rosenfeld and Kolter, 2019, section 4). On a
 and number of threads give the same weights.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.checkpoints import build
-from rddrs_dist.data.sets import ImageSet
+from rddrs_dist.data import ImageSet
+from rddrs_dist.networks import build
 
 logger = logging.getLogger(__name__)
 
@@ -26,44 +24,20 @@ CHUNK = 250
 
 
 def train_new(
-    architecture: str,
-    train_set: ImageSet,
-    *,
-    sigma: float,
-    epochs: int = 10,
-    batch_size: int = 100,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    report: Callable[[str], None] = logger.info,
+    architecture: str, train_set: ImageSet, *, seed: int = 0, **settings: Any
 ) -> nn.Module:
     """Return a network initialised from the seed and trained by `train`, which see.
 
     Args:
-        architecture: One of `rddrs_dist.checkpoints.ARCHITECTURES`.
+        architecture: One of `rddrs_dist.networks.ARCHITECTURES`.
         train_set: Images to train on; they give the event shape and the number of classes.
-        sigma: Standard deviation of the noise, in pixels.
-        epochs: Passes over the images.
-        batch_size: Images per step.
-        learning_rate: Step size of Adam at the start.
         seed: Seed of initial weights, order and noise.
-        device: Where to train.
-        report: Called with one line per epoch.
+        settings: All other arguments of `train`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build(architecture, train_set.event_shape, train_set.classes)
-    train(
-        model,
-        train_set,
-        sigma=sigma,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        device=device,
-        report=report,
-    )
+    train(model, train_set, seed=seed, **settings)
     return model
 
 
@@ -96,7 +70,12 @@ def train(
         ValueError: Where a setting is out of range, the device cannot be used here, or the loss
             stops being finite.
     """
-    _check_settings(sigma, epochs, batch_size, learning_rate)
+    _check_sigma(sigma)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
     generator = _generator(device, seed)
     images = torch.from_numpy(train_set.images).to(device)
     labels = torch.from_numpy(train_set.labels).to(device)
@@ -104,20 +83,30 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     steps = epochs * math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    progress = _Progress(epochs, len(train_set), time.monotonic())
+    start = time.monotonic()
     for epoch in range(1, epochs + 1):
         order = torch.randperm(len(images), generator=generator, device=device)
-        losses = [
-            _step(model, optimizer, schedule, images[chosen], labels[chosen], sigma, generator)
-            for chosen in order.split(batch_size)
-        ]
+        losses = []
+        for chosen in order.split(batch_size):
+            logits = model(_with_noise(images[chosen], sigma, generator))
+            loss = nn.functional.cross_entropy(logits, labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
         loss = torch.stack(losses).mean().item()
         if not math.isfinite(loss):
             raise ValueError(
                 f"the training loss became {loss} in epoch {epoch}: use a smaller learning rate "
                 f"than {learning_rate:g}"
             )
-        report(progress.line(epoch, loss))
+        seconds = max(time.monotonic() - start, 1e-9)
+        minutes, rest = divmod(int(seconds / epoch * (epochs - epoch)), 60)
+        report(
+            f"epoch {epoch}/{epochs}  loss {loss:.4f}  {epoch * len(images) / seconds:,.0f} "
+            f"images/s  ETA {minutes}:{rest:02d}"
+        )
     model.eval()
 
 
@@ -147,25 +136,6 @@ def accuracy(model: nn.Module, test_set: ImageSet, *, sigma: float = 0.0, seed: 
     return correct / len(test_set)
 
 
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    images: Tensor,
-    labels: Tensor,
-    sigma: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Take one step on images (B, C, H, W) and return the mean loss, still on the device."""
-    logits = model(_with_noise(images, sigma, generator))
-    loss = nn.functional.cross_entropy(logits, labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
-    return loss.detach()
-
-
 def _with_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise without clipping to [0, 1], as certification does."""
     if sigma == 0:
@@ -184,35 +154,6 @@ def _generator(device: str | torch.device, seed: int) -> torch.Generator:
             f"device {str(device)!r} cannot be used on this machine ({reason}): wanted cpu or "
             "another device that torch finds"
         ) from error
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """What a line of progress needs: epochs, images in each and the start, in seconds."""
-
-    epochs: int
-    images: int
-    started: float
-
-    def line(self, epoch: int, loss: float) -> str:
-        """Say how training stands after an epoch."""
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        left = seconds / epoch * (self.epochs - epoch)
-        rate = epoch * self.images / seconds
-        return (
-            f"epoch {epoch}/{self.epochs}  loss {loss:.4f}  {rate:,.0f} images/s  "
-            f"ETA {int(left) // 60}:{int(left) % 60:02d}"
-        )
-
-
-def _check_settings(sigma: float, epochs: int, batch_size: int, learning_rate: float) -> None:
-    """Refuse settings of training that are out of range."""
-    _check_sigma(sigma)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
 
 
 def _check_sigma(sigma: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from rddrs_dist.data.sets import ImageSet, load, parse_indices
+from rddrs_dist.data import ImageSet, load, parse_indices
 
 
 def image_set(images: np.ndarray, labels: np.ndarray, classes: int = 10) -> ImageSet:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rddrs_dist.data.sets import ImageSet, load
+from rddrs_dist.data import ImageSet, load
 from rddrs_dist.train import accuracy, train, train_new
 
 

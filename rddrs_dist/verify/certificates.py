@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 
-from rddrs_dist.data.sets import parse_indices
+from rddrs_dist.data import parse_indices
 from rddrs_dist.results.columns import ABSTAIN, COLUMNS
 from rddrs_dist.verify.exact import binomial_tail, normal_cdf
 from rddrs_dist.verify.findings import Checked, Claim, Row, Severity, at, bounded, each_row, key_of

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from rddrs_dist import checkpoints, data
-from rddrs_dist.data.sets import parse_indices
+from rddrs_dist.data import parse_indices
 from rddrs_dist.results import columns, files
 from rddrs_dist.results.disjoint import DISJOINT
 from rddrs_dist.results.scales import NARROWED

@@ -1,24 +1,29 @@
 """Labelled image sets by name, with pixels in [0, 1] however they were stored.
 
 `digits` is bundled with scikit-learn, `mnist` and `cifar10` are read through torchvision, and
-`parquet` reads any folder in the usual hub layout. The index of a result row is the position of
-its image in the split, so no reader shuffles.
+`parquet` reads any folder in the usual hub layout: files named `train-*.parquet` or
+`test-*.parquet`, in the folder or in its `data` subfolder, with the bytes of each image (PNG,
+JPEG, ...) beside an integer label. The index of a result row is the position of its image in the
+split, so no reader shuffles.
 """
 
-from __future__ import annotations
-
 import hashlib
+import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rddrs_dist.data.parquet import SPLITS, read_hub
+SPLITS = ("train", "test")
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+# How pillow's modes are read. The others are refused: converting them loses depth or transparency.
+_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +94,7 @@ def load(
     data_root: str | Path | None = None,
     download: bool = False,
 ) -> ImageSet:
-    """Load one split of a data set by name.
+    """Load one split of a data set by name, in the order in which it is stored.
 
     Args:
         name: One of `DATASETS`.
@@ -97,9 +102,6 @@ def load(
         data_root: Folder that holds the data; by default that in the environment variable
             RDDRS_DATA, else `data`. `digits` needs none.
         download: Whether torchvision may fetch `mnist` and `cifar10` into `data_root`.
-
-    Returns:
-        The images and labels, in the order in which they are stored.
 
     Raises:
         ValueError: Where the name or split is unknown, or the files are damaged.
@@ -167,32 +169,15 @@ def _digits(split: str, _root: Path, _download: bool) -> ImageSet:
     return ImageSet("digits", split, images, labels[chosen].astype(np.int64), 10)
 
 
-def _mnist(split: str, root: Path, download: bool) -> ImageSet:
-    """Read MNIST through torchvision: 60,000 and 10,000 images of shape (1, 28, 28)."""
-    from torchvision.datasets import MNIST
+def _torchvision(name: str, split: str, root: Path, download: bool) -> ImageSet:
+    """Read MNIST or CIFAR-10 through torchvision, with one line where it is absent or damaged."""
+    from torchvision import datasets
 
-    found = _open_torchvision("mnist", MNIST, split, root, download)
-    pixels = np.asarray(found.data)[:, None]
-    return ImageSet("mnist", split, _unit(pixels), np.asarray(found.targets, np.int64), 10)
-
-
-def _cifar10(split: str, root: Path, download: bool) -> ImageSet:
-    """Read CIFAR-10 through torchvision: 50,000 and 10,000 images of shape (3, 32, 32)."""
-    from torchvision.datasets import CIFAR10
-
-    found = _open_torchvision("cifar10", CIFAR10, split, root, download)
-    pixels = np.asarray(found.data).transpose(0, 3, 1, 2)
-    return ImageSet("cifar10", split, _unit(pixels), np.asarray(found.targets, np.int64), 10)
-
-
-def _open_torchvision(
-    name: str, dataset: Callable[..., Any], split: str, root: Path, download: bool
-) -> Any:
-    """Open a torchvision data set, with one line where it is absent or damaged."""
+    dataset = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10}[name]
     try:
-        return dataset(root, train=split == "train", download=download)
+        found = dataset(root, train=split == "train", download=download)
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = _line(error)
         if download:
             raise FileNotFoundError(
                 f"cannot download {name} to {root} ({reason}); where it is already on this "
@@ -207,6 +192,14 @@ def _open_torchvision(
             f"{name} under {root} is damaged ({reason}): remove its files and fetch them with "
             "--download"
         ) from error
+    pixels = np.asarray(found.data)
+    pixels = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+    return ImageSet(name, split, _unit(pixels), np.asarray(found.targets, np.int64), 10)
+
+
+def _line(error: Exception) -> str:
+    """The gist of an error on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _unit(pixels: np.ndarray) -> np.ndarray:
@@ -217,14 +210,111 @@ def _unit(pixels: np.ndarray) -> np.ndarray:
 
 
 def _parquet(split: str, root: Path, _download: bool) -> ImageSet:
-    """Read a folder in the hub layout: `train-*.parquet` and `test-*.parquet`."""
-    pixels, labels, classes = read_hub(root, split)
-    return ImageSet("parquet", split, _unit(pixels), labels, classes)
+    """Read a folder in the hub layout."""
+    files = {each: _hub_files(root, each) for each in SPLITS}
+    _check_whole(files[split], split, root)
+    images, labels = _read_columns(files[split], (_IMAGE_COLUMNS, _LABEL_COLUMNS))
+    (all_labels,) = _read_columns(files["train"] + files["test"], (_LABEL_COLUMNS,))
+    # A split may lack a class that the network knows, so the classes are those of all splits.
+    classes = int(_class_numbers(all_labels, root).max()) + 1
+    pixels = _decode(images, f"{split} images of {root}")
+    return ImageSet("parquet", split, _unit(pixels), _class_numbers(labels, root), classes)
+
+
+def _hub_files(root: Path, split: str) -> list[Path]:
+    """List a split's files in a hub folder or in its `data` subfolder."""
+    pattern = f"{split}-*.parquet"
+    return sorted(root.glob(pattern)) or sorted((root / "data").glob(pattern))
+
+
+def _check_whole(files: Sequence[Path], split: str, root: Path) -> None:
+    """Check that all files of a split are there that their names announce."""
+    if not files:
+        raise FileNotFoundError(
+            f"no {split}-*.parquet under {root}: name a folder in the hub layout with "
+            "--data-root or RDDRS_DATA"
+        )
+    announced = re.search(r"-of-([0-9]+)", files[0].name)
+    if announced and int(announced[1]) != len(files):
+        raise FileNotFoundError(
+            f"{root} holds {len(files)} {split} files where {files[0].name} announces "
+            f"{int(announced[1])}: fetch the missing ones"
+        )
+
+
+def _read_columns(files: Sequence[Path], wanted: tuple[tuple[str, ...], ...]) -> list[list[Any]]:
+    """Read columns of all files as Python lists; each is wanted under one of several names."""
+    from pyarrow import ArrowException, parquet
+
+    columns: list[list[Any]] = [[] for _ in wanted]
+    for file in files:
+        try:
+            found = parquet.read_schema(file).names
+            chosen = [_choose(names, found, file) for names in wanted]
+            table = parquet.read_table(file, columns=chosen)
+        except (ArrowException, OSError) as error:
+            raise ValueError(f"{file} cannot be read ({_line(error)}): fetch it again") from error
+        for column, name in zip(columns, chosen, strict=True):
+            column.extend(table[name].to_pylist())
+    return columns
+
+
+def _choose(names: tuple[str, ...], found: list[str], file: Path) -> str:
+    """Return the first of the usual names that a file has."""
+    for name in names:
+        if name in found:
+            return name
+    raise ValueError(
+        f"{file} has no column named {' or '.join(names)}, only {', '.join(found)}: rename the "
+        "one that is meant"
+    )
+
+
+def _class_numbers(labels: list[Any], root: Path) -> np.ndarray:
+    """Return labels as an int64 array of shape (N,)."""
+    if strange := [label for label in labels if not isinstance(label, int)]:
+        raise ValueError(f"labels under {root} must be integers, got {strange[0]!r}")
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _decode(cells: list[Any], what: str) -> np.ndarray:
+    """Decode images of one size to 8-bit pixels (N, C, H, W), with C = 1 where all are grey."""
+    arrays = [_pixels(cell, f"{what}, row {row}") for row, cell in enumerate(cells)]
+    sizes = sorted({array.shape[1:] for array in arrays})
+    if len(sizes) != 1:
+        raise ValueError(
+            f"{what} must all have one size (height, width), got {len(sizes)}: "
+            f"{', '.join(map(str, sizes[:4]))}; resize them first"
+        )
+    channels = max(array.shape[0] for array in arrays)
+    return np.stack([np.broadcast_to(array, (channels, *sizes[0])) for array in arrays])
+
+
+def _pixels(cell: Any, what: str) -> np.ndarray:
+    """Decode one cell, bytes or a struct that holds them, to pixels of shape (1 or 3, H, W)."""
+    from PIL import Image
+
+    blob = cell.get("bytes") if isinstance(cell, dict) else cell
+    if type(blob) is not bytes:
+        raise ValueError(
+            f"{what}: wanted the bytes of an encoded image, got {type(blob).__name__}"
+        )
+    try:
+        with Image.open(io.BytesIO(blob)) as picture:
+            if picture.mode not in _MODES:
+                raise ValueError(
+                    f"{what}: wanted an 8-bit grey or RGB image, got mode {picture.mode}; "
+                    "convert it first"
+                )
+            pixels = np.asarray(picture.convert(_MODES[picture.mode]))
+    except (OSError, SyntaxError) as error:  # pillow reports some damaged PNGs as SyntaxError
+        raise ValueError(f"{what} cannot be decoded ({error}): fetch the data again") from error
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 DATASETS: dict[str, Callable[[str, Path, bool], ImageSet]] = {
     "digits": _digits,
-    "mnist": _mnist,
-    "cifar10": _cifar10,
+    "mnist": partial(_torchvision, "mnist"),
+    "cifar10": partial(_torchvision, "cifar10"),
     "parquet": _parquet,
 }
