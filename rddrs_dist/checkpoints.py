@@ -63,7 +63,10 @@ def save(
     Args:
         path: File to write; its folder is made where it does not exist.
         model: Network made by `build` with the same architecture, event shape and classes.
-        architecture: See `Checkpoint`, as for the rest.
+        architecture: One of `networks.ARCHITECTURES`.
+        event_shape: Shape (C, H, W) of the images it takes.
+        classes: Number of logits.
+        sigma: Standard deviation of the noise it was trained under, in pixels.
 
     Raises:
         ValueError: Where the network is not of that architecture or has weights that are not
@@ -228,12 +231,13 @@ def _differences(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> lis
     """Return what tells two state dicts apart in names, shapes and types, one phrase each."""
     differences = [f"missing {key}" for key in wanted if key not in got]
     differences += [f"unexpected {key}" for key in got if key not in wanted]
-    kinds = {key: (_kind(got[key]), _kind(wanted[key])) for key in wanted if key in got}
-    return differences + [
-        f"{key} is {theirs}, wanted {ours}"
-        for key, (theirs, ours) in kinds.items()
-        if theirs != ours
+    theirs, ours = ({key: _kind(one) for key, one in each.items()} for each in (got, wanted))
+    differences += [
+        f"{key} is {theirs[key]}, wanted {kind}"
+        for key, kind in ours.items()
+        if theirs.get(key, kind) != kind
     ]
+    return differences
 
 
 def _kind(tensor: Tensor) -> str:

@@ -6,8 +6,7 @@ after the other.
 """
 
 from rddrs_dist.disjoint.contact import Contacts, contacts, preconditioner
-from rddrs_dist.disjoint.narrowing import narrowed
-from rddrs_dist.disjoint.rules import bounds, in_order, order_free
+from rddrs_dist.disjoint.narrowing import bounds, in_order, narrowed, order_free
 
 __all__ = [
     "Contacts",

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
-from rddrs_dist.disjoint.free import narrowed_to_fit
-from rddrs_dist.disjoint.memory import Entry, find
+from rddrs_dist.disjoint.memory import Entry, find, narrowed_to_fit
 from rddrs_dist.methods import DDRS, Context, Method, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.region import Region

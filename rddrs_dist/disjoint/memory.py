@@ -1,16 +1,23 @@
-"""Regions that a classifier remembers, and which of them a point lies in.
+"""Regions that a classifier remembers: which of them a point lies in, and what a new one may be.
 
 Hundreds of regions are looked at one after the other: for most of them a few products of vectors
 tell that a point is outside.
+
+Earlier regions keep what they have. Toward each of them of another class that a new one overlaps a
+hyperplane is sought that leaves the earlier one whole, and the new one is narrowed to its own side
+(`narrowing.narrowed`). To shrink it instead would never keep more: it wants such a hyperplane too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, linalg
 
+from rddrs_dist.disjoint.contact import contacts, preconditioner
+from rddrs_dist.disjoint.narrowing import APART, SINGULAR, narrowed, support_above
+from rddrs_dist.noise.base import above_rounding
 from rddrs_dist.region import Region
 
 _EPS = torch.finfo(torch.float64).eps
@@ -18,6 +25,8 @@ _EPS32 = torch.finfo(torch.float32).eps
 # Directions of a dense region along which a point is looked at first: 2 % of its memory, and most
 # points that are outside are so along these.
 _NARROWEST = 16
+# Values of s that are tried for a hyperplane beside a border.
+_WEIGHTS = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +78,11 @@ class Entry:
         return self.radius * self.max_axis * (1 + 1e-9)
 
     @cached_property
+    def _frobenius(self) -> Tensor:
+        """||S||_F."""
+        return self.region.noise.variances().sum().sqrt()
+
+    @cached_property
     def certain(self) -> float:
         """The radius up to which every point is recognised, whatever the rounding.
 
@@ -77,11 +91,6 @@ class Entry:
         """
         spread = float(self._frobenius) / self.min_axis
         return self.radius / (1 + 16 * (len(self.point) + 8) * _EPS * spread)
-
-    @cached_property
-    def _frobenius(self) -> Tensor:
-        """||S||_F."""
-        return self.region.noise.variances().sum().sqrt()
 
     @cached_property
     def _limit(self) -> float:
@@ -142,3 +151,94 @@ def _narrowest(region: Region) -> Tensor:
     values, frame = linalg.eigh(noise.covariance()[0])
     lengths = values[:_NARROWEST].clamp_min(values[-1] * _EPS).sqrt()
     return (frame[:, :_NARROWEST] / lengths).mT.float().contiguous()
+
+
+def narrowed_to_fit(new: Region, query: int, earlier: Iterable[Entry]) -> Entry | None:
+    """The largest region found inside a new one that overlaps none of another class.
+
+    Args:
+        new: The certified region of one image, on the CPU; its scale need not be triangular.
+        query: Number of its query.
+        earlier: What is remembered.
+
+    Returns:
+        What to remember; None where no region is left that could be told from nothing.
+    """
+    try:
+        found = list(_hyperplanes(new, earlier))
+        made: Region | None = new
+        if found or not new.noise.is_lower:
+            empty = torch.empty(0, new.dimension, dtype=torch.float64)
+            normals = torch.stack([w for w, _ in found]) if found else empty
+            bounds = torch.tensor([bound for _, bound in found], dtype=torch.float64)
+            made = narrowed(new, float(new.min_axis[0]), normals, bounds)
+        entry = None if made is None else Entry.of(made, query)
+    except SINGULAR:  # so narrow that its matrices are singular; no region is disjoint too
+        return None
+    # Where rounding exceeds the region itself no point would ever be recognised.
+    if entry is None or not entry.min_axis > 0 or not entry.certain > entry.radius / 2:
+        return None
+    return entry
+
+
+def _hyperplanes(new: Region, earlier: Iterable[Entry]) -> Iterator[tuple[Tensor, float]]:
+    """One for each earlier region of another class that the new one overlaps.
+
+    Yields:
+        Its normal w, (d,) float64, and a bound: the earlier region is kept whole where ||S^T w||
+        of the new one is at most that.
+    """
+    point, radius = new.centre[0].flatten().double(), float(new.radius[0])
+    reach = radius * float(new.max_axis[0]) * (1 + 1e-8)
+    rivals = [
+        one
+        for one in earlier
+        if one.prediction != new.prediction[0]
+        and not float((one.point - point).norm()) * (1 - 1e-9) > reach + one.reach
+    ]
+    inverse = preconditioner(new) if rivals else None
+    for one in rivals:
+        found = contacts(new, one.region, inverse)
+        if not (found.factor(new.radius, one.region.radius) > 1 + 1e-12).all():
+            v = one.point - point
+            w = _best_normal(new, one.region, v)
+            # What the earlier region leaves of r ||S^T w|| to the new one, never above the truth.
+            slack = 2 * (len(v) + 8) * _EPS
+            gap = float(w @ v - slack * w.norm() * v.norm())
+            free = gap * (1 - slack) - _support(one.region, w) * (1 + slack)
+            if not free / _support(new, w) > 1 + 1e-12:
+                yield w, free / radius * APART
+
+
+def _best_normal(new: Region, one: Region, v: Tensor) -> Tensor:
+    """The hyperplane that leaves the most to the new region, as the earlier one keeps all.
+
+    `contacts` is for two regions that shrink alike, and not sharp beside a border. The normal
+    sought is the w of ((1 - s) A_i + s A_j) w = x_j - x_i for one s here too. In the frame in
+    which the earlier region is a ball and A_i diagonal each s costs O(d), so that all are tried;
+    the last one, s = 1, leaves something wherever the new centre is outside.
+
+    Args:
+        new: The new region.
+        one: The earlier one.
+        v: x_j - x_i, (d,) float64.
+
+    Returns:
+        Its normal w, (d,) float64.
+    """
+    own, other = (float(each.radius[0]) * each.noise.matrix()[0] for each in (new, one))
+    ratio = linalg.solve(other, own)
+    values, frame = linalg.eigh(ratio @ ratio.mT)  # (d, d) @ (d, d)
+    values = above_rounding(values)
+    y = frame.mT @ linalg.solve(other, v)
+    ends = values[0].log10() - 3, values[-1].log10() + 3
+    weights = torch.logspace(float(ends[0]), float(ends[1]), _WEIGHTS, dtype=torch.float64)
+    tilts = torch.cat([y / (values + weights.unsqueeze(1)), y.unsqueeze(0)])  # (m, d)
+    share = (tilts @ y - tilts.norm(dim=1)) / (tilts * values.sqrt()).norm(dim=1)
+    w = linalg.solve(other.mT, frame @ tilts[share.nan_to_num(-torch.inf).argmax()])
+    return w / w.norm()
+
+
+def _support(region: Region, w: Tensor) -> float:
+    """r ||S^T w||, never below the truth, for w (d,) float64."""
+    return float(region.radius[0]) * float(support_above(region.noise, w.unsqueeze(0)))

@@ -1,21 +1,29 @@
-"""A large ellipsoid inside a certified one that keeps to its side of given hyperplanes.
+"""How regions are made smaller so that no two of different predictions overlap.
 
 An ellipsoid inside a certified one is certified, so that nothing is sampled anew. To narrow one
 direction by a factor t costs log(1 / t) / d of the log proxy radius, where shrinking the region by
 t would cost log(1 / t).
 
-A scale is proposed in double precision and rounded to the single precision in which scales are
-stored. All that is claimed is claimed of the rounded one, with bounds for the rounding errors of
-what is computed of it: by how much its ellipsoid must shrink to be inside and on its side.
+A narrower scale is proposed in double precision and rounded to the single precision in which
+scales are stored. All that is claimed is claimed of the rounded one, with bounds for the rounding
+errors of what is computed of it: by how much its ellipsoid must shrink to be inside and on its
+side.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, linalg
 
+from rddrs_dist.disjoint.contact import Contacts
 from rddrs_dist.noise import FullNoise, Noise
-from rddrs_dist.region import Region, product_below
+from rddrs_dist.region import Floats, Integers, Region, product_below
 
+# Regions that were made smaller are apart by this share of their size.
+APART = 1 - 1e-6
+# More than rounding adds to a product and a difference of two numbers.
+_ROUNDED = 1 - 1e-12
 # Sweeps over all hyperplanes, at most. They end where no hyperplane is exceeded by more than a
 # share, which costs as much of the radius, and none that a region was narrowed for is missed by
 # much more, which costs that share of one axis.
@@ -146,3 +154,65 @@ def _weights(q: Tensor, bounds: Tensor) -> Tensor:
             if few:  # the same once more, without what is lost where the difference is small
                 c[j] = c[:, j] = image * left
     return weights
+
+
+def bounds(radius: Floats, conflicts: Contacts) -> Iterator[tuple[int, Integers, Floats]]:
+    """How far each region that has a conflict may reach along the normals of its conflicts.
+
+    Args:
+        radius: Of all regions, (N,).
+        conflicts: All pairs without a hyperplane between them.
+
+    Yields:
+        A region; the numbers of its conflicts, (m,), ascending; and bounds of ||S^T w||, (m,),
+        with which each of a pair stays on its own side of the hyperplane where both touch when
+        scaled by their contact factor. Regions ascend.
+    """
+    factor = conflicts.factor(radius) * APART
+    for region in np.union1d(conflicts.first, conflicts.second).tolist():
+        own = np.flatnonzero((conflicts.first == region) | (conflicts.second == region))
+        is_first = conflicts.first[own] == region
+        support = np.where(is_first, conflicts.left[own], conflicts.right[own])
+        yield region, own, factor[own] * support
+
+
+def order_free(radius: Floats, conflicts: Contacts) -> Floats:
+    """Every region shrinks by the smallest factor of its conflicts, whatever their order.
+
+    Args:
+        radius: (N,).
+        conflicts: All pairs without a hyperplane between them.
+
+    Returns:
+        Radii (N,) with which every pair has a hyperplane between them.
+    """
+    factor = np.ones_like(radius)
+    for side in (conflicts.first, conflicts.second):
+        np.minimum.at(factor, side, conflicts.factor(radius) * APART)
+    return radius * factor
+
+
+def in_order(radius: Floats, conflicts: Contacts) -> Floats:
+    """Each region shrinks until it leaves those before it alone, which keep what they have.
+
+    Args:
+        radius: (N,), of the regions in the order in which images came.
+        conflicts: All pairs without a hyperplane between them.
+
+    Returns:
+        Radii (N,); 0 where no size is small enough.
+
+    References:
+        Alfarra et al. 2020 (arXiv 2012.04351), the memory-based certification.
+    """
+    smaller = radius.copy()
+    later = np.maximum(conflicts.first, conflicts.second)
+    for pair in np.argsort(later, kind="stable"):
+        i, j = conflicts.first[pair], conflicts.second[pair]
+        own, other = conflicts.left[pair], conflicts.right[pair]
+        if i > j:
+            i, j, own, other = j, i, other, own
+        # Where an earlier region reaches to the hyperplane, what is left is less than rounding.
+        left = conflicts.gap[pair] * _ROUNDED - smaller[i] * own
+        smaller[j] = min(smaller[j], max(left / other * APART, 0.0))
+    return smaller

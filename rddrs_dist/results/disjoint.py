@@ -122,12 +122,7 @@ def scales(folder: Path) -> Scales:
     """
     if not (folder / DISJOINT).exists():
         raise FileNotFoundError(f"{folder} has no {DISJOINT}: run `rddrs disjoint {folder}`")
-    rows = _table(folder).select([*KEY, "disjoint_scale_sha256"]).to_pylist()
-    hashes = {
-        (row["method"], row["index"]): row["disjoint_scale_sha256"]
-        for row in rows
-        if row["disjoint_scale_sha256"] is not None
-    }
+    hashes = stored.hashes(_table(folder).to_pandas(), "disjoint_scale_sha256")
     return Scales(folder, hashes, (CERTIFIED, NARROWED))
 
 

@@ -4,10 +4,12 @@ One file per shard has those that were certified; the disjoint pass adds one fil
 those that it made narrower.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -44,6 +46,12 @@ def files(folder: Path, prefix: str) -> list[Path]:
     return sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name))
 
 
+def hashes(rows: pd.DataFrame, column: str) -> dict[Key, str]:
+    """What the scales of rows must hash to, by a column of hashes; null where there is none."""
+    named = rows[["method", "index", column]].dropna().itertuples(index=False)
+    return {(method, int(index)): sha256 for method, index, sha256 in named}
+
+
 class Scales:
     """The stored scales of a run; they are read when they are asked for."""
 
@@ -65,8 +73,10 @@ class Scales:
         """
         self._where: dict[Key, tuple[Path, str]] = {}
         self._hashes = hashes or {}
-        for file in (file for prefix in prefixes for file in files(folder, prefix)):
-            self._where |= {_key(name): (file, name) for name in _names(file)}
+        for file in itertools.chain(*(files(folder, prefix) for prefix in prefixes)):
+            for name in _names(file):
+                method, index, _ = name.split("/")
+                self._where[method, int(index)] = (file, name)
         if not self._where:
             raise ValueError(
                 f"{folder} has no _scales-*.safetensors: certify with --save-scales (with "
@@ -110,9 +120,3 @@ def _names(file: Path) -> list[str]:
             f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
             "continue the run with --save-scales --resume"
         ) from error
-
-
-def _key(name: str) -> Key:
-    """Method and index out of a name."""
-    method, index, _ = name.split("/")
-    return method, int(index)

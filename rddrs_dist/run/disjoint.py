@@ -8,7 +8,7 @@ that overlap and the narrowed scales of one method, the workers share the region
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,41 +80,13 @@ class Disjoint:
         return Execution(self.executor, self.actors, self.cpus_per_actor, address=self.address)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What the pass did to one method.
-
-    Attributes:
-        method: Its name.
-        regions: Images with a region.
-        pairs: Pairs of regions of different predictions.
-        searched: Those that the distance of their centres does not tell apart.
-        conflicts: Those that no hyperplane was found for.
-        smaller: Regions that had to become smaller.
-        before: Mean proxy radius of all images, wrong predictions and abstentions as 0.
-        shrunk: The same of regions that shrink by the factor of their worst pair.
-        after: The same of the disjoint regions.
-        steps: Mean steps of conjugate gradients per pair that was searched.
-        pairs_per_second: Pairs, by the wall clock.
-    """
-
-    method: str
-    regions: int
-    pairs: int
-    searched: int
-    conflicts: int
-    smaller: int
-    before: float
-    shrunk: float
-    after: float
-    steps: float
-    pairs_per_second: float
-
-
-def disjoint(options: Disjoint) -> list[Summary]:
+def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     """Does the pass for all methods of a run and writes its columns beside the rows.
 
     What an earlier pass has left is removed first.
+
+    Returns:
+        What the pass did to each method; see `_Pass.summary`.
 
     Raises:
         ValueError: If scales are missing or are not those of the rows, data differ, or an option
@@ -124,7 +96,8 @@ def disjoint(options: Disjoint) -> list[Summary]:
     """
     options.execution.check()
     source, frame = read_run(options.dir, with_disjoint=False)
-    images, stored = _images(source, options.data_root), _scales(frame, options.dir)
+    images = _images(source, options.data_root)
+    stored = scales.Scales(options.dir, scales.hashes(frame, "scale_sha256"))
     with _connected(options.execution) as tasks:
         results.clear(options.dir)
         passes = [
@@ -135,7 +108,7 @@ def disjoint(options: Disjoint) -> list[Summary]:
             one.make_smaller(number)
     summaries = [one.summary() for one in passes]
     rows = pd.concat([one.rows() for one in passes]).assign(rule=options.rule)
-    facts = {"rule": options.rule, "methods": [vars(one) for one in summaries]}
+    facts = {"rule": options.rule, "methods": summaries}
     results.write(options.dir, rows, {one.method: one.hyperplanes() for one in passes}, facts)
     return summaries
 
@@ -152,23 +125,13 @@ def _images(source: Source, data_root: Path | None) -> data.ImageSet:
     return images
 
 
-def _scales(frame: pd.DataFrame, folder: Path) -> scales.Scales:
-    """The certified scales, each of which must have the hash of its row."""
-    own = frame.loc[frame["prediction"] != ABSTAIN]
-    named = own[["method", "index", "scale_sha256"]].itertuples(index=False)
-    hashes = {(str(method), int(index)): str(sha256) for method, index, sha256 in named}
-    return scales.Scales(folder, hashes)
-
-
 def _connected(execution: Execution) -> AbstractContextManager[Any]:
     """What runs calls: on Ray, or in this process."""
     # Imported here: ray takes its time, and wrong input should not have to wait for it.
     if execution.executor == "local":
-        from rddrs_dist.run.local import LocalTasks
-
-        return LocalTasks.connected(execution)
-    from rddrs_dist.run.cluster import Tasks
-
+        from rddrs_dist.run.local import LocalTasks as Tasks
+    else:
+        from rddrs_dist.run.cluster import Tasks
     return Tasks.connected(execution)
 
 
@@ -228,19 +191,16 @@ class _Pass:
             return Contacts.none(dimension)
         some = self._regions(slice(None, None, -(-count // _SHAPES)))
         size = block_size(dimension, dense=not some.noise.is_diagonal)
-        starts = range(0, count, size)
-        blocks = [self._tasks.put(self._regions(slice(start, start + size))) for start in starts]
         same = (self._options.cpus_per_actor, self._tasks.put(preconditioner(some)))
-        numbered = list(zip(starts, blocks, strict=True))
-        calls = [(*same, *one, *other) for k, one in enumerate(numbered) for other in numbered[k:]]
+        blocks = [
+            (start, self._tasks.put(self._regions(slice(start, start + size))))
+            for start in range(0, count, size)
+        ]
+        calls = [(*same, *one, *other) for k, one in enumerate(blocks) for other in blocks[k:]]
         return Contacts.joined(list(self._each(_search, calls, "blocks of pairs", len(calls))))
 
     def make_smaller(self, number: int) -> None:
-        """Makes regions smaller where they must be, by the rule of the pass.
-
-        Args:
-            number: Of the file that narrowed scales go to.
-        """
+        """Makes regions smaller by the rule; narrowed scales go to the file of this number."""
         if self._options.rule == "narrow":
             self._narrow(number)
         else:
@@ -284,51 +244,56 @@ class _Pass:
 
     def rows(self) -> pd.DataFrame:
         """The new columns of every image; abstentions have no region."""
-        found = self._sizes.assign(index=self._indices, **self._nearest())
+        worst = self._nearest()
+        witness = pd.Series(BALL, self._own.index)
+        witness[self._near], witness[worst.index] = HYPERPLANE, CONFLICT
+        found = self._sizes.join(worst).assign(index=self._indices, witness=witness)
         found = found.set_index("index").reindex(self._all).reset_index()
         empty = dict.fromkeys([name for name in self._sizes if name.endswith("radius")], 0.0)
         empty = empty | {"contact_factor": 1.0, "witness": BALL}
         return found.fillna(empty).assign(method=self.method)
 
-    def _nearest(self) -> dict[str, Any]:
-        """Of each region the smallest contact factor, the image it is with, and the witness."""
-        conflicts, count = self._conflicts, len(self._own)
-        factor = np.tile(conflicts.factor(self._radius), 2)
-        own = np.concatenate([conflicts.first, conflicts.second])
-        other = self._indices[np.concatenate([conflicts.second, conflicts.first])]
-        order = np.lexsort((other, factor, own))
-        overlapping, worst = np.unique(own[order], return_index=True)
-        smallest, nearest = np.ones(count), pd.array([pd.NA] * count, "Int64")
-        smallest[overlapping], nearest[overlapping] = factor[order][worst], other[order][worst]
-        witness = np.full(count, BALL, object)
-        witness[self._near], witness[overlapping] = HYPERPLANE, CONFLICT
-        return {"contact_factor": smallest, "nearest_conflict": nearest, "witness": witness}
-
-    def summary(self) -> Summary:
-        """Numbers of the pass."""
-        before, right = (self._own[name].to_numpy() for name in ("proxy_radius", "correct"))
-        after = self._sizes["disjoint_proxy_radius"].to_numpy()
-        shrunk = self._shrunk(order_free(self._radius, self._conflicts))
-        alike = self._own["prediction"].value_counts().to_numpy()
-        count = len(self._own)
-        pairs = (count * (count - 1) - int((alike * (alike - 1)).sum())) // 2
-
-        def mean(sizes: Any) -> float:
-            return float((np.asarray(sizes) * right).sum() / len(self._all))
-
-        return Summary(
-            method=self.method,
-            regions=count,
-            pairs=pairs,
-            searched=self._searched_pairs,
-            conflicts=len(self._conflicts),
-            smaller=int((after < before).sum()),
-            before=mean(before),
-            shrunk=mean(shrunk["disjoint_proxy_radius"]),
-            after=mean(after),
-            steps=self._steps / max(self._searched_pairs, 1),
-            pairs_per_second=pairs / self._seconds,
+    def _nearest(self) -> pd.DataFrame:
+        """Of each region with a conflict the smallest contact factor, and the image it is with."""
+        found, factor = self._conflicts, self._conflicts.factor(self._radius)
+        sides = [(found.first, found.second), (found.second, found.first)]
+        pairs = pd.concat(
+            pd.DataFrame({"contact_factor": factor, "nearest_conflict": self._indices[other]}, own)
+            for own, other in sides
         )
+        pairs = pairs.sort_values([*pairs]).astype({"nearest_conflict": "Int64"})
+        return pairs[~pairs.index.duplicated()]
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers of the pass, as plain JSON values.
+
+        Pairs are those of different predictions; "searched" the ones that the distance of their
+        centres does not tell apart. Sizes are mean proxy radii of all images, wrong predictions
+        and abstentions as 0: before the pass, after it, and of regions that are shrunk by the
+        factor of their worst pair. Steps are those of conjugate gradients per searched pair.
+        """
+        own, found = self._own, self._conflicts
+        before, after = own["proxy_radius"], self._sizes["disjoint_proxy_radius"]
+        shrunk = self._shrunk(order_free(self._radius, found))["disjoint_proxy_radius"]
+
+        def mean(sizes: pd.Series) -> float:
+            return float((sizes.to_numpy() * own["correct"].to_numpy()).sum() / len(self._all))
+
+        alike, count = own["prediction"].value_counts().to_numpy(), len(own)
+        pairs = (count * (count - 1) - int((alike * (alike - 1)).sum())) // 2
+        return {
+            "method": self.method,
+            "regions": count,
+            "pairs": pairs,
+            "searched": self._searched_pairs,
+            "conflicts": len(found),
+            "smaller": int((after < before).sum()),
+            "before": mean(before),
+            "shrunk": mean(shrunk),
+            "after": mean(after),
+            "steps": self._steps / max(self._searched_pairs, 1),
+            "pairs_per_second": pairs / self._seconds,
+        }
 
 
 def _search(
@@ -376,7 +341,7 @@ def block_size(dimension: int, dense: bool) -> int:
     return max(1, int(root / vectors))
 
 
-def as_text(summaries: Sequence[Summary]) -> str:
+def as_text(summaries: Sequence[Mapping[str, Any]]) -> str:
     """What the pass did, one line per method; sizes and shares are floored."""
     header = (
         *("method", "regions", "pairs", "searched", "conflicts", "smaller"),
@@ -384,9 +349,9 @@ def as_text(summaries: Sequence[Summary]) -> str:
     )
     body = []
     for one in summaries:
-        counts = (one.regions, one.pairs, one.searched, one.conflicts, one.smaller)
-        sizes = [tables.floor_to(size, 3) for size in (one.before, one.shrunk, one.after)]
-        kept = 100 * tables.floor_to(one.after / one.before if one.before else 1.0, 3)
-        cells = [one.method, *map(str, counts), *(f"{size:.3f}" for size in sizes)]
-        body.append([*cells, f"{kept:.1f}", f"{one.steps:.1f}", f"{one.pairs_per_second:.0f}"])
+        whole = (str(one[name]) for name in header[:6])
+        sizes = (f"{tables.floor_to(one[k], 3):.3f}" for k in ("before", "shrunk", "after"))
+        kept = 100 * tables.floor_to(one["after"] / one["before"] if one["before"] else 1.0, 3)
+        rates = (f"{kept:.1f}", f"{one['steps']:.1f}", f"{one['pairs_per_second']:.0f}")
+        body.append([*whole, *sizes, *rates])
     return tables.aligned([header, *body]) + "\n"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.disjoint.classifier import CERTIFICATE
-from rddrs_dist.disjoint.free import narrowed_to_fit
+from rddrs_dist.disjoint.memory import narrowed_to_fit
 from rddrs_dist.disjoint.memory import Entry
 from rddrs_dist.noise import FullNoise, IsotropicNoise
 from tests.disjoint.problems import KINDS, classifier, factor, filled, images_of, region, shape

@@ -132,7 +132,7 @@ def test_blocks_of_pairs_find_what_one_block_finds(
     parts = disjoint(options)
     exact = ("regions", "pairs", "searched", "conflicts", "smaller")
     for one, other in zip(whole, parts, strict=True):
-        assert all(getattr(one, name) == getattr(other, name) for name in exact)
+        assert all(one[name] == other[name] for name in exact)
     after, names = read(options.dir), ["nearest_conflict", "witness", "rule", "index", "method"]
     assert after[names].equals(before[names])
     for name in ("contact_factor", "disjoint_proxy_radius"):
