@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
-from rddrs_dist.disjoint.memory import Entry, find, narrowed_to_fit
+from rddrs_dist.disjoint.memory import Entry, narrowed_to_fit
 from rddrs_dist.methods import DDRS, Context, Method, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.region import Region
@@ -119,11 +119,11 @@ class SmoothedClassifier:
         image = self._checked(image)
         # Counted before anything is drawn: no two fits share samples, not even after an error.
         query, self.queries = self.queries, self.queries + 1
-        found = find(self.memory, image.detach().cpu().flatten().double())
-        if found is None:
-            return self._answer(image, query)
-        number, entry = found
-        return Prediction(entry.prediction, MEMORY, query, number, entry.certain, None)
+        point = image.detach().cpu().flatten().double()
+        for number, entry in enumerate(self.memory):
+            if entry.contains(point):
+                return Prediction(entry.prediction, MEMORY, query, number, entry.certain, None)
+        return self._answer(image, query)
 
     def predict_many(self, images: Iterable[Tensor]) -> list[Prediction]:
         """Answers for images (N, *event), one after the other; see `predict`."""
@@ -169,10 +169,7 @@ class SmoothedClassifier:
         # Imported here: pyarrow and pandas, which come with it, are not needed to classify.
         from rddrs_dist.disjoint import saved
 
-        facts = saved.facts(self.model, self.method, self.neighbours, self.start)
-        facts |= {name: getattr(self, name) for name in ("sigma", "seed", "queries")}
-        facts |= {"event_shape": list(self.event_shape), "budget": vars(self.budget)}
-        saved.write(Path(folder), facts, self.memory)
+        saved.write(Path(folder), self)
 
     @classmethod
     def load(

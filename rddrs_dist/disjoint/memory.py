@@ -136,12 +136,6 @@ class Entry:
         return float(y.norm() * (1 + error) + (residual + rounding) / self.min_axis) * (1 + error)
 
 
-def find(entries: Iterable[Entry], point: Tensor) -> tuple[int, Entry] | None:
-    """The first region that a point (d,) float64 lies in for certain, and its number."""
-    inside = ((number, one) for number, one in enumerate(entries) if one.contains(point))
-    return next(inside, None)
-
-
 def _narrowest(region: Region) -> Tensor:
     """The narrowest directions of a dense scale over their axes, (k, d) float32."""
     noise = region.noise

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,33 +15,20 @@ from torch import Tensor, nn
 
 from rddrs_dist.certify import Budget
 from rddrs_dist.disjoint.memory import Entry
-from rddrs_dist.methods import DDRS, METHODS, Method
+from rddrs_dist.methods import DDRS, METHODS
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import Packed, pack, unpack
 from rddrs_dist.region import Region
 from rddrs_dist.results import files
 
+if TYPE_CHECKING:
+    from rddrs_dist.disjoint.classifier import SmoothedClassifier
+
 SCHEMA_VERSION = 2
 NAME = "classifier.json"
 _REGION = re.compile(r"region-\d{6,}-[0-9a-f]{16}\.safetensors")
 _NUMBERS = ("prediction", "radius", "min_axis", "max_axis", "query")
-
-
-def facts(
-    model: nn.Module, method: Method, neighbours: Neighbours | None, start: DDRS
-) -> dict[str, Any]:
-    """What a classifier was made from, as it goes into JSON.
-
-    Raises:
-        ValueError: If the method is none that can be loaded.
-    """
-    if METHODS.get(method.name) is not type(method):
-        raise ValueError(
-            f"method must be one of {', '.join(METHODS)} to be saved, got "
-            f"{type(method).__name__}: add it to METHODS"
-        )
-    fields = {"method": {"name": method.name, **vars(method)}, "start": vars(start)}
-    return _hashes(model, neighbours) | fields
+_PLAIN = ("sigma", "seed", "queries")
 
 
 def _hashes(model: nn.Module, neighbours: Neighbours | None) -> dict[str, str | None]:
@@ -63,18 +50,28 @@ def _tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Path, known: Mapping[str, Any], entries: Sequence[Entry]) -> None:
-    """Writes regions that are not there yet, then the file that names them.
+def write(folder: Path, own: "SmoothedClassifier") -> None:
+    """Writes regions that are not there yet, then the file that names them and all the rest.
 
     Regions never change, and their files are named after their content: whatever stops this, the
     folder holds the earlier state or the new one.
 
     Raises:
+        ValueError: If the method is none that can be loaded.
         OSError: If it could not be written.
     """
+    method = own.method
+    if METHODS.get(method.name) is not type(method):
+        raise ValueError(
+            f"method must be one of {', '.join(METHODS)} to be saved, got "
+            f"{type(method).__name__}: add it to METHODS"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    records = [_write_region(folder, number, entry) for number, entry in enumerate(entries)]
-    content = {"schema_version": SCHEMA_VERSION, **known, "entries": records}
+    records = [_write_region(folder, number, entry) for number, entry in enumerate(own.memory)]
+    content = {name: getattr(own, name) for name in _PLAIN} | _hashes(own.model, own.neighbours)
+    content |= {"method": {"name": method.name, **vars(method)}, "start": vars(own.start)}
+    content |= {"budget": vars(own.budget), "event_shape": list(own.event_shape)}
+    content |= {"schema_version": SCHEMA_VERSION, "entries": records}
     files.replace_json(folder / NAME, content | {"sha256": _sha256(content)})
     kept = {record["file"] for record in records}
     for file in folder.iterdir():
@@ -121,10 +118,9 @@ def read(
                 f"{str(wanted)[:12]}, got {str(got)[:12]}: pass the one it was made with"
             )
     try:
-        known = {name: content[name] for name in ("sigma", "seed", "queries")}
-        shape = tuple(content["event_shape"])
-        method = dict(content["method"])
-        own = METHODS[method.pop("name")](**_tuples(method))
+        known, shape = {name: content[name] for name in _PLAIN}, tuple(content["event_shape"])
+        method = _tuples(content["method"])
+        own = METHODS[method.pop("name")](**method)
         known |= {"method": own, "start": DDRS(**_tuples(content["start"]))}
         known |= {"event_shape": shape, "budget": Budget(**content["budget"])}
         return known, [_entry(folder, record, shape) for record in content["entries"]]
