@@ -1,7 +1,5 @@
 """Image sets: what a reader must give, and one clear line for everything it must refuse."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -39,9 +37,8 @@ def test_digits_are_whole_balanced_and_disjoint():
     assert train.event_shape == test.event_shape == (1, 8, 8)
     assert np.bincount(test.labels, minlength=10).min() >= 22
     assert test.images.min() == 0 and test.images.max() == 1
-    assert not {image.tobytes() for image in train.images} & {
-        image.tobytes() for image in test.images
-    }
+    first, second = ({image.tobytes() for image in each.images} for each in (train, test))
+    assert not first & second
 
 
 def test_hash_follows_pixels_labels_and_shape():
@@ -86,11 +83,8 @@ def test_unknown_names_list_the_known_ones():
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_absent_data_names_both_ways_out(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDDRS_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(
-        FileNotFoundError, match=r"--data-root or RDDRS_DATA.*--download"
-    ) as caught:
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*or RDDRS_DATA.*--download") as caught:
         load(name)
-    assert str(tmp_path / "nowhere") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

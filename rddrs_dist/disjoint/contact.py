@@ -158,15 +158,11 @@ class _Side:
 
     def adjoint(self, owners: Tensor, w: Tensor) -> Tensor:
         """r S^T w of w (m, d), for the region (m,) that owns each."""
-        return self.noise.adjoint_of(owners, w) * self._radius_of(owners, w)
+        return self.noise.adjoint_of(owners, w) * self.radius.to(w.dtype)[owners].unsqueeze(1)
 
     def colour(self, owners: Tensor, u: Tensor) -> Tensor:
         """r S u of u (m, d), for the region (m,) that owns each."""
-        return self.noise.colour_of(owners, u) * self._radius_of(owners, u)
-
-    def _radius_of(self, owners: Tensor, vectors: Tensor) -> Tensor:
-        """Radius of each owner, (m, 1), in the precision of the vectors."""
-        return self.radius.to(vectors.dtype)[owners].unsqueeze(1)
+        return self.noise.colour_of(owners, u) * self.radius.to(u.dtype)[owners].unsqueeze(1)
 
 
 def _within_reach(first: _Side, second: _Side) -> tuple[Tensor, Tensor]:
@@ -189,12 +185,7 @@ class _Search:
     """Conjugate gradients on many pairs at once; those that are settled leave."""
 
     def __init__(
-        self,
-        first: _Side,
-        second: _Side,
-        rows: Tensor,
-        columns: Tensor,
-        inverse: Tensor | None,
+        self, first: _Side, second: _Side, rows: Tensor, columns: Tensor, inverse: Tensor | None
     ) -> None:
         self.first, self.second, self.inverse = first, second, inverse
         self.rows, self.columns = rows, columns
@@ -215,8 +206,6 @@ class _Search:
             gaining = best > before * (1 + _GAIN)
             worth = (least < _UNEVEN) | (best > _NEARLY)
             live = live[gaining & worth & (best <= _CLEAR)]
-            if not len(live):
-                break
         return self._claimed()
 
     def _precondition(self, pairs: Tensor, weights: Tensor, residual: Tensor) -> Tensor:

@@ -205,20 +205,12 @@ def _hyperplanes(new: Region, earlier: Iterable[Entry]) -> Iterator[tuple[Tensor
 
 
 def _best_normal(new: Region, one: Region, v: Tensor) -> Tensor:
-    """The hyperplane that leaves the most to the new region, as the earlier one keeps all.
+    """w (d,) float64 that leaves the most to the new region, as the earlier one keeps all.
 
     `contacts` is for two regions that shrink alike, and not sharp beside a border. The normal
-    sought is the w of ((1 - s) A_i + s A_j) w = x_j - x_i for one s here too. In the frame in
+    sought is the w of ((1 - s) A_i + s A_j) w = v = x_j - x_i for one s here too. In the frame in
     which the earlier region is a ball and A_i diagonal each s costs O(d), so that all are tried;
     the last one, s = 1, leaves something wherever the new centre is outside.
-
-    Args:
-        new: The new region.
-        one: The earlier one.
-        v: x_j - x_i, (d,) float64.
-
-    Returns:
-        Its normal w, (d,) float64.
     """
     own, other = (float(each.radius[0]) * each.noise.matrix()[0] for each in (new, one))
     ratio = linalg.solve(other, own)

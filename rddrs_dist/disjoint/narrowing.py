@@ -83,14 +83,9 @@ def support_above(noise: Noise, normals: Tensor) -> Tensor:
 
 
 def _stretch(outer: Tensor, min_axis: float, inner: Tensor) -> Tensor:
-    """||S^-1 S'||, never below the truth: the ellipsoid of S' is inside this times that of S.
+    """||S^-1 S'|| of (d, d) float64, never below the truth: how far S' reaches out of S.
 
     With any X near S^-1 S' the truth is at most ||X|| + ||S' - S X|| / min_axis.
-
-    Args:
-        outer: S, (d, d) float64.
-        min_axis: Smallest axis of S, at most.
-        inner: S', (d, d) float64.
     """
     ratio = linalg.solve(outer, inner)
     error, length = (len(outer) + 8) * _EPS, ratio.norm()
@@ -109,15 +104,7 @@ def _proposed(scale: Tensor, normals: Tensor, bounds: Tensor) -> Tensor:
         C^-1 = I + sum_j l_j q_j q_j^T,  q_j = S^T w_j,  l_j >= 0,
 
     is at least I, so that the ellipsoid stays inside; each l_j in turn is made as small as its
-    bound q_j^T C q_j <= b_j^2 allows.
-
-    Args:
-        scale: S, (d, d) float64, lower triangular.
-        normals: w_j, (m, d) float64.
-        bounds: b_j, (m,) float64, positive.
-
-    Returns:
-        (d, d) float64.
+    bound q_j^T C q_j <= b_j^2 allows. Scales are (d, d) float64.
     """
     q = normals @ scale  # (m, d) @ (d, d)
     inverse = torch.eye(len(scale), dtype=scale.dtype) + (q.mT * _weights(q, bounds)) @ q

@@ -55,10 +55,6 @@ def write(folder: Path, own: "SmoothedClassifier") -> None:
 
     Regions never change, and their files are named after their content: whatever stops this, the
     folder holds the earlier state or the new one.
-
-    Raises:
-        ValueError: If the method is none that can be loaded.
-        OSError: If it could not be written.
     """
     method = own.method
     if METHODS.get(method.name) is not type(method):
@@ -100,15 +96,7 @@ def _sha256(content: Mapping[str, Any]) -> str:
 def read(
     folder: Path, model: nn.Module, neighbours: Neighbours | None
 ) -> tuple[dict[str, Any], list[Entry]]:
-    """Reads a classifier.
-
-    Returns:
-        sigma, seed, event_shape, queries, budget, method and start; and the entries.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is damaged, or of another network or other training images.
-    """
+    """Reads sigma, seed, event_shape, queries, budget, method and start; and the entries."""
     content = _content(folder / NAME)
     for name, got in _hashes(model, neighbours).items():
         wanted = content.get(name)

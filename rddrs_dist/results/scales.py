@@ -26,11 +26,7 @@ Key = tuple[str, int]
 def write(
     folder: Path, number: int, scales: Mapping[Key, Packed], prefix: str = CERTIFIED
 ) -> None:
-    """Writes the scales of a shard, or the narrowed ones of a number, whole or not at all.
-
-    Raises:
-        OSError: If that failed.
-    """
+    """Writes the scales of a shard, or the narrowed ones of a number; see `files.replace`."""
     named = {f"{method}/{index}/{one.kind}": one.values for (method, index), one in scales.items()}
     replace(path(folder, number, prefix), save(named))
 

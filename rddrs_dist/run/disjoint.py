@@ -147,16 +147,7 @@ class _Pass:
         method: str,
         rows: pd.DataFrame,
     ) -> None:
-        """Searches for a hyperplane between any two regions of different predictions.
-
-        Args:
-            options: Of the pass.
-            tasks: Runs calls.
-            images: Of the data set.
-            stored: Certified scales.
-            method: Name of the method.
-            rows: Of all its images; abstentions have no region.
-        """
+        """Searches for a hyperplane between any two regions of different predictions."""
         own = rows.loc[rows["prediction"] != ABSTAIN].sort_values("index", ignore_index=True)
         self._options, self._tasks, self._images, self._stored = options, tasks, images, stored
         self.method, self._all, self._own = method, rows["index"], own
@@ -313,12 +304,7 @@ def _narrow(
     normals: NDArray[np.float32],
     limits: Floats,
 ) -> tuple[int, tuple[float, ...], Packed | None]:
-    """One region narrowed to its side of all hyperplanes; see `disjoint.narrowed`.
-
-    Returns:
-        The number it was given; radius, l2 radius and proxy radius; and the scale that these are
-        of: None where no region is left.
-    """
+    """Radius, l2 radius, proxy radius and scale of a region narrowed; None where none is left."""
     torch.set_num_threads(threads)
     w, b = torch.from_numpy(normals).double(), torch.from_numpy(limits)
     made = narrowed(region, min_axis, w, b)

@@ -1,23 +1,30 @@
-"""Networks and noises whose regions overlap, and exact answers about remembered regions."""
+"""Networks, noises and results whose regions overlap, and exact answers about regions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist import Budget, Method, SmoothedClassifier
+from rddrs_dist import Budget, Method, SmoothedClassifier, data
 from rddrs_dist.disjoint.memory import Entry
 from rddrs_dist.methods import Fit
-from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
-from rddrs_dist.region import Region
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise, pack
+from rddrs_dist.region import ABSTAIN, Region
+from rddrs_dist.results.store import Store
 from rddrs_dist.smoothing import Stage
 from tests.oracles import contact_factor
+from tests.results.rows import row
 
 BUDGET = Budget(n0=50, n=2000)
 RADIUS = 0.17
 KINDS = ("isotropic", "diagonal", "full")
+# The kind of noise of each method of the results that `certify` makes up.
+METHODS = {"rs": "isotropic", "ancer": "diagonal", "rddrs_tr": "full"}
+INDICES = list(range(0, 240, 20))
+_COPIED = ("radius", "prediction", "l2_radius", "proxy_radius", "min_axis", "mean_axis")
 
 
 def noise_of(kind: str, z: Tensor, event_shape: tuple[int, ...], size: float) -> Noise:
@@ -123,3 +130,25 @@ def same(first, second) -> bool:
         return a.prediction, a.source, a.query, a.entry, a.radius, count
 
     return [key(a) for a in first] == [key(a) for a in second]
+
+
+def certify(folder: Path, *, save_scales: bool = True) -> Path:
+    """Writes rows, and perhaps scales, of twelve digits, of which one is an abstention."""
+    images = data.load("digits", "test")
+    config = {"dataset": "digits", "data_sha256": images.sha256}
+    radius = np.where(np.array(INDICES) == 40, 0.0, np.linspace(2, 3, len(INDICES)))
+    prediction = np.where(radius > 0, images.labels[INDICES], ABSTAIN)
+    rows, scales = [], {}
+    for method, kind in METHODS.items():
+        z = [torch.randn(65, 64, generator=torch.Generator().manual_seed(k)) for k in INDICES]
+        parts = [noise_of(kind, one, (1, 8, 8), 0.5) for one in z]
+        noise = type(parts[0]).concatenate(parts)
+        region = Region(torch.from_numpy(images.images[INDICES]), noise, radius, prediction)
+        for k, (index, packed) in enumerate(zip(INDICES, pack(noise), strict=True)):
+            cells = {name: getattr(region, name)[k].item() for name in _COPIED}
+            scales[method, index] = packed
+            rows.append(row(index, method, **cells, scale_sha256=packed.sha256))
+            rows[-1]["correct"] = index % 60 == 0
+    with Store.open(folder, run_id="made-up", config=config, metadata={}) as store:
+        store.write(0, rows, scales if save_scales else None)
+    return folder

@@ -17,8 +17,7 @@ from rddrs_dist.results import disjoint as results
 from rddrs_dist.results import files, read, scales
 from rddrs_dist.run import disjoint as run
 from rddrs_dist.run.disjoint import Disjoint, as_text, block_size, disjoint
-from tests.disjoint.certified import METHODS, certify
-from tests.disjoint.problems import factor
+from tests.disjoint.problems import METHODS, certify, factor
 
 EVENT = (1, 8, 8)
 RULES = ("narrow", "order-free", "in-order")
