@@ -253,7 +253,7 @@ class _Pass:
             for own, other in sides
         )
         pairs = pairs.sort_values([*pairs]).astype({"nearest_conflict": "Int64"})
-        return pairs[~pairs.index.duplicated()]
+        return pairs.loc[~pairs.index.duplicated()]
 
     def summary(self) -> dict[str, Any]:
         """Numbers of the pass, as plain JSON values.
@@ -267,7 +267,7 @@ class _Pass:
         before, after = own["proxy_radius"], self._sizes["disjoint_proxy_radius"]
         shrunk = self._shrunk(order_free(self._radius, found))["disjoint_proxy_radius"]
 
-        def mean(sizes: pd.Series) -> float:
+        def mean(sizes: Any) -> float:
             return float((sizes.to_numpy() * own["correct"].to_numpy()).sum() / len(self._all))
 
         alike, count = own["prediction"].value_counts().to_numpy(), len(own)
