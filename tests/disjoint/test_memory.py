@@ -39,7 +39,7 @@ def random_entries(count: int, d: int) -> list[Entry]:
 
 
 def test_nothing_is_ruled_out_that_is_inside():
-    entries = random_entries(150, 24)
+    entries = random_entries(75, 24)
     generator, found = torch.Generator().manual_seed(3), 0
     for entry in entries:
         u = nn.functional.normalize(torch.randn(24, generator=generator).double(), dim=0)
@@ -49,7 +49,7 @@ def test_nothing_is_ruled_out_that_is_inside():
             inside = [exact(one, point) < one.radius for one in entries]
             assert [one.contains(point) for one in entries] == inside
             found += any(inside)
-    assert 150 <= found < 300
+    assert 75 <= found < 150
 
 
 @pytest.mark.parametrize("spread", [1e2, 1e6, 1e9])
