@@ -5,9 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.geometry import products
 from rddrs_dist.geometry.norm import norm_bounds
-from rddrs_dist.geometry.symmetric import eye
+from rddrs_dist.geometry.symmetric import eye, raised
 from rddrs_dist.methods.ascent import trailing
 from rddrs_dist.noise.base import above_rounding, whitening_of_factor
 
@@ -64,7 +63,7 @@ def capped_by_products(scale: Tensor, caps: Tensor) -> Capped:
     over = (wide > caps).nonzero()[:, 0]
     if len(over):
         share = scale[over] / trailing(caps[over], scale)
-        root = linalg.cholesky_ex(products.raised(share.mT @ share, caps.new_ones(1, 1, 1))[0]).L
+        root = linalg.cholesky_ex(raised(share.mT @ share, caps.new_ones(1, 1, 1))[0]).L
         scale = scale.index_copy(
             0, over, linalg.solve_triangular(root, scale[over].mT, upper=False).mT
         )

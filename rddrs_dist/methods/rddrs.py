@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry import affine_invariant, metrics, products
-from rddrs_dist.geometry.symmetric import eye, from_eigen
+from rddrs_dist.geometry import metrics
+from rddrs_dist.geometry.symmetric import eye, from_eigen, raised
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
 from rddrs_dist.methods.checks import at_least_one, clamp_range, one_of, positive
@@ -60,19 +60,19 @@ class _Scale(NamedTuple):
     @classmethod
     def _by_products(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
         """As `floored`; u is any vector of the eigenspace of K where that has several."""
-        raised, negative = products.raised(matrix, floor.unsqueeze(-1))
-        factor = linalg.cholesky_ex(raised).L
+        whole, negative = raised(matrix, floor.unsqueeze(-1))
+        factor = linalg.cholesky_ex(whole).L
         # Where all eigenvalues were above the floor, nothing lies below it, and a step of inverse
         # iteration finds u as well as a term of weight kappa wants it.
         start = matrix.new_ones(*matrix.shape[:-1], 1)
         below = negative @ start / floor.unsqueeze(-1)
-        whole = torch.cholesky_solve(start, factor)
-        found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, whole)[..., 0]
+        iterated = torch.cholesky_solve(start, factor)
+        found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, iterated)[..., 0]
         along = (factor.mT @ found.unsqueeze(-1))[..., 0]
         quotient = (along.norm(dim=1) / found.norm(dim=1)) ** 2
         mean = (2 * factor.diagonal(dim1=1, dim2=2).log().mean(1)).exp()
         along = along / along.norm(dim=1, keepdim=True)
-        return cls(raised, factor, mean, quotient.clamp(floor[:, 0], mean), along)
+        return cls(whole, factor, mean, quotient.clamp(floor[:, 0], mean), along)
 
     def unwhiten(self, velocity: Tensor) -> Tensor:
         """L^-T M L^-1, the Euclidean gradient that gives the velocity M, (B, d, d)."""
@@ -179,7 +179,7 @@ class RDDRS(Method):
         C^-1 is the identity and u a direction known beforehand.
         """
         weight = scale.mean + self.kappa * scale.smallest
-        velocity = trailing(weight, slope) * affine_invariant.whiten(scale.factor, slope)
+        velocity = trailing(weight, slope) * metrics.whiten(scale.factor, slope)
         velocity.diagonal(dim1=1, dim2=2).add_((gap * scale.mean / slope.shape[1])[:, None])
         pull = trailing(self.kappa * gap * scale.smallest, scale.along) * scale.along
         velocity += pull.unsqueeze(-1) * scale.along.unsqueeze(-2)
@@ -190,7 +190,7 @@ class RDDRS(Method):
         good = torch.isfinite(velocity).flatten(1).all(1)
         velocity = torch.where(trailing(good, velocity), velocity, 0.0)
         if self.metric == "affine-invariant" and self.exp_map == "factored":
-            factor = affine_invariant.step(scale.factor, velocity, length)
+            factor = metrics.factored_step(scale.factor, velocity, length)
             matrix = factor @ factor.mT
         else:
             gradient = scale.unwhiten(velocity)

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry import products
-from rddrs_dist.geometry.symmetric import eye, sym
+from rddrs_dist.geometry.symmetric import absolute, expm, eye, sym, trace
 from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, positive
@@ -288,14 +287,14 @@ class RDDRSTR(Method):
         l / (1 + l), a positive one none.
         """
         curve = self.damped(seen.hessian, seen.gradients)
-        modulus = products.absolute(curve)
-        unit = _trace(modulus) / scale.shape[-1] + _TINY
+        modulus = absolute(curve)
+        unit = trace(modulus) / scale.shape[-1] + _TINY
         fall = (modulus - curve) / trailing(2 * unit, curve)
         one = eye(curve.shape[-1], curve)
         step = sym(linalg.solve_ex(fall + one, fall).result)
-        factor = products.expm(-self.shrinkage * step) - one
+        factor = expm(-self.shrinkage * step) - one
         reshaped = scale + (scale @ seen.basis) @ factor @ seen.basis.mT
-        return reshaped, -self.shrinkage * _trace(step)
+        return reshaped, -self.shrinkage * trace(step)
 
     def damped(self, hessian: Tensor, gradients: Tensor) -> Tensor:
         """An estimate of W, (B, k, k), without what lies across the range of the gradients.
@@ -348,13 +347,8 @@ class RDDRSTR(Method):
         cubes = pulled.square().sum((1, 2)) / self._cap(scale) ** 2
         ratio = (cubes / (squares + _TINY)).clamp(1e-3, 1)
         rest = torch.log1p(-held * ratio) + held * ratio + (held * ratio) ** 2 / 2
-        return pulled, rest * cubes / ratio**3 - held * _trace(share) - held**2 * squares / 2
+        return pulled, rest * cubes / ratio**3 - held * trace(share) - held**2 * squares / 2
 
     def _cap(self, scale: Tensor) -> float:
         """The largest axis, with which a semi-axis just stays within the domain's diameter."""
         return self.domain_share * diameter(scale.shape[-1]) / self.radius
-
-
-def _trace(matrices: Tensor) -> Tensor:
-    """(B,) from (B, d, d)."""
-    return matrices.diagonal(dim1=1, dim2=2).sum(1)

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.geometry.products import orthonormal
-from rddrs_dist.geometry.symmetric import sym
+from rddrs_dist.geometry.symmetric import orthonormal, sym
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.sample import input_gradient, of_class
