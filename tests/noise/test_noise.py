@@ -1,5 +1,6 @@
 """One contract for every noise: agreement with its dense covariance."""
 
+import inspect
 import math
 
 import numpy as np
@@ -212,7 +213,8 @@ def test_scales_of_other_images_and_of_no_noise_are_refused():
 
 def like_diagonal(*missing: str) -> type[Noise]:
     """A noise of its own that does as a diagonal one does, without some of its methods."""
-    own = {name: vars(DiagonalNoise)[name] for name in Noise.__abstractmethods__ - {*missing}}
+    names = Noise.__abstractmethods__ - {*missing}
+    own = {name: inspect.getattr_static(DiagonalNoise, name) for name in names}
     return type("Other", (Noise,), {**own, "kinds": ("other",)})
 
 
