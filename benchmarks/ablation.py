@@ -52,9 +52,9 @@ class Euclidean(RDDRSTR):
 class Independent(RDDRSTR):
     """Draws independent samples instead of antithetic pairs."""
 
-    def _move(self, state: Any, task: Any, step: int):
+    def _move(self, *given: Any):
         with mock.patch.object(curvature, "pairs", independent):
-            return super()._move(state, task, step)
+            return super()._move(*given)
 
 
 def independent(noise: FullNoise, images: Tensor, n: int, streams: Streams, key: Any):

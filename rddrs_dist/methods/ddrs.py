@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
+from rddrs_dist.methods.checks import at_least_one, between, positive
 from rddrs_dist.noise import IsotropicNoise
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.margin import soft_gap
@@ -49,7 +49,7 @@ class DDRS(Method):
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "candidate_every", "samples", "compare_samples")
         positive(self, "learning_rate", "floor")
-        clamp_range(self, "clamp")
+        between(self, 0, 0.5, "clamp")
 
     def _samples(self) -> int:
         return self.samples

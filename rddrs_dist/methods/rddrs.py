@@ -11,7 +11,7 @@ from rddrs_dist.geometry import metrics
 from rddrs_dist.geometry.symmetric import eye, from_eigen, raised
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, one_of, positive
+from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.margin import gap_gradient, normal_density, top_two
 from rddrs_dist.smoothing.sample import soft_probabilities
@@ -124,9 +124,10 @@ class RDDRS(Method):
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "gradient_samples", "margin_samples", "compare_samples")
         positive(self, "step_lengths", "kappa")
-        clamp_range(self, "clamp")
-        one_of(self, "metric", get_args(metrics.Metric))
-        one_of(self, "exp_map", get_args(ExpMap))
+        between(self, 0, 0.5, "clamp")
+        for field, choices in (("metric", metrics.Metric), ("exp_map", ExpMap)):
+            if getattr(self, field) not in get_args(choices):
+                refuse(self, field, f"be one of {', '.join(get_args(choices))}")
 
     def _samples(self) -> int:
         return self.gradient_samples

@@ -110,7 +110,7 @@ def test_methods_that_start_from_ddrs_say_so(method):
 POSITIVE = "must be positive and finite, got "
 WRONG = [
     (DDRS, "steps", 0, "must be at least 1, got 0"),
-    (DDRS, "clamp", 0.6, "must be between 0 and 1/2"),
+    (DDRS, "clamp", 0.6, "must be between 0 and 0.5"),
     (Ancer, "learning_rates", (), POSITIVE),
     (Ancer, "kappa", -1.0, POSITIVE),
     (RDDRS, "step_lengths", (0.5, float("nan")), POSITIVE),
