@@ -52,9 +52,9 @@ class Euclidean(RDDRSTR):
 class Independent(RDDRSTR):
     """Draws independent samples instead of antithetic pairs."""
 
-    def _move(self, *given: Any):
+    def _move(self, *given: Any, **named: Any):
         with mock.patch.object(curvature, "pairs", independent):
-            return super()._move(*given)
+            return super()._move(*given, **named)
 
 
 def independent(noise: FullNoise, images: Tensor, n: int, streams: Streams, key: Any):
