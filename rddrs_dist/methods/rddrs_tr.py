@@ -288,13 +288,8 @@ class RDDRSTR(Method):
         small one, rises with s and is 1 at s = 1 (for a < 0.4). While all axes are small, which
         they are for half of the steps, they grow by e^a without a look at them.
 
-        Args:
-            scale: (B, d, d).
-            widest: (B,), the largest axis at most.
-            excess: (B,), radius above its target.
-
-        Returns:
-            The scale, the largest axis that it can have, (B,), and the gain in log det, (B,).
+        From S (B, d, d), its largest axis at most and the radius above its target, (B,) each, to
+        the new scale, the largest axis that it can have and the gain in log det, (B,) each.
         """
         rate = (2 * self.growth * excess).clamp(0, self.growth)
         wide, share = trailing(rate, scale), widest / self._cap(scale)

@@ -60,11 +60,8 @@ class Sized:
     ) -> "Sized":
         """Of multiples of a scale those of the largest proxy radius, the first among equals.
 
-        Args:
-            lower: (B, d, d), lower triangular.
-            multiples: The k, M of them.
-            radii: M of radii that k times the scale supports, (B,).
-            limits: (B,), over k the largest radius at a multiple of k.
+        The scale (B, d, d) is lower triangular; k times it supports a radius (B,), and the limits
+        (B,) over k are the largest radii at a multiple of k.
         """
         means = lower.diagonal(dim1=1, dim2=2).double().log().mean(1).exp().cpu().numpy()
         best, radius, proxy = (np.zeros(len(lower)) for _ in range(3))
@@ -148,17 +145,8 @@ def bounded(
 ) -> tuple[Tensor, Floats]:
     """Cuts the axes at the domain and keeps training images out of the region and its margin.
 
-    Args:
-        scale: S, (B, d, d).
-        images: (B, *event).
-        classes: (B,), the class that each region is for.
-        neighbours: Training images; None where there are none.
-        radius: (B,), at which semi-axes are cut at the diameter of [0, 1]^d.
-        method: Has the margin, and says how far training images are looked for.
-
-    Returns:
-        The scale, (B, d, d), and the largest radius at which its region keeps to the domain and to
-        its margin, (B,).
+    Semi-axes are cut at the diameter of [0, 1]^d, at a radius of each image. Returns the scale,
+    (B, d, d), and the largest radius at which its region keeps to the domain and to its margin.
     """
     d = scale.shape[-1]
     caps = torch.from_numpy(diameter(d) / radius).to(scale.device)
@@ -193,16 +181,7 @@ def best_multiple(
     It is sought at multiples far apart, and then at those around the likely best. Noise that is
     wide everywhere has nearly the same radius at any multiple, so that from some k on the limit is
     reached; of these, which have the same region, the smallest is taken, whose smoothed network
-    sees most.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        scale: S, (B, d, d).
-        limits: (B,), the largest radius with S, over k with k S.
-        classes: (B,), the class whose probability counts.
-        context: Streams, whose comparison stage is drawn from.
-        method: Has multiples and samples.
+    sees most. The limits (B,) are those of the radius with S; with k S they are as large over k.
     """
     coarse, fine, alpha = method.coarse_multiples, method.fine_multiples, method.compare_alpha
     few, n, share = method.coarse_samples, method.compare_samples, method.coarse_share
@@ -225,12 +204,9 @@ def best_multiple(
 
 
 def likely_multiple(coarse: Sequence[float], radii: Sequence[Floats], limits: Floats) -> Floats:
-    """The multiple that is best if radii at coarse multiples are interpolated, (B,).
+    """The multiple that is best if radii (B,) at each of the coarse ones are interpolated, (B,).
 
-    Args:
-        coarse: The multiples, ascending.
-        radii: Lower bounds of the radius at each of them; (B,) each.
-        limits: (B,), over k the largest radius at a multiple of k.
+    The limits (B,) over k are the largest radii at a multiple of k.
     """
     places = np.log(coarse)
     steps = np.linspace(places[0], places[-1], _STEPS)
@@ -259,17 +235,12 @@ class Capped(NamedTuple):
 
 
 def capped(scale: Tensor, caps: Tensor) -> Capped:
-    """The way that is the fastest on the device of the scale; see both."""
+    """From S (B, d, d) and caps (B,) float64, the way that is the fastest on their device."""
     return (capped_by_products if scale.is_cuda else capped_by_eigenvalues)(scale, caps)
 
 
 def capped_by_eigenvalues(scale: Tensor, caps: Tensor) -> Capped:
-    """S' = S f(S^T S): a rotation from the right is no change of the noise, and none is made.
-
-    Args:
-        scale: S, (B, d, d) float64.
-        caps: (B,) float64.
-    """
+    """S' = S f(S^T S): a rotation from the right is no change of the noise, and none is made."""
     squares, frame = linalg.eigh(scale.mT @ scale)
     axes = above_rounding(squares).sqrt()
     cut = torch.minimum(axes, caps.unsqueeze(1))
@@ -282,10 +253,6 @@ def capped_by_products(scale: Tensor, caps: Tensor) -> Capped:
 
     With M = S^T S / cap^2 and R R^T = max(M, I) it is a factor of S R^-T R^-1 S^T. Axes are cut to
     within a few 1e-6 of the cap. Where rounding has left no factor, eigenvalues have to do.
-
-    Args:
-        scale: As above.
-        caps: As above.
     """
     wide = norm_bounds(scale, _SQUARINGS)[1]
     over = (wide > caps).nonzero()[:, 0]

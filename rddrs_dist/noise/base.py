@@ -237,9 +237,6 @@ class Noise(ABC):
         Args:
             owners: Row of an image, (m,) int64.
             vectors: u, (m, d), float32 or float64; all is computed in its precision.
-
-        Returns:
-            (m, d).
         """
         return self._of(owners, vectors, adjoint=False)
 
@@ -338,13 +335,9 @@ class Noise(ABC):
 
 
 def whitening(covariance: Tensor) -> Tensor:
-    """A matrix A with ||A^T delta|| = ||S^-1 delta||; few images are near along its first columns.
+    """A with ||A^T delta|| = ||S^-1 delta||, from S S^T (..., d, d) float64.
 
-    Args:
-        covariance: S S^T, (..., d, d) float64.
-
-    Returns:
-        A, of the same shape.
+    Few images are near along its first columns.
     """
     if covariance.is_cuda:  # where eigenvalues are dear and products cheap
         lower, failed = linalg.cholesky_ex(covariance)
@@ -355,14 +348,7 @@ def whitening(covariance: Tensor) -> Tensor:
 
 
 def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
-    """L^-T with its longest columns first, and what order these had.
-
-    Args:
-        lower: L, (..., d, d) float64, lower triangular with L L^T = S S^T.
-
-    Returns:
-        (..., d, d) and (..., d) int64.
-    """
+    """L^-T with its longest columns first, and what order these had, from L L^T = S S^T."""
     columns = lower_inverse(lower).mT
     order = columns.norm(dim=-2).argsort(descending=True)
     return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order

@@ -152,9 +152,6 @@ def axes_by_values(scale: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values of S (B, d, d) float64, ascending, and bounds of their errors.
 
     A backward stable decomposition moves none further than (d + 8) eps ||S|| (Weyl).
-
-    Returns:
-        (B, d) and (B, 1).
     """
     axes = linalg.svdvals(scale).flip(-1)
     return axes, rounding(scale) * axes[:, -1:]
@@ -166,9 +163,6 @@ def axes_by_squares(scale: Tensor) -> tuple[Tensor, Tensor]:
     They are off by (d + 8) eps ||S||_F^2 from the product (Higham 2002, section 3.5), and by no
     more from a backward stable solver; what that is for their roots depends on these. Where it
     would be felt in the smallest axis, its image has its singular values computed.
-
-    Returns:
-        (B, d) each.
     """
     squares = linalg.eigvalsh(scale.mT @ scale).clamp_min(0)
     lost = 2 * rounding(scale) * squares.sum(1, keepdim=True)

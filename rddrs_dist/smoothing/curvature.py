@@ -81,16 +81,8 @@ def slopes(
 ) -> Slopes:
     """Draws pairs x + S z, x - S z and differentiates the network at those near the boundary.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Scale of each image.
-        classes: (B,) int64, the class of each image.
-        n: Samples per image, both of a pair counted; whole pairs are drawn.
-        tempering: Which samples are near, and how the softmax sees them.
-        streams: Random streams of the images; the fit stage is drawn from.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
+    Of n samples both of a pair are counted, and whole pairs are drawn, of the fit stage. The
+    classes are (B,) int64; other arguments are those of `class_counts`.
     """
     draws, noises, answers = [], [], []
     with torch.no_grad():

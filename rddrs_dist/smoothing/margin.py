@@ -56,18 +56,8 @@ def gap_gradient(
     pass for all classes together, because only the combination is needed. A GPU multiplies in
     TF32, with `coarse` samples.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Scale of each image, symmetric.
-        weights: (B, K), the cotangent of the mean softmax.
-        n: Samples per image.
-        streams: Random streams of the images; the fit stage is drawn from.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
-
-    Returns:
-        E, (B, d, d).
+    The weights (B, K) are the cotangent of the mean softmax, E is (B, d, d), and samples are of
+    the fit stage; other arguments are those of `class_counts`.
 
     References:
         Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), proposition 2.

@@ -48,10 +48,7 @@ def input_gradient(logits: Tensor, weights: Tensor, samples: Tensor) -> tuple[Te
     Args:
         logits: (..., K), made from the samples with gradients on.
         weights: Broadcasts to (..., K).
-        samples: What to differentiate in.
-
-    Returns:
-        F, (..., K), and the gradient, of the shape of the samples.
+        samples: What to differentiate in; its shape is that of the gradient.
     """
     p = logits.detach().softmax(-1)
     cotangent = p * (weights - (p * weights).sum(-1, keepdim=True))
@@ -86,10 +83,8 @@ def class_counts(
         (B, K) int64; rows add up to n, less the samples that have a logit that is not finite. They
         count for no class: noise may be so wide that the network overflows.
     """
-    one = (1.0,)
-    return class_counts_of_multiples(model, images, noise, one, n, streams, stage, step, batching)[
-        0
-    ]
+    drawn = n, streams, stage, step, batching
+    return class_counts_of_multiples(model, images, noise, (1.0,), *drawn)[0]
 
 
 @torch.no_grad()
