@@ -40,16 +40,8 @@ def whiten(factor: Tensor, gradient: Tensor) -> Tensor:
 def factored_step(factor: Tensor, velocity: Tensor, length: float) -> Tensor:
     """A factor of Exp_P(length * L M L^T), the end of an affine-invariant geodesic from P = L L^T.
 
-    Exp_P(L M L^T) = L expm(M) L^T = A A^T with A = L expm(M / 2): no inverse and no logarithm is
-    needed. log det P moves by exactly length * tr(M).
-
-    Args:
-        factor: L, (B, d, d), any square factor of the point.
-        velocity: M, (B, d, d), symmetric: the tangent vector in the frame of the factor.
-        length: Step along the geodesic, dimensionless.
-
-    Returns:
-        A, (B, d, d), with A A^T the new point.
+    Exp_P(L M L^T) = L expm(M) L^T = A A^T with A = L expm(M / 2), for any square factor L of the
+    point: no inverse and no logarithm is needed. log det P moves by exactly length * tr(M).
     """
     if velocity.is_cuda:  # where an eigendecomposition takes twenty times as long as this
         return factor @ expm(length / 2 * velocity, _SQUARINGS)

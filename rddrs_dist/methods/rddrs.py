@@ -74,11 +74,6 @@ class _Scale(NamedTuple):
         along = along / along.norm(dim=1, keepdim=True)
         return cls(whole, factor, mean, quotient.clamp(floor[:, 0], mean), along)
 
-    def unwhiten(self, velocity: Tensor) -> Tensor:
-        """L^-T M L^-1, the Euclidean gradient that gives the velocity M, (B, d, d)."""
-        inverse = linalg.inv(self.factor)
-        return inverse.mT @ velocity @ inverse
-
 
 @dataclass(frozen=True)
 class RDDRS(Method):
@@ -194,7 +189,8 @@ class RDDRS(Method):
             factor = metrics.factored_step(scale.factor, velocity, length)
             matrix = factor @ factor.mT
         else:
-            gradient = scale.unwhiten(velocity)
+            inverse = linalg.inv(scale.factor)
+            gradient = inverse.mT @ velocity @ inverse  # the Euclidean one
             matrix = metrics.step(self.metric, scale.matrix, gradient, length)
         # Judged in the precision that will be sampled from: a scale that overflows there is lost.
         good &= torch.isfinite(matrix.float()).flatten(1).all(1)

@@ -239,18 +239,13 @@ class RDDRSTR(Method):
         scale, narrowed = self._reshape(state.scale, seen)
         scale, widest, widened = self._grow(scale, state.widest, excess)
         logdet = state.logdet + narrowed + widened
-        objective, noisy = self._objective(state.logdet / noise.dimension, p, quantile, drawn.n)
-        stale = torch.where(objective > state.best + noisy, 0, state.stale + 1)
+        # log Phi^-1(p) + log det S / d; a gain shows from twice its standard error on.
+        radius = quantile.clamp_min(0.05)
+        error = (p * (1 - p) / drawn.n).sqrt() / (normal_density(quantile) * radius)
+        objective = radius.log() + (state.logdet / noise.dimension).double()
+        stale = torch.where(objective > state.best + 2 * error, 0, state.stale + 1)
         best = torch.maximum(objective, state.best)
         return _Climb(scale, logdet, widest, *seen, best, stale), objective
-
-    def _objective(
-        self, mean_axis: Tensor, p: Tensor, quantile: Tensor, n: int
-    ) -> tuple[Tensor, Tensor]:
-        """log Phi^-1(p) + log det S / d, and twice the standard error of its estimate, (B,)."""
-        radius = quantile.clamp_min(0.05)
-        error = (p * (1 - p) / n).sqrt() / (normal_density(quantile) * radius)
-        return radius.log() + mean_axis.double(), 2 * error
 
     def _reshape(self, scale: Tensor, seen: Curvature) -> tuple[Tensor, Tensor]:
         """Narrows the directions along which p falls, and the gain in log det, (B,).

@@ -97,13 +97,8 @@ def sized_region(
 ) -> Sized:
     """A fitted scale with its axes cut at the domain, clear of other labels, of the best size.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        scale: S as fitted, (B, d, d).
-        classes: (B,), the class that each region is for.
-        context: sigma, streams and neighbours; the comparison stage is drawn from.
-        method: Its settings say how the size is chosen.
+    S (B, d, d) was fitted for a class (B,) of each image (B, *event). The comparison stage of the
+    streams is drawn from, and the method's settings say how the size is chosen.
     """
     fitted, alpha = FullNoise(scale, tuple(images.shape[1:])), method.compare_alpha
     few, n = method.coarse_samples, method.compare_samples
