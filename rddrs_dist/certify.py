@@ -13,11 +13,7 @@ from rddrs_dist.region import ABSTAIN, Floats, Integers, Region
 from rddrs_dist.smoothing import Smoothed, Stage, Streams
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import class_counts
-from rddrs_dist.stats import (
-    clopper_pearson_lower,
-    normal_quantile_lower,
-    smallest_certifying_n,
-)
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower, smallest_certifying_n
 
 __all__ = ["ABSTAIN", "Budget", "Certificate", "certify"]
 

@@ -8,15 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from rddrs_dist import (
-    ABSTAIN,
-    Budget,
-    Certificate,
-    Fit,
-    IsotropicNoise,
-    Streams,
-    certify,
-)
+from rddrs_dist import ABSTAIN, Budget, Certificate, Fit, IsotropicNoise, Streams, certify
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 from tests.oracles import Linear, noises
