@@ -81,7 +81,9 @@ def test_sizes_are_those_of_the_covariance(noise):
 
 
 @of_every_noise
-def test_distance_and_whitening_are_the_norm_in_the_inverse_covariance(noise):
+def test_distance_and_support_are_norms_in_the_inverse_covariance_and_in_it(noise):
+    squared = (FLAT.mT @ noise.covariance() @ FLAT).flatten()
+    torch.testing.assert_close(noise.support(VECTORS), squared.sqrt())
     distances = (FLAT.mT @ linalg.solve(noise.covariance(), FLAT)).flatten().sqrt()
     torch.testing.assert_close(noise.mahalanobis(VECTORS), distances)
     for row in range(B):
@@ -92,12 +94,6 @@ def test_distance_and_whitening_are_the_norm_in_the_inverse_covariance(noise):
         if not noise.is_diagonal:  # longest columns first
             lengths = dense.norm(dim=0)
             assert (lengths[:-1] >= lengths[1:] * (1 - 1e-9)).all()
-
-
-@of_every_noise
-def test_support_is_the_norm_in_the_covariance(noise):
-    squared = (FLAT.mT @ noise.covariance() @ FLAT).flatten()
-    torch.testing.assert_close(noise.support(VECTORS), squared.sqrt())
 
 
 @of_every_noise
