@@ -51,9 +51,9 @@ class Euclidean(RDDRSTR):
 class Independent(RDDRSTR):
     """Draws independent samples instead of antithetic pairs."""
 
-    def _move(self, state: Any, task: Any, step: int):
+    def _move(self, *given: Any, **named: Any):
         with mock.patch.object(curvature, "pairs", independent):
-            return super()._move(state, task, step)
+            return super()._move(*given, **named)
 
 
 def independent(noise: FullNoise, images: Tensor, n: int, streams: Streams, key: Any):

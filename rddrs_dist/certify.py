@@ -13,11 +13,7 @@ from rddrs_dist.region import ABSTAIN, Floats, Integers, Region
 from rddrs_dist.smoothing import Smoothed, Stage, Streams
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import class_counts
-from rddrs_dist.stats import (
-    clopper_pearson_lower,
-    normal_quantile_lower,
-    smallest_certifying_n,
-)
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower, smallest_certifying_n
 
 __all__ = ["ABSTAIN", "Budget", "Certificate", "certify"]
 
@@ -157,7 +153,13 @@ def certify(
     """
     smoothed = model if isinstance(model, Smoothed) else Smoothed(model)
     check_logits(smoothed.model, images)
-    _check_fit(fit, images)
+    if not isinstance(fit, Fit):
+        raise ValueError(
+            "certify wants what a method's fit returned, noise and limit together, got "
+            f"{type(fit).__name__}: pass the fit itself, or Fit.of(noise) for a noise alone"
+        )
+    if len(fit.noise) != len(images):
+        raise ValueError(f"fit must be of {len(images)} images, got one of {len(fit.noise)}")
     base, centres, drawn = smoothed.at(images, fit.noise)
 
     def counts(rows: list[int], n: int, stage: Stage, step: int = 0) -> Tensor:
@@ -171,17 +173,6 @@ def certify(
     radius = np.minimum(certified, fit.limit)
     prediction = np.where(radius > 0, selected.cpu().numpy(), ABSTAIN)
     return Certificate(count, n, budget, p_lower, Region(images, fit.noise, radius, prediction))
-
-
-def _check_fit(fit: Fit, images: Tensor) -> None:
-    """Refuses what is no fit of the images."""
-    if not isinstance(fit, Fit):
-        raise ValueError(
-            "certify wants what a method's fit returned, noise and limit together, got "
-            f"{type(fit).__name__}: pass the fit itself, or Fit.of(noise) for a noise alone"
-        )
-    if len(fit.noise) != len(images):
-        raise ValueError(f"fit must be of {len(images)} images, got one of {len(fit.noise)}")
 
 
 def _estimated(

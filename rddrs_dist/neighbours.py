@@ -33,16 +33,13 @@ class Neighbours:
         The answer is in single precision wherever the images are.
         """
         # One dense matrix at a time: those of many images may not fit into memory.
+        found = [0] * len(region)
         with multiplying("float32", self.images.device):
-            return [self._inside(region, row) for row in range(len(region))]
-
-    def _inside(self, region: Region, row: int) -> int:
-        """How many are inside one region."""
-        radius = float(region.radius[row])
-        if not radius > 0:
-            return 0
-        label, whitening = int(region.prediction[row]), region.noise.whitening(row)
-        return len(self.near(region.centre[row], label, whitening, radius)[1])
+            for row in (region.radius > 0).nonzero()[0].tolist():
+                label, whitening = int(region.prediction[row]), region.noise.whitening(row)
+                radius = float(region.radius[row])
+                found[row] = len(self.near(region.centre[row], label, whitening, radius)[1])
+        return found
 
     @cached_property
     def _length(self) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Self
 
@@ -73,14 +73,7 @@ class Region:
     def __getitem__(self, rows: slice | Sequence[int]) -> Self:
         """The regions of a part of the images."""
         own = rows if isinstance(rows, slice) else list(rows)
-        noise = self.noise[rows]
-        return replace(
-            self,
-            centre=self.centre[own],
-            noise=noise,
-            radius=self.radius[own],
-            prediction=self.prediction[own],
-        )
+        return replace(self, **{f.name: getattr(self, f.name)[own] for f in fields(self)})
 
     def with_radius(self, radius: Floats) -> Self:
         """The same regions with other radii (B,)."""

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+
 
 class Linear(nn.Module):
     """Two classes separated by the hyperplane w.x = b; class 0 where w.x > b.
@@ -84,6 +86,18 @@ def with_axes(axes: Tensor, count: int, seed: int) -> Tensor:
 def spread(smallest: float, largest: float, size: int) -> Tensor:
     """Axes from a smallest to a largest one, (size,) float64, equally far apart in logarithms."""
     return torch.logspace(math.log10(smallest), math.log10(largest), size, dtype=torch.float64)
+
+
+def noises(images: Tensor) -> dict[str, Noise]:
+    """One noise of each structure, other for each image (B, *event) in [0, 1]."""
+    event, d = tuple(images.shape[1:]), images[0].numel()
+    full = FullNoise(random_spd(len(images), d, seed=1).float(), event)
+    return {
+        "isotropic": IsotropicNoise(0.1 + images.flatten(1)[:, 0], event),
+        "diagonal": DiagonalNoise(images * 0.5 + 0.1, event),
+        "full": full,
+        "lower": full.lower(),
+    }
 
 
 def singular_values(matrix: Tensor) -> list[mpmath.mpf]:

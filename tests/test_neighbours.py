@@ -79,17 +79,6 @@ def test_other_labels_inside_a_region_are_counted(noise):
     assert KNOWN.inside(region) == expected and expected[3] == 0 < min(expected[:3])
 
 
-def test_a_diagonal_finds_what_its_matrix_finds():
-    standard = torch.linspace(0.7, 9.5, D)
-    noise = DiagonalNoise(standard.view(1, *EVENT), EVENT)
-    image = torch.full(EVENT, 0.25)
-    limit = float(noise.mahalanobis(ALL.images[:1] - image))
-    found = ALL.near(image, 0, noise.whitening(0), limit)
-    wanted = ALL.near(image, 0, dense(torch.diag(standard)).whitening(0), limit)
-    assert torch.equal(found[0], wanted[0]) and 0 < len(found[0]) < 500
-    torch.testing.assert_close(found[1], wanted[1])
-
-
 def test_keep_out_pushes_all_out_and_nothing_in():
     before = distances(SCALE)
     wanted = float(np.quantile(before, 0.1))

@@ -119,14 +119,6 @@ def test_a_region_reaches_as_far_as_its_support_and_no_further(region):
 
 
 @of_every_noise
-def test_other_radii_are_another_region_of_the_same_noise(region):
-    larger = region.with_radius(2 * RADIUS)
-    assert larger.noise is region.noise and larger.prediction is region.prediction
-    np.testing.assert_allclose(larger.l2_radius, 2 * region.l2_radius, rtol=1e-15)
-    assert region.radius is RADIUS
-
-
-@of_every_noise
 @pytest.mark.parametrize("rows", [slice(1, 3), slice(None), [2, 0], [1]])
 def test_a_part_of_the_images_keeps_what_they_have(region, rows):
     part, kept = region[rows], np.arange(3)[rows]

@@ -6,7 +6,7 @@ A GPU takes as long for the singular values of one matrix as for hundreds of pro
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.geometry.symmetric import check_square, eye, lower_inverse
+from rddrs_dist.geometry.symmetric import eye, lower_inverse
 
 # The bounds are then apart by a share of log(d) / 2^36, and by rounding errors.
 _SQUARINGS = 34
@@ -27,7 +27,6 @@ def norm_bounds(matrix: Tensor, squarings: int = _SQUARINGS) -> tuple[Tensor, Te
         matrix: A, (..., d, d) float64.
         squarings: k; fewer take less time and leave the bounds further apart.
     """
-    check_square("matrix", matrix)
     error = rounding(matrix)
     found, sizes = matrix, []
     for _ in range(squarings + 1):

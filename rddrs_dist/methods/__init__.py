@@ -2,8 +2,7 @@
 
 from rddrs_dist.methods.ancer import Ancer
 from rddrs_dist.methods.base import Context, Fit, Method, MethodError, Status
-from rddrs_dist.methods.ddrs import DDRS
-from rddrs_dist.methods.fitting import fit_all
+from rddrs_dist.methods.ddrs import DDRS, fit_all
 from rddrs_dist.methods.rddrs import RDDRS
 from rddrs_dist.methods.rddrs_tr import RDDRSTR
 from rddrs_dist.methods.rs import RS

@@ -9,7 +9,7 @@ from torch.optim.adam import adam
 
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
+from rddrs_dist.methods.checks import at_least_one, between, positive
 from rddrs_dist.noise import DiagonalNoise
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.margin import soft_gap
@@ -50,7 +50,7 @@ class Ancer(Method):
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "samples", "compare_samples")
         positive(self, "learning_rates", "kappa")
-        clamp_range(self, "clamp")
+        between(self, 0, 0.5, "clamp")
 
     def _samples(self) -> int:
         return self.samples

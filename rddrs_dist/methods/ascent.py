@@ -1,9 +1,8 @@
 """The loop that iterative methods share: deadlines, non-finite steps and snapshots."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,76 +47,49 @@ def ascend(
     Returns:
         The snapshots, the last one last.
     """
-    device = start[0].device
-    at = _Ascent(
-        start,
-        torch.full((len(start[0]),), _RUNNING, device=device),
-        torch.zeros(len(start[0]), dtype=torch.int64, device=device),
-        torch.full((len(start[0]),), torch.nan, dtype=torch.float64, device=device),
-    )
+    state = start
+    status = torch.full((len(start[0]),), _RUNNING, device=start[0].device)
+    taken = torch.zeros_like(status)
+    objective = torch.full_like(status, torch.nan, dtype=torch.float64)
+
+    def ended(which: Tensor, ending: Status) -> Tensor:
+        code = _STATUSES.index(ending)
+        return torch.where((status == _RUNNING) & which, code, status)
+
+    def snapshot() -> Fit:
+        return replace(
+            Fit.of(noise(state)),
+            status=[_STATUSES[code] for code in status.tolist()],
+            steps=taken.cpu().numpy(),
+            objective=objective.cpu().numpy(),
+        )
+
     snapshots = []
     for step in range(1, steps + 1):
         if context.late:
-            at = at.ended(torch.ones_like(at.status, dtype=torch.bool), Status.DEADLINE)
-        if (asks(at.status) or step % _POLL == 1) and not bool(at.running.any()):
+            status = ended(torch.ones_like(status, dtype=torch.bool), Status.DEADLINE)
+        if (asks(status) or step % _POLL == 1) and not bool((status == _RUNNING).any()):
             break
-        at = at.moved(*move(at.state, step))
+        proposal, value = move(state, step)
+        good = _finite((*proposal, value))
+        live = good & (status == _RUNNING)
+        state = tuple(
+            torch.where(trailing(live, new), new.detach(), old)
+            for new, old in zip(proposal, state, strict=True)
+        )
+        objective = torch.where(live, value.detach().double(), objective)
+        taken = taken + live
+        status = ended(~good, Status.NONFINITE)
         if converged is not None:
-            at = at.ended(converged(at.state), Status.CONVERGED)
+            status = ended(converged(state), Status.CONVERGED)
         if step % every == 0 and step < steps:
-            snapshots.append(at.fit(noise))
-    return [*snapshots, at.fit(noise)]
+            snapshots.append(snapshot())
+    return [*snapshots, snapshot()]
 
 
 def asks(tensor: Tensor) -> bool:
     """Whether the host may ask for a value within a loop: an answer from a GPU would stall it."""
     return tensor.device.type == "cpu"
-
-
-class _Ascent(NamedTuple):
-    """Where B images are; all of it on their device.
-
-    Attributes:
-        state: See `ascend`.
-        status: (B,) int64, positions in `_STATUSES`.
-        taken: (B,) int64, steps taken.
-        objective: (B,) float64, at the last of them.
-    """
-
-    state: State
-    status: Tensor
-    taken: Tensor
-    objective: Tensor
-
-    @property
-    def running(self) -> Tensor:
-        """Which images go on, (B,)."""
-        return self.status == _RUNNING
-
-    def moved(self, proposal: State, value: Tensor) -> Self:
-        """After a step: running images take it if it is finite and end if it is not."""
-        good = _finite((*proposal, value))
-        live = good & self.running
-        own = self._replace(
-            state=tuple(
-                torch.where(trailing(live, new), new.detach(), old)
-                for new, old in zip(proposal, self.state, strict=True)
-            ),
-            objective=torch.where(live, value.detach().double(), self.objective),
-            taken=self.taken + live,
-        )
-        return own.ended(~good, Status.NONFINITE)
-
-    def ended(self, which: Tensor, ending: Status) -> Self:
-        """With the images (B,) that are marked, and still run, at their end."""
-        code = _STATUSES.index(ending)
-        return self._replace(status=torch.where(self.running & which, code, self.status))
-
-    def fit(self, noise: Callable[[State], Noise]) -> Fit:
-        """What a caller may know of it."""
-        status = [_STATUSES[code] for code in self.status.tolist()]
-        taken, objective = self.taken.cpu().numpy(), self.objective.cpu().numpy()
-        return Fit(noise(self.state), status, taken, objective, np.full(len(status), np.inf))
 
 
 def trailing(values: Tensor, other: Tensor) -> Tensor:

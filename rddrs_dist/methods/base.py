@@ -4,7 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, ClassVar, Self
 
@@ -135,13 +135,7 @@ class Fit:
 
     def __getitem__(self, rows: slice) -> "Fit":
         """The fit of a part of the images."""
-        return Fit(
-            self.noise[rows],
-            self.status[rows],
-            self.steps[rows],
-            self.objective[rows],
-            self.limit[rows],
-        )
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
 class Method(ABC):
@@ -212,17 +206,10 @@ def concatenate(fits: Sequence[Fit]) -> Fit:
 def best_of(
     model: nn.Module, images: Tensor, candidates: Sequence[Fit], context: Context, n: int
 ) -> Fit:
-    """The candidate with the largest proxy radius of each image.
+    """The candidate with the largest proxy radius of each image, from n samples of each.
 
     All candidates see the same samples, and none of these is used again for certification. A tie
     goes to the earlier candidate.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        candidates: Fits of one method.
-        context: Carries the streams.
-        n: Samples per image and candidate.
     """
     if len(candidates) == 1:
         return candidates[0]

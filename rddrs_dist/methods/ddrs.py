@@ -1,6 +1,9 @@
-"""Data-dependent randomized smoothing: a sigma per image."""
+"""Data-dependent randomized smoothing, a sigma per image, and fits that start from it."""
 
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, positive
+from rddrs_dist.methods.checks import at_least_one, between, positive
 from rddrs_dist.noise import IsotropicNoise
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.margin import soft_gap
@@ -49,7 +52,7 @@ class DDRS(Method):
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "candidate_every", "samples", "compare_samples")
         positive(self, "learning_rate", "floor")
-        clamp_range(self, "clamp")
+        between(self, 0, 0.5, "clamp")
 
     def _samples(self) -> int:
         return self.samples
@@ -75,3 +78,43 @@ class DDRS(Method):
             every=self.candidate_every,
         )
         return best_of(model, images, candidates, context, self.compare_samples)
+
+
+def fit_all(
+    methods: Sequence[Method],
+    model: nn.Module,
+    images: Tensor,
+    context: Context,
+    *,
+    start: Method | None = None,
+    seconds: float = math.inf,
+) -> Iterator[tuple[Method, Fit]]:
+    """Fits several methods to the same images.
+
+    Args:
+        methods: What to fit.
+        model: See `Method.fit`.
+        images: (B, *event).
+        context: sigma and streams; sigma_star is added here.
+        start: DDRS, as the start of those that want it; by default the one among `methods`, or
+            that of the published setting.
+        seconds: Per image and method, after which a fit returns what it has.
+
+    Yields:
+        (method, fit): DDRS first, where it is one of the methods or another one starts from it,
+        then the others in the order given; each is fitted when it is asked for.
+    """
+    own = [method for method in methods if method.name == DDRS.name]
+    others = [method for method in methods if method.name != DDRS.name]
+
+    def fitted(method: Method) -> Fit:
+        deadline = time.monotonic() + seconds * len(images)
+        return method.fit(model, images, replace(context, deadline=deadline))
+
+    if own or any(method.from_sigma_star for method in others):
+        first = own[0] if own else start or DDRS()
+        fit = fitted(first)
+        context = replace(context, sigma_star=fit.noise)
+        yield first, fit
+    for method in others:
+        yield method, fitted(method)

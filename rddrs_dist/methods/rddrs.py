@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry import affine_invariant, metrics, products
-from rddrs_dist.geometry.symmetric import eye, from_eigen
+from rddrs_dist.geometry import metrics
+from rddrs_dist.geometry.symmetric import eye, from_eigen, raised
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit, Method, best_of
-from rddrs_dist.methods.checks import at_least_one, clamp_range, one_of, positive
+from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.margin import gap_gradient, normal_density, top_two
 from rddrs_dist.smoothing.sample import soft_probabilities
@@ -60,24 +60,19 @@ class _Scale(NamedTuple):
     @classmethod
     def _by_products(cls, matrix: Tensor, floor: Tensor) -> "_Scale":
         """As `floored`; u is any vector of the eigenspace of K where that has several."""
-        raised, negative = products.raised(matrix, floor.unsqueeze(-1))
-        factor = linalg.cholesky_ex(raised).L
+        whole, negative = raised(matrix, floor.unsqueeze(-1))
+        factor = linalg.cholesky_ex(whole).L
         # Where all eigenvalues were above the floor, nothing lies below it, and a step of inverse
         # iteration finds u as well as a term of weight kappa wants it.
         start = matrix.new_ones(*matrix.shape[:-1], 1)
         below = negative @ start / floor.unsqueeze(-1)
-        whole = torch.cholesky_solve(start, factor)
-        found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, whole)[..., 0]
+        iterated = torch.cholesky_solve(start, factor)
+        found = torch.where(below.norm(dim=1, keepdim=True) > _NOTHING, below, iterated)[..., 0]
         along = (factor.mT @ found.unsqueeze(-1))[..., 0]
         quotient = (along.norm(dim=1) / found.norm(dim=1)) ** 2
         mean = (2 * factor.diagonal(dim1=1, dim2=2).log().mean(1)).exp()
         along = along / along.norm(dim=1, keepdim=True)
-        return cls(raised, factor, mean, quotient.clamp(floor[:, 0], mean), along)
-
-    def unwhiten(self, velocity: Tensor) -> Tensor:
-        """L^-T M L^-1, the Euclidean gradient that gives the velocity M, (B, d, d)."""
-        inverse = linalg.inv(self.factor)
-        return inverse.mT @ velocity @ inverse
+        return cls(whole, factor, mean, quotient.clamp(floor[:, 0], mean), along)
 
 
 @dataclass(frozen=True)
@@ -124,9 +119,10 @@ class RDDRS(Method):
     def __post_init__(self) -> None:
         at_least_one(self, "steps", "gradient_samples", "margin_samples", "compare_samples")
         positive(self, "step_lengths", "kappa")
-        clamp_range(self, "clamp")
-        one_of(self, "metric", get_args(metrics.Metric))
-        one_of(self, "exp_map", get_args(ExpMap))
+        between(self, 0, 0.5, "clamp")
+        for field, choices in (("metric", metrics.Metric), ("exp_map", ExpMap)):
+            if getattr(self, field) not in get_args(choices):
+                refuse(self, field, f"be one of {', '.join(get_args(choices))}")
 
     def _samples(self) -> int:
         return self.gradient_samples
@@ -179,7 +175,7 @@ class RDDRS(Method):
         C^-1 is the identity and u a direction known beforehand.
         """
         weight = scale.mean + self.kappa * scale.smallest
-        velocity = trailing(weight, slope) * affine_invariant.whiten(scale.factor, slope)
+        velocity = trailing(weight, slope) * metrics.whiten(scale.factor, slope)
         velocity.diagonal(dim1=1, dim2=2).add_((gap * scale.mean / slope.shape[1])[:, None])
         pull = trailing(self.kappa * gap * scale.smallest, scale.along) * scale.along
         velocity += pull.unsqueeze(-1) * scale.along.unsqueeze(-2)
@@ -190,10 +186,11 @@ class RDDRS(Method):
         good = torch.isfinite(velocity).flatten(1).all(1)
         velocity = torch.where(trailing(good, velocity), velocity, 0.0)
         if self.metric == "affine-invariant" and self.exp_map == "factored":
-            factor = affine_invariant.step(scale.factor, velocity, length)
+            factor = metrics.factored_step(scale.factor, velocity, length)
             matrix = factor @ factor.mT
         else:
-            gradient = scale.unwhiten(velocity)
+            inverse = linalg.inv(scale.factor)
+            gradient = inverse.mT @ velocity @ inverse  # the Euclidean one
             matrix = metrics.step(self.metric, scale.matrix, gradient, length)
         # Judged in the precision that will be sampled from: a scale that overflows there is lost.
         good &= torch.isfinite(matrix.float()).flatten(1).all(1)

@@ -1,18 +1,18 @@
 """RDDRS-TR: a full covariance per image by a trust-region ascent in log volume."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry import products
-from rddrs_dist.geometry.symmetric import eye, sym
+from rddrs_dist.geometry.symmetric import absolute, expm, eye, sym, trace
 from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
-from rddrs_dist.methods.checks import at_least_one, positive
-from rddrs_dist.methods.region_size import Sizing, sized_region
+from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
+from rddrs_dist.methods.region_size import sized_region
 from rddrs_dist.noise import FullNoise, IsotropicNoise
 from rddrs_dist.region import diameter
 from rddrs_dist.smoothing import Stage
@@ -49,21 +49,6 @@ class _Climb(NamedTuple):
     best: Tensor
     stale: Tensor
 
-    @property
-    def seen(self) -> Curvature:
-        """What has been seen of the curvature."""
-        return Curvature(self.basis, self.hessian, self.gradients)
-
-
-class _Task(NamedTuple):
-    """What an ascent of B images keeps fixed."""
-
-    model: nn.Module
-    images: Tensor
-    classes: Tensor
-    target: Tensor
-    context: Context
-
 
 @dataclass(frozen=True)
 class RDDRSTR(Method):
@@ -94,9 +79,12 @@ class RDDRSTR(Method):
         coarse_multiples: Sizes at which compare_samples / coarse_share estimate the radius.
         coarse_share: See coarse_multiples.
         fine_multiples: Sizes, in units of the likely best, among which all samples choose.
-        cap_factor: Axes are cut at the domain as if the radius were so many times its sure value.
+        cap_factor: Axes are cut at the domain as if the radius were so many times as large as it
+            is for sure: the region is the rounder and larger, and what that costs of the radius a
+            larger multiple makes up where the network has nearly the same radius at any.
         neighbour_margin: Training images with another label are kept out of the region times this.
-        neighbour_reach: Beyond so many times the fitted region none are looked for.
+        neighbour_reach: Beyond so many times the fitted region no training images are looked for,
+            and no region goes.
         compare_alpha: Error probability of the bounds on radii that choose the final size.
 
     References:
@@ -143,27 +131,16 @@ class RDDRSTR(Method):
             "coarse_multiples", "fine_multiples", "cap_factor", "neighbour_margin",
             "neighbour_reach",
         )  # fmt: skip
-        # Beyond 0.4 the growth of an axis below the cap could overshoot it (see _grow), and beyond
-        # 1 the series of the exponential is too short.
-        for field, low, high in (
-            ("target", 0.5, 1), ("decay", -1e-9, 1), ("growth", 0, 0.4), ("shrinkage", 0, 1),
-            ("boundary_share", 0, 1 + 1e-9), ("domain_share", 0, 1 + 1e-9),
-            ("compare_alpha", 0, 0.5),
-        ):  # fmt: skip
-            if not low < getattr(self, field) < high:
-                raise ValueError(
-                    f"{self.name}.{field} must be between {max(low, 0):g} and {high:g}, "
-                    f"got {getattr(self, field)}"
-                )
+        between(self, 0.5, 1, "target")
+        between(self, -1e-9, 1, "decay")
+        between(self, 0, 0.4, "growth")  # beyond, an axis could overshoot the cap (see _grow)
+        between(self, 0, 1, "shrinkage")  # beyond, the series of the exponential is too short
+        between(self, 0, 1 + 1e-9, "boundary_share", "domain_share")
+        between(self, 0, 0.5, "compare_alpha")
         if 1.0 not in self.start_multiples:
-            raise ValueError(
-                f"{self.name}.start_multiples must have 1, the network's own sigma, among them, "
-                f"got {self.start_multiples}"
-            )
+            refuse(self, "start_multiples", "have 1, the network's own sigma, among them")
         if list(self.coarse_multiples) != sorted(set(self.coarse_multiples)):
-            raise ValueError(
-                f"{self.name}.coarse_multiples must ascend, got {self.coarse_multiples}"
-            )
+            refuse(self, "coarse_multiples", "ascend")
 
     @property
     def radius(self) -> float:
@@ -171,19 +148,9 @@ class RDDRSTR(Method):
         return float(normal_quantile_lower(np.array([self.target]))[0])
 
     @property
-    def sizing(self) -> Sizing:
-        """How the final size is chosen."""
-        return Sizing(
-            radius=self.radius / self.domain_share,
-            margin=self.neighbour_margin,
-            samples=self.compare_samples,
-            coarse=self.coarse_multiples,
-            fine=self.fine_multiples,
-            share=self.coarse_share,
-            cap=self.cap_factor,
-            furthest=self.neighbour_reach,
-            alpha=self.compare_alpha,
-        )
+    def coarse_samples(self) -> int:
+        """Samples per image and coarse multiple."""
+        return -(-self.compare_samples // self.coarse_share)
 
     def _samples(self) -> int:
         return self.samples
@@ -193,7 +160,7 @@ class RDDRSTR(Method):
 
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
         classes, sigma, target = self._start(model, images, context)
-        task = _Task(model, images, classes, target, context)
+        noise = partial(FullNoise, event_shape=tuple(images.shape[1:]))
         d, count = images[0].numel(), len(images)
         start = _Climb(
             sigma.view(-1, 1, 1) * eye(d, images),
@@ -205,16 +172,17 @@ class RDDRSTR(Method):
         )
         fit = ascend(
             start,
-            lambda state, step: self._move(_Climb(*state), task, step),
-            lambda state: FullNoise(_Climb(*state).scale, tuple(images.shape[1:])),
+            lambda state, step: self._move(
+                _Climb(*state), step, model, images, classes, target, context
+            ),
+            lambda state: noise(state[0]),
             context,
             steps=self.steps,
             every=self.steps,
             converged=lambda state: _Climb(*state).stale >= self.patience,
         )[-1]
-        sized = sized_region(model, images, fit.noise.scale, classes, context, self.sizing)
-        noise = FullNoise(sized.scale, fit.noise.event_shape)
-        return Fit(noise, fit.status, fit.steps, fit.objective, sized.limit)
+        sized = sized_region(model, images, fit.noise.scale, classes, context, self)
+        return replace(fit, noise=noise(sized.scale), limit=sized.limit)
 
     def _start(
         self, model: nn.Module, images: Tensor, context: Context
@@ -249,37 +217,35 @@ class RDDRSTR(Method):
         rung = torch.where((held >= self.target).any(1, keepdim=True), best, most)
         return classes, scales[rung[:, 0]], radii.gather(1, rung)[:, 0].clamp_min(0.05)
 
-    def _move(self, state: _Climb, task: _Task, step: int) -> tuple[State, Tensor]:
+    def _move(
+        self, state: _Climb, step: int, model: nn.Module, images: Tensor, classes: Tensor,
+        target: Tensor, context: Context,
+    ) -> tuple[State, Tensor]:  # fmt: skip
         """The state after one step, and the objective (B,) before it."""
-        images, streams = task.images, task.context.streams
         number = len(self.start_multiples) + step
         noise = FullNoise.unchecked(state.scale, tuple(images.shape[1:]))
         tempering = Tempering(self.temperature, self.boundary_share)
         drawn = slopes(
-            task.model, images, noise, task.classes, self.samples, tempering, streams, number,
-            task.context.batching,
+            model, images, noise, classes, self.samples, tempering, context.streams, number,
+            context.batching,
         )  # fmt: skip
-        k = state.basis.shape[-1]
-        probes = streams.normal(Stage.FIT, number + self.steps, 0, k, images).flatten(2)
-        seen = curvature(drawn, state.scale, state.seen, self.decay, probes)
+        k, past = state.basis.shape[-1], Curvature(state.basis, state.hessian, state.gradients)
+        draw = Stage.FIT, number + self.steps, 0, k, images
+        probes = context.streams.normal(*draw).flatten(2)
+        seen = curvature(drawn, state.scale, past, self.decay, probes)
         p = drawn.p.double().clamp(0.01, 0.9995)
         quantile = torch.special.ndtri(p)
-        excess = quantile.to(state.scale.dtype) - task.target
+        excess = quantile.to(state.scale.dtype) - target
         scale, narrowed = self._reshape(state.scale, seen)
         scale, widest, widened = self._grow(scale, state.widest, excess)
         logdet = state.logdet + narrowed + widened
-        objective, noisy = self._objective(state.logdet / noise.dimension, p, quantile, drawn.n)
-        stale = torch.where(objective > state.best + noisy, 0, state.stale + 1)
+        # log Phi^-1(p) + log det S / d; a gain shows from twice its standard error on.
+        radius = quantile.clamp_min(0.05)
+        error = (p * (1 - p) / drawn.n).sqrt() / (normal_density(quantile) * radius)
+        objective = radius.log() + (state.logdet / noise.dimension).double()
+        stale = torch.where(objective > state.best + 2 * error, 0, state.stale + 1)
         best = torch.maximum(objective, state.best)
         return _Climb(scale, logdet, widest, *seen, best, stale), objective
-
-    def _objective(
-        self, mean_axis: Tensor, p: Tensor, quantile: Tensor, n: int
-    ) -> tuple[Tensor, Tensor]:
-        """log Phi^-1(p) + log det S / d, and twice the standard error of its estimate, (B,)."""
-        radius = quantile.clamp_min(0.05)
-        error = (p * (1 - p) / n).sqrt() / (normal_density(quantile) * radius)
-        return radius.log() + mean_axis.double(), 2 * error
 
     def _reshape(self, scale: Tensor, seen: Curvature) -> tuple[Tensor, Tensor]:
         """Narrows the directions along which p falls, and the gain in log det, (B,).
@@ -288,14 +254,14 @@ class RDDRSTR(Method):
         l / (1 + l), a positive one none.
         """
         curve = self.damped(seen.hessian, seen.gradients)
-        modulus = products.absolute(curve)
-        unit = _trace(modulus) / scale.shape[-1] + _TINY
+        modulus = absolute(curve)
+        unit = trace(modulus) / scale.shape[-1] + _TINY
         fall = (modulus - curve) / trailing(2 * unit, curve)
         one = eye(curve.shape[-1], curve)
         step = sym(linalg.solve_ex(fall + one, fall).result)
-        factor = products.expm(-self.shrinkage * step) - one
+        factor = expm(-self.shrinkage * step) - one
         reshaped = scale + (scale @ seen.basis) @ factor @ seen.basis.mT
-        return reshaped, -self.shrinkage * _trace(step)
+        return reshaped, -self.shrinkage * trace(step)
 
     def damped(self, hessian: Tensor, gradients: Tensor) -> Tensor:
         """An estimate of W, (B, k, k), without what lies across the range of the gradients.
@@ -317,13 +283,8 @@ class RDDRSTR(Method):
         small one, rises with s and is 1 at s = 1 (for a < 0.4). While all axes are small, which
         they are for half of the steps, they grow by e^a without a look at them.
 
-        Args:
-            scale: (B, d, d).
-            widest: (B,), the largest axis at most.
-            excess: (B,), radius above its target.
-
-        Returns:
-            The scale, the largest axis that it can have, (B,), and the gain in log det, (B,).
+        From S (B, d, d), its largest axis at most and the radius above its target, (B,) each, to
+        the new scale, the largest axis that it can have and the gain in log det, (B,) each.
         """
         rate = (2 * self.growth * excess).clamp(0, self.growth)
         wide, share = trailing(rate, scale), widest / self._cap(scale)
@@ -348,13 +309,8 @@ class RDDRSTR(Method):
         cubes = pulled.square().sum((1, 2)) / self._cap(scale) ** 2
         ratio = (cubes / (squares + _TINY)).clamp(1e-3, 1)
         rest = torch.log1p(-held * ratio) + held * ratio + (held * ratio) ** 2 / 2
-        return pulled, rest * cubes / ratio**3 - held * _trace(share) - held**2 * squares / 2
+        return pulled, rest * cubes / ratio**3 - held * trace(share) - held**2 * squares / 2
 
     def _cap(self, scale: Tensor) -> float:
         """The largest axis, with which a semi-axis just stays within the domain's diameter."""
         return self.domain_share * diameter(scale.shape[-1]) / self.radius
-
-
-def _trace(matrices: Tensor) -> Tensor:
-    """(B,) from (B, d, d)."""
-    return matrices.diagonal(dim1=1, dim2=2).sum(1)

@@ -7,25 +7,26 @@ is cut there. How S and r share a size is nothing to the region: it is that of k
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, linalg, nn
 
-from rddrs_dist.geometry.symmetric import eye
+from rddrs_dist.geometry.norm import norm_bounds
+from rddrs_dist.geometry.symmetric import eye, raised
 from rddrs_dist.methods.ascent import trailing
-from rddrs_dist.methods.axis_cap import capped
 from rddrs_dist.methods.base import Context
 from rddrs_dist.neighbours import Neighbours, keep_out
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.region import diameter
+from rddrs_dist.noise.base import above_rounding, whitening_of_factor
+from rddrs_dist.region import Floats, Integers, diameter
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
+if TYPE_CHECKING:
+    from rddrs_dist.methods.rddrs_tr import RDDRSTR
 
 # Between the coarse multiples the radius is interpolated in so many steps.
 _STEPS = 256
@@ -33,46 +34,8 @@ _STEPS = 256
 _ROUNDING = 1e-4
 # Proxy radii that are no further apart are the same.
 _SAME = 1e-6
-
-
-@dataclass(frozen=True)
-class Sizing:
-    """How the size of a region is chosen.
-
-    Attributes:
-        radius: Smallest radius at which semi-axes are cut at the diameter of [0, 1]^d.
-        margin: Training images with another label are kept out of the region times this.
-        samples: Samples per image and multiple of the last choice.
-        coarse: Multiples of the cut scale at which a share of the samples estimates the radius.
-        fine: Multiples of the likely best one, among which all samples choose.
-        share: The samples of a fine multiple over those of a coarse one.
-        cap: Axes are cut at the domain as if the radius were so many times as large as it is for
-            sure: the region is the rounder and larger, and what that costs of the radius a larger
-            multiple makes up where the network has nearly the same radius at any.
-        furthest: Beyond so many times the fitted region no training images are looked for, and no
-            region goes.
-        alpha: Error probability of the bounds on radii.
-    """
-
-    radius: float
-    margin: float
-    samples: int
-    coarse: tuple[float, ...]
-    fine: tuple[float, ...]
-    share: int
-    cap: float
-    furthest: float
-    alpha: float
-
-    @property
-    def few(self) -> int:
-        """Samples per image and coarse multiple."""
-        return -(-self.samples // self.share)
-
-    def radius_below(self, counts: Tensor, classes: Tensor, n: int) -> Floats:
-        """Lower bound of the radius that class counts (B, K) out of n support, (B,)."""
-        count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
-        return normal_quantile_lower(clopper_pearson_lower(count, n, self.alpha))
+# The widest axis is then known to 1e-5.
+_SQUARINGS = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +60,8 @@ class Sized:
     ) -> "Sized":
         """Of multiples of a scale those of the largest proxy radius, the first among equals.
 
-        Args:
-            lower: (B, d, d), lower triangular.
-            multiples: The k, M of them.
-            radii: M of radii that k times the scale supports, (B,).
-            limits: (B,), over k the largest radius at a multiple of k.
+        The scale (B, d, d) is lower triangular; k times it supports a radius (B,), and the limits
+        (B,) over k are the largest radii at a multiple of k.
         """
         means = lower.diagonal(dim1=1, dim2=2).double().log().mean(1).exp().cpu().numpy()
         best, radius, proxy = (np.zeros(len(lower)) for _ in range(3))
@@ -114,7 +74,7 @@ class Sized:
         factors = trailing(torch.from_numpy(best).to(lower), lower)
         return cls(factors * lower, limits / best, radius, proxy)
 
-    def improved(self, rows: Rows, other: "Sized") -> "Sized":
+    def improved(self, rows: Integers, other: "Sized") -> "Sized":
         """With those of another, one for each of some rows, that have a larger proxy radius."""
         better = np.flatnonzero(other.proxy > self.proxy[rows] * (1 + _SAME))
         if not len(better):
@@ -133,39 +93,41 @@ def sized_region(
     scale: Tensor,
     classes: Tensor,
     context: Context,
-    sizing: Sizing,
+    method: "RDDRSTR",
 ) -> Sized:
     """A fitted scale with its axes cut at the domain, clear of other labels, of the best size.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        scale: S as fitted, (B, d, d).
-        classes: (B,), the class that each region is for.
-        context: sigma, streams and neighbours; the comparison stage is drawn from.
-        sizing: How the size is chosen.
+    S (B, d, d) was fitted for a class (B,) of each image (B, *event). The comparison stage of the
+    streams is drawn from, and the method's settings say how the size is chosen.
     """
-    fitted, n = FullNoise(scale, tuple(images.shape[1:])), sizing.samples
-    drawn = (context.streams, Stage.COMPARE)
-    counts = class_counts(model, images, fitted, sizing.few, *drawn, batching=context.batching)
-    known = sizing.radius_below(counts, classes, sizing.few)
+    fitted, alpha = FullNoise(scale, tuple(images.shape[1:])), method.compare_alpha
+    few, n = method.coarse_samples, method.compare_samples
+    drawn, batching = (context.streams, Stage.COMPARE), context.batching
+    counts = class_counts(model, images, fitted, few, *drawn, batching=batching)
+    known = _radius_below(counts, classes, few, alpha)
     # The noise of RS, sigma I, is there for images that nothing else holds.
     start, everyone = IsotropicNoise.constant(context.sigma, images), np.arange(len(images))
-    counts = class_counts(model, images, start, n, *drawn, 1, context.batching)
+    counts = class_counts(model, images, start, n, *drawn, 1, batching)
     one = eye(fitted.dimension, scale).expand_as(scale)
-    free = np.full(len(images), np.inf)
-    rs = Sized.best(one, (context.sigma,), [sizing.radius_below(counts, classes, n)], free)
+    free, radii = np.full(len(images), np.inf), [_radius_below(counts, classes, n, alpha)]
+    rs, least = Sized.best(one, (context.sigma,), radii, free), method.radius / method.domain_share
 
-    def sized(rows: Rows, supposed: Floats) -> Sized:
+    def sized(rows: Integers, supposed: Floats) -> Sized:
         own, label, part = images[rows], classes[rows], context[rows.tolist()]
-        at = np.maximum(sizing.radius, supposed)
-        cut, limits = bounded(scale[rows], own, label, part.neighbours, at, sizing)
-        return best_multiple(model, own, cut, limits, label, part, sizing)
+        at = np.maximum(least, supposed)
+        cut, limits = bounded(scale[rows], own, label, part.neighbours, at, method)
+        return best_multiple(model, own, cut, limits, label, part, method)
 
-    found = rs.improved(everyone, sized(everyone, sizing.cap * known))
+    found = rs.improved(everyone, sized(everyone, method.cap_factor * known))
     # Where a rounder region is none that the network holds, one that is as round as it surely is.
-    short = np.flatnonzero((found.radius < found.limit) & (sizing.cap * known > sizing.radius))
+    short = np.flatnonzero((found.radius < found.limit) & (method.cap_factor * known > least))
     return found.improved(short, sized(short, known[short])) if len(short) else found
+
+
+def _radius_below(counts: Tensor, classes: Tensor, n: int, alpha: float) -> Floats:
+    """Lower bound of the radius that class counts (B, K) out of n support, (B,)."""
+    count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
+    return normal_quantile_lower(clopper_pearson_lower(count, n, alpha))
 
 
 def bounded(
@@ -174,31 +136,23 @@ def bounded(
     classes: Tensor,
     neighbours: Neighbours | None,
     radius: Floats,
-    sizing: Sizing,
+    method: "RDDRSTR",
 ) -> tuple[Tensor, Floats]:
     """Cuts the axes at the domain and keeps training images out of the region and its margin.
 
-    Args:
-        scale: S, (B, d, d).
-        images: (B, *event).
-        classes: (B,), the class that each region is for.
-        neighbours: Training images; None where there are none.
-        radius: (B,), at which semi-axes are cut at the diameter of [0, 1]^d.
-        sizing: Its margin and how far training images are looked for.
-
-    Returns:
-        The scale, (B, d, d), and the largest radius at which its region keeps to the domain and to
-        its margin, (B,).
+    Semi-axes are cut at the diameter of [0, 1]^d, at a radius of each image. Returns the scale,
+    (B, d, d), and the largest radius at which its region keeps to the domain and to its margin.
     """
     d = scale.shape[-1]
     caps = torch.from_numpy(diameter(d) / radius).to(scale.device)
     cut = capped(scale.double(), caps)
     kept, limits = cut.scale, (diameter(d) / cut.widest).cpu().numpy()
-    margin = sizing.margin
+    margin = method.neighbour_margin
     if neighbours is None:
         return kept.to(scale.dtype), limits
     for row, label in enumerate(classes.tolist()):
-        reach, whitening = min(limits[row], sizing.furthest * radius[row]), cut.whitening[row]
+        reach = min(limits[row], method.neighbour_reach * radius[row])
+        whitening = cut.whitening[row]
         near, distances = neighbours.near(images[row], label, whitening, margin * reach)
         # A training image equal to the test image can be kept out by nothing.
         near = near[distances > 0]
@@ -215,54 +169,39 @@ def best_multiple(
     limits: Floats,
     classes: Tensor,
     context: Context,
-    sizing: Sizing,
+    method: "RDDRSTR",
 ) -> Sized:
     """The multiple k of a scale that supports the largest proxy radius within its limit.
 
     It is sought at multiples far apart, and then at those around the likely best. Noise that is
     wide everywhere has nearly the same radius at any multiple, so that from some k on the limit is
     reached; of these, which have the same region, the smallest is taken, whose smoothed network
-    sees most.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        scale: S, (B, d, d).
-        limits: (B,), the largest radius with S, over k with k S.
-        classes: (B,), the class whose probability counts.
-        context: Streams, whose comparison stage is drawn from.
-        sizing: Multiples and samples.
+    sees most. The limits (B,) are those of the radius with S; with k S they are as large over k.
     """
-    few, n, coarse = sizing.few, sizing.samples, sizing.coarse
-    drawn = (context.streams, Stage.COMPARE)
+    coarse, fine, alpha = method.coarse_multiples, method.fine_multiples, method.compare_alpha
+    few, n, share = method.coarse_samples, method.compare_samples, method.coarse_share
+    drawn, batching = (context.streams, Stage.COMPARE), context.batching
     # Samples come from the scale as it was fitted: they turn with the image, as it does.
     noise = FullNoise(scale, tuple(images.shape[1:]))
     lower, limits = noise.lower().scale, limits * (1 - _ROUNDING)
     counts = class_counts_of_multiples(
-        model, images, noise, coarse, few, *drawn, batching=context.batching
+        model, images, noise, coarse, few, *drawn, batching=batching
     )
-    radii = [sizing.radius_below(own, classes, few) for own in counts]
-    supposed = [
-        sizing.radius_below(sizing.share * own, classes, sizing.share * few) for own in counts
-    ]
+    radii = [_radius_below(own, classes, few, alpha) for own in counts]
+    supposed = [_radius_below(share * own, classes, share * few, alpha) for own in counts]
     likely = likely_multiple(coarse, supposed, limits)
     factors = trailing(torch.from_numpy(likely).to(scale), scale)
     noise = FullNoise(factors * scale, noise.event_shape)
-    counts = class_counts_of_multiples(
-        model, images, noise, sizing.fine, n, *drawn, 1, context.batching
-    )
-    fine = [sizing.radius_below(own, classes, n) for own in counts]
-    found = Sized.best(factors * lower, sizing.fine, fine, limits / likely)
+    counts = class_counts_of_multiples(model, images, noise, fine, n, *drawn, 1, batching)
+    held = [_radius_below(own, classes, n, alpha) for own in counts]
+    found = Sized.best(factors * lower, fine, held, limits / likely)
     return found.improved(np.arange(len(images)), Sized.best(lower, coarse, radii, limits))
 
 
 def likely_multiple(coarse: Sequence[float], radii: Sequence[Floats], limits: Floats) -> Floats:
-    """The multiple that is best if radii at coarse multiples are interpolated, (B,).
+    """The multiple that is best if radii (B,) at each of the coarse ones are interpolated, (B,).
 
-    Args:
-        coarse: The multiples, ascending.
-        radii: Lower bounds of the radius at each of them; (B,) each.
-        limits: (B,), over k the largest radius at a multiple of k.
+    The limits (B,) over k are the largest radii at a multiple of k.
     """
     places = np.log(coarse)
     steps = np.linspace(places[0], places[-1], _STEPS)
@@ -272,3 +211,58 @@ def likely_multiple(coarse: Sequence[float], radii: Sequence[Floats], limits: Fl
         for own, limit in zip(np.stack(radii, 1), limits, strict=True)
     ]
     return multiples[np.stack(gains).argmax(1)]
+
+
+class Capped(NamedTuple):
+    """Scales S' of B images with S' S'^T that of S but for axes above a cap, which end there.
+
+    Attributes:
+        scale: S', (B, d, d) float64.
+        widest: (B,), the largest axis of S' at most.
+        whitening: A, (B, d, d); few images are near along its first columns.
+        turn: Q, (B, d, d), orthogonal, with S'^-1 = Q A^T.
+    """
+
+    scale: Tensor
+    widest: Tensor
+    whitening: Tensor
+    turn: Tensor
+
+
+def capped(scale: Tensor, caps: Tensor) -> Capped:
+    """From S (B, d, d) and caps (B,) float64, the way that is the fastest on their device."""
+    return (capped_by_products if scale.is_cuda else capped_by_eigenvalues)(scale, caps)
+
+
+def capped_by_eigenvalues(scale: Tensor, caps: Tensor) -> Capped:
+    """S' = S f(S^T S): a rotation from the right is no change of the noise, and none is made."""
+    squares, frame = linalg.eigh(scale.mT @ scale)
+    axes = above_rounding(squares).sqrt()
+    cut = torch.minimum(axes, caps.unsqueeze(1))
+    kept = (scale @ (frame * (cut / axes).unsqueeze(-2))) @ frame.mT
+    return Capped(kept, cut[:, -1], scale @ (frame / (axes * cut).unsqueeze(-2)), frame)
+
+
+def capped_by_products(scale: Tensor, caps: Tensor) -> Capped:
+    """S' lower triangular; a GPU takes an eighth of the time for it.
+
+    With M = S^T S / cap^2 and R R^T = max(M, I) it is a factor of S R^-T R^-1 S^T. Axes are cut to
+    within a few 1e-6 of the cap. Where rounding has left no factor, eigenvalues have to do.
+    """
+    wide = norm_bounds(scale, _SQUARINGS)[1]
+    over = (wide > caps).nonzero()[:, 0]
+    if len(over):
+        share = scale[over] / trailing(caps[over], scale)
+        root = linalg.cholesky_ex(raised(share.mT @ share, caps.new_ones(1, 1, 1))[0]).L
+        scale = scale.index_copy(
+            0, over, linalg.solve_triangular(root, scale[over].mT, upper=False).mT
+        )
+    lower, failed = linalg.cholesky_ex(scale @ scale.mT)
+    whitening, order = whitening_of_factor(lower)
+    turn = eye(scale.shape[-1], scale)[order].mT  # its columns in that order
+    made = Capped(lower, torch.minimum(wide, caps), whitening, turn)
+    flat = failed.nonzero()[:, 0]
+    if not len(flat):
+        return made
+    others = capped_by_eigenvalues(scale[flat], caps[flat])
+    return Capped(*(part.index_copy(0, flat, own) for part, own in zip(made, others, strict=True)))

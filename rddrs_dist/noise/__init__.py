@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from rddrs_dist.noise.base import Noise
-from rddrs_dist.noise.diagonal import DiagonalNoise
+from rddrs_dist.noise.base import Noise, Packed
+from rddrs_dist.noise.diagonal import DiagonalNoise, IsotropicNoise
 from rddrs_dist.noise.full import FullNoise
-from rddrs_dist.noise.isotropic import IsotropicNoise
-from rddrs_dist.noise.packed import Packed
 
 # What a run can store and read back; each with the kinds of scales that it packs.
 NOISES: tuple[type[Noise], ...] = (IsotropicNoise, DiagonalNoise, FullNoise)

@@ -1,21 +1,70 @@
 """What every Gaussian noise offers, whatever the structure of its scale."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.symmetric import lower_inverse
-from rddrs_dist.noise.packed import Packed
 
 # Sizes computed in float64 are lowered by this share, more than their rounding errors add up to.
 _MARGIN = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The scale of one image as a plain array, to be stored and hashed, bit for bit.
+
+    Attributes:
+        kind: Which numbers these are: one of the `kinds` of a noise in `NOISES`.
+        values: The numbers, one-dimensional.
+    """
+
+    kind: str
+    values: NDArray[np.float32]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of kind and numbers."""
+        own = np.ascontiguousarray(self.values)
+        return hashlib.sha256(f"{self.kind} {own.dtype.str} ".encode() + own.tobytes()).hexdigest()
+
+    def numbers(self, size: int) -> Tensor:
+        """The numbers as a tensor of its own.
+
+        Raises:
+            ValueError: If there are not as many as the size says.
+        """
+        if self.values.size != size:
+            raise ValueError(
+                f"a scale of kind {self.kind!r} of such an image must have {size} numbers, got "
+                f"{self.values.size}: it belongs to other images"
+            )
+        return torch.from_numpy(np.array(self.values))
+
+
+class Extremes(NamedTuple):
+    """What most regions need to know of the axes of B images, (B,) float64 each.
+
+    Attributes:
+        least: Smallest axis, at most.
+        most: Largest axis, at most or to within rounding errors.
+        bound: Largest axis, at least.
+        logdet: log |det S|, at most or to within rounding errors.
+    """
+
+    least: Tensor
+    most: Tensor
+    bound: Tensor
+    logdet: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +155,8 @@ class Noise(ABC):
         Returns:
             (B,) float64.
         """
-        flat = self._flat64(direction)
-        return (
-            self.double()
-            .adjoint(flat.view(len(flat), 1, *self.event_shape))
-            .flatten(1)
-            .norm(dim=1)
-        )
+        flat = self._flat64(direction).view(-1, 1, *self.event_shape)
+        return self.double().adjoint(flat).flatten(1).norm(dim=1)
 
     @abstractmethod
     def variances(self) -> Tensor:
@@ -122,19 +166,15 @@ class Noise(ABC):
     def covariance(self) -> Tensor:
         """S S^T as a dense matrix, (B, d, d) float64; for tests and small d."""
 
+    @property
     @abstractmethod
-    def _axes(self) -> Tensor:
-        """See `axes`."""
-
-    @cached_property
     def axes(self) -> Tensor:
         """Singular values of S, (B, d) float64, ascending: standard deviations along the axes."""
-        return self._axes()
 
-    @property
-    def _axis_error(self) -> Tensor:
-        """Bound on the error of `axes`, (B, d) or (B, 1): none if they are read off the scale."""
-        return torch.zeros(len(self), 1, dtype=torch.float64, device=self.scale.device)
+    @cached_property
+    def axes_below(self) -> Tensor:
+        """Lower bounds of the axes, (B, d): themselves where they are read off the scale."""
+        return self.axes
 
     def __len__(self) -> int:
         return self.scale.shape[0]
@@ -197,9 +237,6 @@ class Noise(ABC):
         Args:
             owners: Row of an image, (m,) int64.
             vectors: u, (m, d), float32 or float64; all is computed in its precision.
-
-        Returns:
-            (m, d).
         """
         return self._of(owners, vectors, adjoint=False)
 
@@ -240,24 +277,25 @@ class Noise(ABC):
         return math.prod(self.event_shape)
 
     @cached_property
-    def axes_below(self) -> Tensor:
-        """Lower bounds of the axes, (B, d); 0 where rounding errors leave nothing."""
-        return (self.axes - self._axis_error).clamp_min(0)
+    def extremes(self) -> Extremes:
+        """See `Extremes`."""
+        logdet, most = self.axes_below.log().sum(-1), self.axes[:, -1]
+        return Extremes(self.axes_below[:, 0], most, most, logdet)
 
-    @cached_property
+    @property
     def logdet(self) -> Tensor:
         """log |det S|, (B,) float64, from lower bounds of the axes."""
-        return self.axes_below.log().sum(-1)
+        return self.extremes.logdet
 
-    @cached_property
+    @property
     def min_axis(self) -> Tensor:
         """Smallest axis, (B,) float64; never above the true value."""
-        return self.axes_below[:, 0]
+        return self.extremes.least
 
-    @cached_property
+    @property
     def max_axis(self) -> Tensor:
         """Largest axis, (B,) float64, to within rounding errors."""
-        return self.axes[:, -1]
+        return torch.maximum(self.extremes.most, self.mean_axis)  # equal axes
 
     @cached_property
     def mean_axis(self) -> Tensor:
@@ -271,13 +309,21 @@ class Noise(ABC):
         Args:
             limit: (B,) float64, largest length of an axis that counts.
         """
+        if self._within(limit):
+            return self.mean_axis
         cut = torch.minimum(self.axes_below, limit.unsqueeze(1))
         below = cut.log().mean(-1).exp() * (1 - _MARGIN)
         return torch.where(self.axes[:, -1] <= limit, self.mean_axis, below)
 
     def axes_above(self, limit: Tensor) -> Tensor:
         """How many axes are longer than a limit (B,) float64, (B,) int64."""
+        if self._within(limit):
+            return torch.zeros_like(limit, dtype=torch.int64)
         return (self.axes > limit.unsqueeze(1)).sum(1)
+
+    def _within(self, limit: Tensor) -> bool:
+        """Whether all axes of all images are known to be within a limit (B,)."""
+        return bool((self.extremes.bound <= limit).all())
 
     def _flat64(self, images: Tensor) -> Tensor:
         """(B, *event) as (B, d) float64."""
@@ -288,32 +334,10 @@ class Noise(ABC):
         return images.flatten(1).double()
 
 
-def packed_values(one: Packed, size: int) -> Tensor:
-    """The numbers of a packed scale as a tensor of its own.
-
-    Args:
-        one: The scale of one image.
-        size: How many numbers it must have.
-
-    Raises:
-        ValueError: If it has more or fewer.
-    """
-    if one.values.size != size:
-        raise ValueError(
-            f"a scale of kind {one.kind!r} of such an image must have {size} numbers, got "
-            f"{one.values.size}: it belongs to other images"
-        )
-    return torch.from_numpy(np.array(one.values))
-
-
 def whitening(covariance: Tensor) -> Tensor:
-    """A matrix A with ||A^T delta|| = ||S^-1 delta||; few images are near along its first columns.
+    """A with ||A^T delta|| = ||S^-1 delta||, from S S^T (..., d, d) float64.
 
-    Args:
-        covariance: S S^T, (..., d, d) float64.
-
-    Returns:
-        A, of the same shape.
+    Few images are near along its first columns.
     """
     if covariance.is_cuda:  # where eigenvalues are dear and products cheap
         lower, failed = linalg.cholesky_ex(covariance)
@@ -324,14 +348,7 @@ def whitening(covariance: Tensor) -> Tensor:
 
 
 def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
-    """L^-T with its longest columns first, and what order these had.
-
-    Args:
-        lower: L, (..., d, d) float64, lower triangular with L L^T = S S^T.
-
-    Returns:
-        (..., d, d) and (..., d) int64.
-    """
+    """L^-T with its longest columns first, and what order these had, from L L^T = S S^T."""
     columns = lower_inverse(lower).mT
     order = columns.norm(dim=-2).argsort(descending=True)
     return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order

@@ -1,26 +1,19 @@
-"""Diagonal noise, S = diag(theta)."""
+"""Noise that acts on each pixel by itself, S = diag(theta) or sigma I."""
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from rddrs_dist.noise.base import Noise, packed_values
-from rddrs_dist.noise.packed import Packed
+from rddrs_dist.noise.base import Noise, Packed
 
 
 @dataclass(frozen=True, eq=False)
-class DiagonalNoise(Noise):
-    """Noise with one standard deviation per pixel.
+class _Pixelwise(Noise):
+    """What a diagonal scale is, however many numbers it has."""
 
-    Attributes:
-        scale: (B, *event), positive.
-        event_shape: Shape of one image.
-    """
-
-    kinds: ClassVar[tuple[str, ...]] = ("diagonal",)
     is_diagonal: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -30,40 +23,80 @@ class DiagonalNoise(Noise):
                 f"standard deviations must be positive, got {self.scale.min().item()}"
             )
 
-    def _scale_shape(self) -> tuple[int, ...]:
-        return self.event_shape
-
     def pack(self) -> list[Packed]:
-        """The standard deviation of each element; see Noise.pack."""
         scale = self.scale.detach().cpu()
         return [Packed(self.kinds[0], one.numpy().reshape(-1)) for one in scale]
 
-    @classmethod
-    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "DiagonalNoise":
-        """See Noise.unpack."""
-        values = packed_values(one, math.prod(event_shape))
-        return cls(values.view(1, *event_shape), event_shape)
-
-    def colour(self, z: Tensor) -> Tensor:
-        """diag(theta) z; see Noise.colour."""
-        return z * self.scale.unsqueeze(1)
-
-    def mahalanobis(self, delta: Tensor) -> Tensor:
-        """||delta / theta||; see Noise.mahalanobis."""
-        return (self._flat64(delta) / self._flat64(self.scale)).norm(dim=1)
-
     def adjoint(self, w: Tensor) -> Tensor:
-        """diag(theta) w; see Noise.adjoint."""
         return self.colour(w)
 
     def variances(self) -> Tensor:
-        """theta^2; see Noise.variances."""
-        return self._flat64(self.scale) ** 2
+        return self.axes_of_pixels() ** 2
 
     def covariance(self) -> Tensor:
-        """diag(theta^2); see Noise.covariance."""
-        return torch.diag_embed(self._flat64(self.scale) ** 2)
+        return torch.diag_embed(self.variances())
 
-    def _axes(self) -> Tensor:
-        """theta, sorted; see Noise.axes."""
-        return self._flat64(self.scale).sort(dim=1).values
+
+class IsotropicNoise(_Pixelwise):
+    """Noise with one standard deviation per image.
+
+    Attributes:
+        scale: sigma, (B,), positive.
+        event_shape: Shape of one image.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("isotropic",)
+
+    @classmethod
+    def constant(cls, sigma: float, images: Tensor) -> Self:
+        """The same sigma for every image of (B, *event)."""
+        scale = torch.full((len(images),), sigma, dtype=images.dtype, device=images.device)
+        return cls(scale, tuple(images.shape[1:]))
+
+    def _scale_shape(self) -> tuple[int, ...]:
+        return ()
+
+    @classmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "IsotropicNoise":
+        return cls(one.numbers(1), event_shape)
+
+    def colour(self, z: Tensor) -> Tensor:
+        return z * self.scale.view(-1, *[1] * (z.ndim - 1))
+
+    def mahalanobis(self, delta: Tensor) -> Tensor:
+        return self._flat64(delta).norm(dim=1) / self.scale.double()
+
+    def axes_of_pixels(self) -> Tensor:
+        return self.axes
+
+    @property
+    def axes(self) -> Tensor:
+        return self.scale.double()[:, None].expand(-1, self.dimension)
+
+
+class DiagonalNoise(_Pixelwise):
+    """Noise with one standard deviation per pixel.
+
+    Attributes:
+        scale: theta, (B, *event), positive.
+        event_shape: Shape of one image.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("diagonal",)
+
+    def _scale_shape(self) -> tuple[int, ...]:
+        return self.event_shape
+
+    @classmethod
+    def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "DiagonalNoise":
+        return cls(one.numbers(math.prod(event_shape)).view(1, *event_shape), event_shape)
+
+    def colour(self, z: Tensor) -> Tensor:
+        return z * self.scale.unsqueeze(1)
+
+    def mahalanobis(self, delta: Tensor) -> Tensor:
+        return (self._flat64(delta) / self.axes_of_pixels()).norm(dim=1)
+
+    @property
+    def axes(self) -> Tensor:
+        return self.axes_of_pixels().sort(dim=1).values

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.norm import least_bound, norm_bounds, rounding
-from rddrs_dist.noise.base import Noise, packed_values
-from rddrs_dist.noise.packed import Packed
+from rddrs_dist.noise.base import Extremes, Noise, Packed
 
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
 # zeros.
@@ -52,28 +51,24 @@ class FullNoise(Noise):
         return FullNoise(root.to(self.scale.dtype), self.event_shape)
 
     def pack(self) -> list[Packed]:
-        """The matrix row by row, or its lower triangle where that is all; see Noise.pack."""
         return [_packed(one) for one in self.scale.detach().cpu()]
 
     @classmethod
     def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "FullNoise":
-        """See Noise.unpack."""
         d = math.prod(event_shape)
         if one.kind == "dense":
-            return cls(packed_values(one, d * d).view(1, d, d), event_shape)
-        values = packed_values(one, d * (d + 1) // 2)
+            return cls(one.numbers(d * d).view(1, d, d), event_shape)
+        values = one.numbers(d * (d + 1) // 2)
         matrix = torch.zeros(1, d, d, dtype=values.dtype)
         rows, columns = torch.tril_indices(d, d)
         matrix[0, rows, columns] = values
         return cls(matrix, event_shape)
 
     def matrix(self) -> Tensor:
-        """S itself; see Noise.matrix."""
         return self.scale.double()
 
     @cached_property
     def frobenius(self) -> Tensor:
-        """||S||_F, at least; see Noise.frobenius."""
         # Rows in the precision of S, which takes a tenth of the time; what that may lose is added.
         rows, kind = linalg.vector_norm(self.scale, dim=2), torch.finfo(torch.float32)
         lost = rows.shape[1] * (kind.eps * rows.double() + kind.tiny**0.5)
@@ -88,7 +83,6 @@ class FullNoise(Noise):
         return not any(bool((part != 0).any()) for part in above)
 
     def colour(self, z: Tensor) -> Tensor:
-        """S z; see Noise.colour."""
         flat = z.flatten(2)
         if not self.is_lower:
             return (flat @ self.scale.mT).view_as(z)  # (B, n, d) @ (B, d, d)
@@ -98,12 +92,10 @@ class FullNoise(Noise):
         return torch.cat(parts, -1).view_as(z)
 
     def mahalanobis(self, delta: Tensor) -> Tensor:
-        """||S^-1 delta||; see Noise.mahalanobis."""
         flat = self._flat64(delta).unsqueeze(-1)
         return linalg.solve(self.scale.double(), flat).squeeze(-1).norm(dim=1)
 
     def adjoint(self, w: Tensor) -> Tensor:
-        """S^T w; see Noise.adjoint."""
         flat = w.flatten(2)
         if not self.is_lower:
             return (flat @ self.scale).view_as(w)  # (B, n, d) @ (B, d, d)
@@ -117,11 +109,9 @@ class FullNoise(Noise):
         return list(pairwise([*range(0, self.dimension, _COLUMNS), self.dimension]))
 
     def variances(self) -> Tensor:
-        """Squared lengths of the rows of S; see Noise.variances."""
         return self.scale.double().square().sum(2)
 
     def covariance(self) -> Tensor:
-        """S S^T; see Noise.covariance."""
         scale = self.scale.double()
         return scale @ scale.mT
 
@@ -131,77 +121,37 @@ class FullNoise(Noise):
         scale = self.scale.double()
         return axes_by_squares(scale) if scale.is_cuda else axes_by_values(scale)
 
-    @cached_property
-    def _ends(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """See `ends`; where singular values are dear.
-
-        From these and the diagonal of a triangular scale follows all that most regions need.
-        """
-        return ends(self.scale.double()) if self.scale.is_cuda and self.is_lower else None
-
-    @cached_property
-    def logdet(self) -> Tensor:
-        """See Noise.logdet."""
-        if self._ends is None:
-            return super().logdet
-        return self.scale.double().diagonal(dim1=1, dim2=2).abs().log().sum(-1)
-
-    @cached_property
-    def min_axis(self) -> Tensor:
-        """See Noise.min_axis."""
-        return super().min_axis if self._ends is None else self._ends[0]
-
-    @cached_property
-    def max_axis(self) -> Tensor:
-        """See Noise.max_axis."""
-        if self._ends is None:
-            return super().max_axis
-        return torch.maximum(self._ends[1], self.mean_axis)  # equal axes
-
-    def capped_mean_axis(self, limit: Tensor) -> Tensor:
-        """See Noise.capped_mean_axis."""
-        return self.mean_axis if self._within(limit) else super().capped_mean_axis(limit)
-
-    def axes_above(self, limit: Tensor) -> Tensor:
-        """See Noise.axes_above."""
-        none = torch.zeros(len(self), dtype=torch.int64, device=self.scale.device)
-        return none if self._within(limit) else super().axes_above(limit)
-
-    def _within(self, limit: Tensor) -> bool:
-        """Whether all axes of all images are known to be within a limit (B,)."""
-        return self._ends is not None and bool((self._ends[2] <= limit).all())
-
-    def _axes(self) -> Tensor:
-        """Singular values of S; see Noise.axes."""
+    @property
+    def axes(self) -> Tensor:
         return self._spectrum[0]
 
-    @property
-    def _axis_error(self) -> Tensor:
-        """See `axes_by_values` and `axes_by_squares`."""
-        return self._spectrum[1]
+    @cached_property
+    def axes_below(self) -> Tensor:
+        axes, errors = self._spectrum
+        return (axes - errors).clamp_min(0)  # 0 where rounding errors leave nothing
+
+    @cached_property
+    def extremes(self) -> Extremes:
+        if not (self.scale.is_cuda and self.is_lower):
+            return super().extremes
+        return extremes_of(self.scale.double())  # where singular values are dear
 
 
-def ends(lower: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Bounds of the smallest axis (below) and the largest (below, above), (B,) each.
-
-    Args:
-        lower: S, (B, d, d) float64, lower triangular.
-    """
+def extremes_of(lower: Tensor) -> Extremes:
+    """From bounds of norms and the diagonal of S (B, d, d) float64, lower triangular."""
     smallest = least_bound(lower)
     lost = smallest == 0  # to rounding
     if bool(lost.any()):
         axes, errors = axes_by_values(lower[lost])
         smallest[lost] = (axes - errors)[:, 0].clamp_min(0)
-    return smallest, *norm_bounds(lower)
+    logdet = lower.diagonal(dim1=1, dim2=2).abs().log().sum(-1)
+    return Extremes(smallest, *norm_bounds(lower), logdet)
 
 
 def axes_by_values(scale: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values of S (B, d, d) float64, ascending, and bounds of their errors.
 
     A backward stable decomposition moves none further than (d + 8) eps ||S|| (Weyl).
-
-    Returns:
-        (B, d) and (B, 1).
     """
     axes = linalg.svdvals(scale).flip(-1)
     return axes, rounding(scale) * axes[:, -1:]
@@ -213,9 +163,6 @@ def axes_by_squares(scale: Tensor) -> tuple[Tensor, Tensor]:
     They are off by (d + 8) eps ||S||_F^2 from the product (Higham 2002, section 3.5), and by no
     more from a backward stable solver; what that is for their roots depends on these. Where it
     would be felt in the smallest axis, its image has its singular values computed.
-
-    Returns:
-        (B, d) each.
     """
     squares = linalg.eigvalsh(scale.mT @ scale).clamp_min(0)
     lost = 2 * rounding(scale) * squares.sum(1, keepdim=True)

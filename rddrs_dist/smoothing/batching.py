@@ -52,7 +52,7 @@ class Batching:
         """
         d = images[0].numel()
         per_element = _SURPLUS * kept_bytes(model, images) / d + _COPIES * images.element_size()
-        least = per_element * d * _block(images)
+        least = per_element * d * _launch(images)[1]
         if memory / 2 < least:
             raise ValueError(
                 f"launches of this network want at least {2 * least / 2**30:.2f} GiB, got "
@@ -62,8 +62,8 @@ class Batching:
 
     def batches(self, images: Tensor, n: int, state: int = 0) -> "Batches":
         """The partition for images (B, *event), n samples of each and a state of so many bytes."""
-        rows = _rows(images)
-        block = min(n, _block(images))
+        rows, most = _launch(images)
+        block = min(n, most)
         full, rest = divmod(n, block)
         together = rows // block
         if math.isfinite(self.memory):
@@ -114,15 +114,8 @@ class Batches:
         return (slice(i, min(i + self.images, count)) for i in range(0, count, self.images))
 
 
-def _kind(images: Tensor) -> str:
-    return "cpu" if images.device.type == "cpu" else "cuda"
-
-
-def _rows(images: Tensor) -> int:
-    """Samples per launch that are best for speed."""
-    return max(_SMALLEST, _LAUNCH[_kind(images)] // images[0].numel())
-
-
-def _block(images: Tensor) -> int:
-    """Samples of one image that are drawn together, at most."""
-    return min(_rows(images), _BLOCK[_kind(images)])
+def _launch(images: Tensor) -> tuple[int, int]:
+    """Samples per launch that are best for speed, and of one image together at most."""
+    kind = "cpu" if images.device.type == "cpu" else "cuda"
+    rows = max(_SMALLEST, _LAUNCH[kind] // images[0].numel())
+    return rows, min(rows, _BLOCK[kind])

@@ -5,11 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rddrs_dist.geometry.products import orthonormal
-from rddrs_dist.geometry.symmetric import sym
+from rddrs_dist.geometry.symmetric import orthonormal, sym
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
-from rddrs_dist.smoothing.sample import input_gradient, of_class
+from rddrs_dist.smoothing.sample import input_gradient, logits_of, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
 
 
@@ -82,22 +81,14 @@ def slopes(
 ) -> Slopes:
     """Draws pairs x + S z, x - S z and differentiates the network at those near the boundary.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Scale of each image.
-        classes: (B,) int64, the class of each image.
-        n: Samples per image, both of a pair counted; whole pairs are drawn.
-        tempering: Which samples are near, and how the softmax sees them.
-        streams: Random streams of the images; the fit stage is drawn from.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
+    Of n samples both of a pair are counted, and whole pairs are drawn, of the fit stage. The
+    classes are (B,) int64; other arguments are those of `class_counts`.
     """
     draws, noises, answers = [], [], []
     with torch.no_grad():
         for block, size in enumerate(batching.batches(images, n).blocks):
             z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
-            answers.append(_logits(model, images, eps))
+            answers.append(logits_of(model, images.unsqueeze(1) + eps))
             noises.append(eps)
             draws.append(z)
     z, eps, logits = torch.cat(draws, 1), torch.cat(noises, 1), torch.cat(answers, 1)
@@ -112,7 +103,7 @@ def slopes(
     gradients = []
     for part in eps.gather(1, rows).split(batching.batches(images, count).blocks[0], 1):
         leaf = part.requires_grad_()
-        softened = _logits(model, images, leaf) / temperature
+        softened = logits_of(model, images.unsqueeze(1) + leaf) / temperature
         gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))
     p = (margin > 0).to(margin.dtype).mean(1)
     return Slopes(p, margin.shape[1], z.gather(1, rows).flatten(2), torch.cat(gradients, 1))
@@ -121,23 +112,10 @@ def slopes(
 def pairs(
     noise: FullNoise, images: Tensor, n: int, streams: Streams, key: tuple[Stage, int, int]
 ) -> tuple[Tensor, Tensor]:
-    """z and -z, S z and -S z, (B, n, *event) each; pairs halve what is drawn and coloured.
-
-    Args:
-        noise: Scale of each image.
-        images: (B, *event).
-        n: Samples, both of a pair counted; whole pairs are drawn, and not one row more.
-        streams: Random streams of the images.
-        key: Stage, step and block of the draw.
-    """
+    """z and -z, S z and -S z, (B, n, *event) each; pairs halve what is drawn and coloured."""
     z = streams.normal(*key, max(1, n // 2), images)
     eps = noise.colour(z)
     return torch.cat([z, -z], 1), torch.cat([eps, -eps], 1)
-
-
-def _logits(model: nn.Module, images: Tensor, eps: Tensor) -> Tensor:
-    """The network at x + eps, (B, n, K), from images (B, *event) and noise (B, n, *event)."""
-    return model((images.unsqueeze(1) + eps).flatten(0, 1)).unflatten(0, eps.shape[:2])
 
 
 def curvature(

@@ -12,22 +12,14 @@ from torch import Tensor, nn
 from rddrs_dist.noise import FullNoise
 from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.precision import multiplying, rounded
-from rddrs_dist.smoothing.sample import input_gradient
+from rddrs_dist.smoothing.sample import input_gradient, logits_of
 from rddrs_dist.smoothing.seeds import Stage, Streams
-
-# From standard normal samples (B, n, *event) those that are used, and the noise made from them.
-Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def top_two(p: Tensor, clamp: float) -> tuple[Tensor, Tensor]:
-    """The two largest probabilities, kept away from 0 and 1, and their classes.
+    """The two largest of p (B, K), clamped to [clamp, 1 - clamp], and their classes, (B, 2) each.
 
-    Args:
-        p: (B, K).
-        clamp: Probabilities are clamped to [clamp, 1 - clamp].
-
-    Returns:
-        Probabilities (B, 2) and classes (B, 2), the largest first.
+    The largest comes first.
     """
     values, classes = p.topk(2, dim=-1)
     return values.clamp(clamp, 1 - clamp), classes
@@ -39,21 +31,11 @@ def normal_density(x: Tensor) -> Tensor:
 
 
 def soft_gap(model: nn.Module, images: Tensor, eps: Tensor, clamp: float) -> Tensor:
-    """Phi^-1(p_1) - Phi^-1(p_2), differentiable in the noise.
+    """Phi^-1(p_1) - Phi^-1(p_2), (B,), differentiable in the noise eps (B, n, *event).
 
-    The gradient is zero in a probability that is clamped.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        eps: Noise samples (B, n, *event).
-        clamp: Probabilities are clamped to [clamp, 1 - clamp].
-
-    Returns:
-        (B,).
+    Probabilities are clamped to [clamp, 1 - clamp]; the gradient is zero in one that is.
     """
-    logits = model((images.unsqueeze(1) + eps).flatten(0, 1))
-    p = logits.softmax(-1).unflatten(0, (len(images), -1)).mean(1)  # (B, K)
+    p = logits_of(model, images.unsqueeze(1) + eps).softmax(-1).mean(1)  # (B, K)
     quantiles = torch.special.ndtri(top_two(p, clamp)[0])
     return quantiles[:, 0] - quantiles[:, 1]
 
@@ -74,47 +56,29 @@ def gap_gradient(
     pass for all classes together, because only the combination is needed. A GPU multiplies in
     TF32, with `coarse` samples.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Scale of each image, symmetric.
-        weights: (B, K), the cotangent of the mean softmax.
-        n: Samples per image.
-        streams: Random streams of the images; the fit stage is drawn from.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
-
-    Returns:
-        E, (B, d, d).
+    The weights (B, K) are the cotangent of the mean softmax, E is (B, d, d), and samples are of
+    the fit stage; other arguments are those of `class_counts`.
 
     References:
         Labarbarie, Hajri, Arnaudon 2022 (arXiv 2206.10235), proposition 2.
     """
     total = images.new_zeros(len(images), noise.dimension, noise.dimension)
-    draw = coarse(noise) if images.is_cuda and images.dtype == torch.float32 else plain(noise)
+    draw = coarse(noise) if images.is_cuda and images.dtype == torch.float32 else None
     with multiplying("tf32", images.device, matrices="tf32"):
         for block, size in enumerate(batching.batches(images, n).blocks):
-            z, eps = draw(streams.normal(Stage.FIT, step, block, size, images))
+            z = streams.normal(Stage.FIT, step, block, size, images)
+            z, eps = draw(z) if draw else (z, noise.colour(z))
             samples = (images.unsqueeze(1) + eps).requires_grad_()
-            logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
-            _, gradient = input_gradient(logits, weights.unsqueeze(1), samples)
+            gradient = input_gradient(logits_of(model, samples), weights.unsqueeze(1), samples)[1]
             total.baddbmm_(gradient.flatten(2).mT, z.flatten(2))  # (B, d, n) @ (B, n, d)
     return (total + total.mT) / (2 * n)
 
 
-def plain(noise: FullNoise) -> Draw:
-    """z and S z."""
-    return lambda z: (z, noise.colour(z))
-
-
-def coarse(noise: FullNoise) -> Draw:
-    """z rounded to the 11 bits of TF32, and S z made from that.
+def coarse(noise: FullNoise) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """What makes z rounded to the 11 bits of TF32, and S z from that, of a float32 scale.
 
     Two products in TF32 give it to within 2^-22 of its widest axis, as single precision does: of
     the samples they lose nothing, and S is the sum of two such matrices, taken apart here once.
-
-    Args:
-        noise: S of each image, a float32 scale.
     """
     high = rounded(noise.scale)
     first, second = (

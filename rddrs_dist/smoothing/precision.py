@@ -12,15 +12,11 @@ Precision = Literal["float32", "tf32"]
 _HALF = 1 << 12
 
 
-def checked(precision: Any, name: str = "precision") -> Precision:
-    """A precision that there is.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
+def checked(precision: Any) -> Precision:
+    """A precision that there is; a ValueError if there is none of that name."""
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
-        raise ValueError(f"{name} must be one of {known}, got {precision!r}")
+        raise ValueError(f"precision must be one of {known}, got {precision!r}")
     return precision
 
 
@@ -38,14 +34,13 @@ def multiplying(
     Raises:
         ValueError: If there is no such precision, or torch's newer flags for it are set.
     """
-    wanted = [checked(precision) == "tf32", checked(matrices, "matrices") == "tf32"]
+    wanted = checked(precision) == "tf32", matrices == "tf32"
     if device.type == "cpu":
         yield
         return
-    flags: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
     try:
-        before = [flag.allow_tf32 for flag in flags]
-        _allow(flags, wanted)
+        before: Any = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        _allow(*wanted)
     except RuntimeError as error:
         raise ValueError(
             "torch's fp32_precision flags are set, and its allow_tf32 flags then cannot be: leave "
@@ -54,7 +49,7 @@ def multiplying(
     try:
         yield
     finally:
-        _allow(flags, before)
+        _allow(*before)
 
 
 def rounded(numbers: Tensor) -> Tensor:
@@ -63,7 +58,6 @@ def rounded(numbers: Tensor) -> Tensor:
     return (bits & ~(2 * _HALF - 1)).view(torch.float32)
 
 
-def _allow(flags: list[Any], values: list[bool]) -> None:
-    """Sets torch's flags."""
-    for flag, value in zip(flags, values, strict=True):
-        flag.allow_tf32 = value
+def _allow(convolutions: bool, matrices: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = matrices

@@ -1,6 +1,7 @@
 """Class counts and mean probabilities of a network under noise, by Monte Carlo."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +29,12 @@ def _accumulate(
     batches = batching.batches(images, n)
     sums = []
     for rows in batches.groups(len(images)):
-        own, centres = noise[rows], images[rows].unsqueeze(1)
+        some, centres = noise[rows], images[rows].unsqueeze(1)
         totals: list[Tensor] = []
         for block, size in enumerate(batches.blocks):
-            eps = own.colour(streams[rows].normal(*key, block, size, images[rows]))
-            part = []
-            for multiple in multiples:
-                samples = torch.add(centres, eps, alpha=multiple)
-                logits = model(samples.flatten(0, 1)).unflatten(0, (-1, size))  # (B, n, K)
-                part.append(score(logits).sum(1))
-            totals.append(torch.stack(part))
+            eps = some.colour(streams[rows].normal(*key, block, size, images[rows]))
+            samples = (torch.add(centres, eps, alpha=multiple) for multiple in multiples)
+            totals.append(torch.stack([score(logits_of(model, own)).sum(1) for own in samples]))
         sums.append(torch.stack(totals).sum(0))
     return torch.cat(sums, 1)
 
@@ -51,10 +48,7 @@ def input_gradient(logits: Tensor, weights: Tensor, samples: Tensor) -> tuple[Te
     Args:
         logits: (..., K), made from the samples with gradients on.
         weights: Broadcasts to (..., K).
-        samples: What to differentiate in.
-
-    Returns:
-        F, (..., K), and the gradient, of the shape of the samples.
+        samples: What to differentiate in; its shape is that of the gradient.
     """
     p = logits.detach().softmax(-1)
     cotangent = p * (weights - (p * weights).sum(-1, keepdim=True))
@@ -89,10 +83,8 @@ def class_counts(
         (B, K) int64; rows add up to n, less the samples that have a logit that is not finite. They
         count for no class: noise may be so wide that the network overflows.
     """
-    one = (1.0,)
-    return class_counts_of_multiples(model, images, noise, one, n, streams, stage, step, batching)[
-        0
-    ]
+    drawn = n, streams, stage, step, batching
+    return class_counts_of_multiples(model, images, noise, (1.0,), *drawn)[0]
 
 
 @torch.no_grad()
@@ -107,22 +99,7 @@ def class_counts_of_multiples(
     step: int = 0,
     batching: Batching = UNBOUNDED,
 ) -> Tensor:
-    """Class counts at x + k S z for several k, from the same z.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Noise of each image.
-        multiples: The k, M of them.
-        n: Samples per image.
-        streams: Random streams of the images.
-        stage: What the samples are for.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
-
-    Returns:
-        (M, B, K) int64, as in `class_counts`.
-    """
+    """As `class_counts`, at x + k S z for several k from the same z: (M, B, K) for M multiples."""
     key = (stage, step)
     return _accumulate(model, images, noise, multiples, n, streams, key, one_hot, batching)
 
@@ -137,23 +114,18 @@ def soft_probabilities(
     step: int,
     batching: Batching = UNBOUNDED,
 ) -> Tensor:
-    """Mean softmax at x + S z over n samples of the fit stream.
+    """Mean softmax at x + S z over n samples of the fit stream, (B, K); see `class_counts`.
 
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        images: (B, *event).
-        noise: Noise of each image.
-        n: Samples per image.
-        streams: Random streams of the images.
-        step: Step whose samples are drawn.
-        batching: How many images share a launch.
-
-    Returns:
-        (B, K); NaN where a logit is not finite.
+    It is NaN where a logit is not finite.
     """
-    key = (Stage.FIT, step)
-    sums = _accumulate(model, images, noise, (1.0,), n, streams, key, _softmax, batching)
-    return sums[0] / n
+    key, one = (Stage.FIT, step), (1.0,)
+    softmax = partial(torch.softmax, dim=-1)
+    return _accumulate(model, images, noise, one, n, streams, key, softmax, batching)[0] / n
+
+
+def logits_of(model: nn.Module, samples: Tensor) -> Tensor:
+    """The network's logits (B, n, K) of samples (B, n, *event)."""
+    return model(samples.flatten(0, 1)).unflatten(0, samples.shape[:2])
 
 
 def one_hot(logits: Tensor) -> Tensor:
@@ -166,7 +138,3 @@ def of_class(classes: Tensor, logits: Tensor) -> Tensor:
     """Which of the logits (..., K) are those of given classes (...), (..., K) bool."""
     # one_hot of torch looks at all its numbers before.
     return classes.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(-1)

@@ -68,14 +68,7 @@ class Quantised(nn.Module):
     """
 
     def __init__(self, model: nn.Module, levels: int, images: Tensor, noise: Noise) -> None:
-        """Wraps a network.
-
-        Args:
-            model: Maps (N, *event) in single precision to logits (N, K); in evaluation mode.
-            levels: Steps between 0 and 1; 255 for images of eight bits.
-            images: (B, *event), those that will get noise.
-            noise: Noise of each image.
-        """
+        """Wraps a network for images (B, *event) that will get this noise."""
         super().__init__()
         self.model, self.levels = model, levels
         d = noise.dimension

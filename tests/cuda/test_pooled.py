@@ -1,6 +1,8 @@
 """The fused kernel against torch's convolution, pooling and ReLU in double precision."""
 
 import copy
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 import torch
@@ -34,6 +36,12 @@ def example(shape: tuple[int, ...], device: str, count: int = 3) -> tuple[Tensor
     return tuple(part.to(device) for part in (images, weight, bias, slope))
 
 
+@pytest.fixture
+def pooled(device: str) -> ModuleType:
+    """The kernels' module, which is there where Triton is."""
+    return import_module("rddrs_dist.cuda.pooled")
+
+
 def reference(images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """The stage as three operations."""
     found = functional.conv2d(images, weight, bias, padding=padding)
@@ -42,20 +50,18 @@ def reference(images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Ten
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_values_and_gradients_are_those_of_three_operations(device, shape, precision):
-    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
-
+def test_values_and_gradients_are_those_of_three_operations(device, pooled, shape, precision):
     images, weight, bias, slope = example(shape, device)
     wide = images.double().requires_grad_()
     wanted = reference(wide, weight.double(), bias.double(), shape[3])
     (gradient,) = torch.autograd.grad(wanted, wide, slope.double())
-    filters = Filters.of(weight, bias, shape[3])
+    filters = pooled.Filters.of(weight, bias, shape[3])
     with multiplying(precision, torch.device("cuda")):
         leaf = images.clone().requires_grad_()
-        found = pooled_convolution(leaf, filters)
+        found = pooled.pooled_convolution(leaf, filters)
         (own,) = torch.autograd.grad(found, leaf, slope)
         with torch.no_grad():
-            assert torch.equal(pooled_convolution(images, filters), found)
+            assert torch.equal(pooled.pooled_convolution(images, filters), found)
     # Sums of a few hundred products of about 1; the interpreter knows single precision only.
     tolerance = 5e-6 if precision == "float32" or device == "cpu" else 1e-2
     torch.testing.assert_close(found.double(), wanted.detach(), atol=tolerance, rtol=0)
@@ -64,21 +70,14 @@ def test_values_and_gradients_are_those_of_three_operations(device, shape, preci
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning")  # of the interpreter
-def test_what_is_not_finite_stays_so(device):
-    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
-
+def test_what_is_not_finite_stays_so(device, pooled):
     images, weight, bias, _ = example((1, 16, 5, 2, 8, 8), device)
     images[1, 0, 4, 4] = torch.nan
-    found = pooled_convolution(images, Filters.of(weight, bias, 2))
+    filters = pooled.Filters.of(weight, bias, 2)
+    found = pooled.pooled_convolution(images, filters)
+    assert pooled.pooled_convolution(images[:0], filters).shape == (0, 16, 4, 4)
     assert found[1].isnan().any()
     assert found[0].isfinite().all() and found[2].isfinite().all()
-
-
-def test_an_empty_batch_is_none_of_its_business(device):
-    from rddrs_dist.cuda.pooled import Filters, pooled_convolution
-
-    images, weight, bias, _ = example((1, 16, 5, 2, 8, 8), device)
-    assert pooled_convolution(images[:0], Filters.of(weight, bias, 2)).shape == (0, 16, 4, 4)
 
 
 def test_a_network_with_its_layers_swapped_answers_as_before(device):
@@ -113,8 +112,6 @@ def test_layers_that_the_kernel_is_not_for_stay(device):
 
 
 @pytest.mark.parametrize(("side", "padding"), [(5, 1), (4, 2)])
-def test_windows_that_begin_at_no_pair_are_refused(device, side, padding):
-    from rddrs_dist.cuda.pooled import Filters
-
+def test_windows_that_begin_at_no_pair_are_refused(device, pooled, side, padding):
     with pytest.raises(ValueError, match="wanted odd filters and even padding, got"):
-        Filters.of(torch.zeros(2, 1, side, side), torch.zeros(2), padding)
+        pooled.Filters.of(torch.zeros(2, 1, side, side), torch.zeros(2), padding)

@@ -25,7 +25,6 @@ from rddrs_dist import (
     certify,
 )
 from rddrs_dist.networks import LeNet
-from rddrs_dist.smoothing import Stage
 from tests.oracles import normal, spread, with_axes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
@@ -130,14 +129,6 @@ def test_regions_are_those_of_the_cpu(images):
     point = images.flip(0)
     np.testing.assert_allclose(second.distance(point.cuda()), first.distance(point), rtol=1e-9)
     np.testing.assert_allclose(second.support(point.cuda()), first.support(point), rtol=1e-9)
-
-
-def test_draws_do_not_depend_on_company(images):
-    together = Streams.of(7, [2, 5, 9]).normal(Stage.FIT, 3, 1, 10, images.cuda())
-    alone = Streams.of(7, [5]).normal(Stage.FIT, 3, 1, 10, images[:1].cuda())
-    other = Streams.of(7, [5]).normal(Stage.FIT, 3, 2, 10, images[:1].cuda())
-    assert torch.equal(together[1:2], alone)
-    assert not (other == alone).any()
 
 
 def test_steps_never_wait_for_the_device(model, images, monkeypatch):

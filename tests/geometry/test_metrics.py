@@ -1,4 +1,4 @@
-"""Steps under the metrics of geomstats."""
+"""Steps under metrics on SPD matrices, with geomstats as the oracle."""
 
 import subprocess
 import sys
@@ -6,42 +6,70 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import Tensor, linalg
 
 from rddrs_dist.geometry import metrics
 from tests.oracles import random_spd, random_symmetric
 
-P, G, V = random_spd(2, 4, seed=0), random_symmetric(2, 4, seed=1), random_symmetric(2, 4, seed=2)
-NAMES = get_args(metrics.Metric)
+P, G, V = random_spd(3, 6, seed=0), random_symmetric(3, 6, seed=2), random_symmetric(3, 6, seed=3)
+LOWER = linalg.cholesky(P)
+FACTORS = {"lower": LOWER, "full": LOWER @ linalg.qr(random_symmetric(3, 6, seed=5)).Q}
+factors = pytest.mark.parametrize("factor", FACTORS.values(), ids=FACTORS.keys())
 
 
-def _velocity(name) -> torch.Tensor:
-    """The step's velocity at its start, by central differences."""
-    h = 1e-6
-    ahead, behind = (metrics.step(name, P, G, t) for t in (h, -h))
-    return (ahead - behind) / (2 * h)
+def factored(factor: Tensor, length: float, gradient: Tensor = G) -> Tensor:
+    """Where an affine-invariant step along the gradient ends."""
+    end = metrics.factored_step(factor, metrics.whiten(factor, gradient), length)
+    return end @ end.mT
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_step_starts_along_the_riemannian_gradient(name):
-    """The velocity W of the step has <W, V>_P = tr(G V) for every V, in geomstats' own metric."""
-    velocity = _velocity(name).numpy()
-    inner = metrics.space(name, 4).metric.inner_product(velocity, V.numpy(), P.numpy())
-    torch.testing.assert_close(torch.tensor(inner), (G * V).sum((1, 2)), rtol=1e-6, atol=1e-6)
+STEPS = {
+    **{
+        name: (name, lambda t, name=name: metrics.step(name, P, G, t))
+        for name in get_args(metrics.Metric)
+    },
+    **{
+        name: ("affine-invariant", lambda t, factor=factor: factored(factor, t))
+        for name, factor in FACTORS.items()
+    },
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_step_climbs_a_linear_function_by_its_slope(name):
-    """tr(G P) grows along the step at the rate of the gradient's squared norm."""
-    velocity = _velocity(name)
-    norm = metrics.space(name, 4).metric.squared_norm(velocity.numpy(), P.numpy())
-    slope = (G * velocity).sum((1, 2))
-    assert bool((slope > 0).all())
-    torch.testing.assert_close(slope, torch.tensor(norm), rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize(("metric", "step"), STEPS.values(), ids=STEPS.keys())
+def test_a_step_starts_along_the_riemannian_gradient(metric, step):
+    """Its velocity W has <W, V>_P = tr(G V) for every V, so that tr(G P) grows by <W, W>_P."""
+    velocity = (step(1e-6) - step(-1e-6)) / 2e-6
+    for direction in (V, velocity):
+        found = metrics.space(metric, 6).metric.inner_product(
+            velocity.numpy(), direction.numpy(), P.numpy()
+        )
+        slope = (G * direction).sum((1, 2))
+        torch.testing.assert_close(torch.tensor(found), slope, rtol=1e-6, atol=1e-6)
 
 
-def test_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="metric must be one of affine-invariant, log-euclidean"):
-        metrics.step("euclidean", P, G, 1.0)  # pyright: ignore[reportArgumentType]
+@factors
+@pytest.mark.parametrize("length", [0.1, 1.0])
+def test_a_factored_step_ends_where_geomstats_does(factor, length):
+    found = factored(factor, length)
+    reference = metrics.step("affine-invariant", P, G, length)
+    torch.testing.assert_close(found, reference, rtol=1e-8, atol=1e-8)
+    # A geodesic is as long as its velocity.
+    far = length * linalg.matrix_norm(metrics.whiten(factor, G))
+    distance = metrics.space("affine-invariant", 6).metric.dist(P.numpy(), found.numpy())
+    torch.testing.assert_close(torch.tensor(distance), far)
+
+
+def test_factored_steps_follow_a_change_of_coordinates():
+    """P -> a P a^T takes G to a^-T G a^-1 and the end with it."""
+    a = random_symmetric(3, 6, seed=4) + 3 * torch.eye(6)
+    found = factored(a @ LOWER, 0.3, linalg.inv(a).mT @ G @ linalg.inv(a))
+    torch.testing.assert_close(found, a @ factored(LOWER, 0.3) @ a.mT)
+
+
+def test_log_det_moves_by_the_trace():
+    moved = linalg.slogdet(factored(LOWER, 0.3)).logabsdet - linalg.slogdet(P).logabsdet
+    for matrix in (metrics.whiten(LOWER, G), P @ G):
+        torch.testing.assert_close(moved, 0.3 * matrix.diagonal(dim1=1, dim2=2).sum(1))
 
 
 def test_the_science_imports_no_heavy_library_and_geomstats_leaves_the_default_dtype_alone():

@@ -1,10 +1,11 @@
-"""Every method on a linear classifier, whose exact region is a half-space."""
+"""Every method on a linear classifier, whose exact region is a half-space, and on turned ones."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rddrs_dist import (
     DDRS,
@@ -15,12 +16,15 @@ from rddrs_dist import (
     Ancer,
     Budget,
     Context,
+    IsotropicNoise,
+    Method,
+    Region,
     Status,
     Streams,
     certify,
     fit_all,
 )
-from tests.oracles import Linear
+from tests.oracles import Linear, Rotated, rotate, rotation_matrix
 
 EVENT = (1, 2, 3)
 W = torch.tensor([3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -29,6 +33,7 @@ IMAGES = torch.tensor([[0.4], [0.8], [-0.6]]) * torch.ones(3, 6)
 IMAGES = IMAGES.view(3, *EVENT)
 DISTANCE = (MODEL.margin(IMAGES).abs() / W.norm()).double().numpy()
 CONTEXT = Context(0.1, Streams.of(0, [0, 1, 2]))
+BUDGET = Budget(n=20_000)
 METHODS_HERE = {
     "rs": RS(),
     "ddrs": DDRS(steps=300, candidate_every=100, learning_rate=2e-3),
@@ -56,8 +61,8 @@ def context(fits):
 @pytest.fixture(scope="module")
 def regions(fits):
     """One certificate per method."""
-    streams, budget = CONTEXT.streams, Budget(n=20_000)
-    return {k: certify(MODEL, IMAGES, fit, budget, streams).region for k, fit in fits.items()}
+    given = BUDGET, CONTEXT.streams
+    return {k: certify(MODEL, IMAGES, fit, *given).region for k, fit in fits.items()}
 
 
 def test_all_methods_are_tried():
@@ -115,3 +120,46 @@ def test_objectives_are_reported(fits):
     assert np.isnan(fits["rs"].objective).all()
     for name in ("ddrs", "ancer", "rddrs"):
         assert (fits[name].objective > 0).all()
+
+
+TURN = rotation_matrix(4, seed=4)
+ALONG = Linear(torch.tensor([2.0, 0.0, 0.0, 0.0]), temperature=0.05)
+IMAGE = torch.tensor([0.9, 0.1, 0.2, 0.3]).view(1, 1, 1, 4)
+FULL = RDDRS(step_lengths=(0.1,), steps=20, gradient_samples=2000)
+
+
+@dataclass(frozen=True)
+class RotatedStreams(Streams):
+    """The same samples in rotated coordinates."""
+
+    def normal(self, *key) -> Tensor:
+        return rotate(super().normal(*key), TURN)
+
+
+def turned_region(method: Method, turned: bool, streams: type[Streams] = Streams) -> Region:
+    """The certified region of the image, or of the image turned in the turned network."""
+    model = Rotated(ALONG, TURN) if turned else ALONG
+    images = rotate(IMAGE, TURN) if turned else IMAGE
+    start, own = IsotropicNoise.constant(0.2, images), streams.of(0, [0])
+    fit = method.fit(model, images, Context(0.2, own, sigma_star=start))
+    return certify(model, images, fit, BUDGET, own).region
+
+
+@pytest.mark.parametrize("method", [FULL, RDDRSTR(steps=16)], ids=["rddrs", "rddrs_tr"])
+def test_rddrs_gives_the_rotated_region(method):
+    """With rotated samples the whole computation turns: C -> Q C Q^T, and every size stays."""
+    plain, turned = turned_region(method, False), turned_region(method, True, RotatedStreams)
+    expected = TURN.double() @ plain.noise.covariance() @ TURN.double().T
+    torch.testing.assert_close(turned.noise.covariance(), expected, rtol=2e-3, atol=2e-3)
+    assert plain.proxy_radius[0] > 0.5
+    assert turned.proxy_radius[0] == pytest.approx(plain.proxy_radius[0], rel=0.02)
+
+
+def test_rddrs_does_not_care_about_the_axes_but_ancer_does():
+    """The paper's motivation, with independent samples: one method is flat, the other is not."""
+    for method in (FULL, RDDRSTR(), Ancer(learning_rates=(0.04,))):
+        plain, turned = (turned_region(method, way).proxy_radius[0] for way in (False, True))
+        if method.name == "ancer":
+            assert turned < 0.8 * plain
+        else:
+            assert turned == pytest.approx(plain, rel=0.1)

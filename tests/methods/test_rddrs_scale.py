@@ -41,11 +41,3 @@ def test_without_a_floor_the_smallest_eigenvalue_is_met_roughly():
     found = _Scale._by_products(matrix, FLOOR)
     assert (found.smallest >= 0.5).all() and (found.smallest < 2).all()
     torch.testing.assert_close(found.along.norm(dim=1), torch.ones(2, dtype=torch.float64))
-
-
-def test_a_new_scale_is_isotropic():
-    scale = _Scale.isotropic(FLOOR, D)
-    one = torch.eye(D, dtype=torch.float64)
-    torch.testing.assert_close(scale.matrix, FLOOR.unsqueeze(-1) * one)
-    torch.testing.assert_close(scale.factor @ scale.factor.mT, scale.matrix)
-    assert torch.equal(scale.mean, FLOOR[:, 0]) and torch.equal(scale.smallest, FLOOR[:, 0])

@@ -68,11 +68,6 @@ def test_no_axis_leaves_the_domain(fit):
     np.testing.assert_array_equal(found.capped_proxy_radius, found.proxy_radius)
 
 
-def test_it_needs_no_ddrs_noise_and_does_not_mind_one():
-    assert not METHOD.from_sigma_star
-    assert CONTEXT.sigma_star is None
-
-
 def test_other_labels_are_kept_out(fit):
     """Points that the free region would hold end outside, and the certificate still holds."""
     across = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]).view(EVENT)
@@ -96,7 +91,7 @@ def test_an_image_that_nothing_holds_falls_back_to_sigma():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
-def test_growth_stops_at_the_cap(share):
+def test_growth_stops_at_the_cap_and_at_the_target(share):
     """An axis grows by e^a far below the cap, by nothing at it, and never beyond."""
     cap = METHOD._cap(torch.eye(D))
     scale = torch.diag(torch.full((D,), share * cap)).unsqueeze(0)
@@ -107,13 +102,9 @@ def test_growth_stops_at_the_cap(share):
     expected = cap * share * math.exp(rate) * (1 - held * share**2)
     for found in (grown[0, 0, 0], widest[0]):
         assert float(found) == pytest.approx(expected, rel=1e-5, abs=1e-9)
-
-
-def test_at_the_target_nothing_grows():
-    scale = torch.eye(D).unsqueeze(0)
-    grown, widest, gain = METHOD._grow(scale, torch.ones(1), torch.zeros(1))
-    torch.testing.assert_close(grown, scale)
-    assert widest.tolist() == [1.0] and gain.tolist() == [0.0]
+    same, widest, gain = METHOD._grow(scale, torch.tensor([share * cap]), torch.zeros(1))
+    torch.testing.assert_close(same, scale)
+    assert widest.tolist() == pytest.approx([share * cap]) and gain.tolist() == [0.0]
 
 
 def test_log_det_follows_from_traces():

@@ -12,16 +12,15 @@ from torch import Tensor, linalg, nn
 
 from rddrs_dist import RDDRSTR, Context, Neighbours, Streams
 from rddrs_dist.methods import region_size
-from tests.oracles import Linear, random_spd
+from rddrs_dist.methods.region_size import capped_by_eigenvalues, capped_by_products
+from tests.oracles import Linear, random_spd, spread, with_axes
 
 EVENT, D = (1, 2, 3), 6
 IMAGES = torch.zeros(2, *EVENT)
 CLASSES = torch.tensor([0, 1])
 SCALE = random_spd(2, D, 3).float() * 2
-
-
-SIZING = replace(RDDRSTR().sizing, samples=4000, margin=1.0, radius=0.5)
-COARSE = SIZING.coarse
+METHOD = RDDRSTR(compare_samples=4000, neighbour_margin=1.0)
+COARSE = METHOD.coarse_multiples
 ONE = torch.eye(D).expand(2, -1, -1)
 FIRST = torch.zeros(2, dtype=torch.int64)
 CONTEXT = Context(0.25, Streams.of(0, range(2)))
@@ -30,27 +29,20 @@ CONTEXT = Context(0.25, Streams.of(0, range(2)))
 def bounded(
     scale: Tensor, radius: list[float], neighbours: Neighbours | None = None, **changes: float
 ) -> tuple[Tensor, NDArray[np.float64]]:
-    sizing = replace(SIZING, **changes)
-    return region_size.bounded(scale, IMAGES, CLASSES, neighbours, np.array(radius), sizing)
+    method = replace(METHOD, **changes)
+    return region_size.bounded(scale, IMAGES, CLASSES, neighbours, np.array(radius), method)
 
 
-def test_long_axes_are_cut_and_short_ones_stay():
-    cap = math.sqrt(D) / 1.5
-    cut, limits = bounded(SCALE, [1.5, 1.5])
-    expected = linalg.svdvals(SCALE).clamp_max(cap)
-    assert bool((linalg.svdvals(SCALE) > cap).any())
+def test_long_axes_are_cut_at_the_radius_of_their_image_and_short_ones_stay():
+    caps = math.sqrt(D) / torch.tensor([[1.5], [3.0]])
+    cut, limits = bounded(SCALE, [1.5, 3.0])
+    expected = torch.minimum(linalg.svdvals(SCALE), caps)
+    assert (linalg.svdvals(SCALE) > caps).any(1).all()
     torch.testing.assert_close(linalg.svdvals(cut), expected)
     # A rotation from the right is no change of the noise, and none is made.
     product = linalg.solve(SCALE, cut)
     torch.testing.assert_close(product, product.mT, atol=1e-5, rtol=1e-5)
     assert limits == pytest.approx(math.sqrt(D) / expected[:, 0].numpy())
-
-
-def test_each_image_has_its_own_radius():
-    cut, limits = bounded(SCALE, [1.5, 3.0])
-    assert limits == pytest.approx([1.5, 3.0])
-    longest = linalg.matrix_norm(cut, 2).numpy()
-    assert longest * limits == pytest.approx(math.sqrt(D))
 
 
 def test_equal_axes_are_no_trouble():
@@ -63,11 +55,11 @@ def test_equal_axes_are_no_trouble():
 def test_other_labels_are_kept_out_of_the_region_and_its_margin_and_limit_the_radius():
     point = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]).view(1, *EVENT)
     small = 0.3 * SCALE  # all axes inside the domain
-    free, wide = bounded(small, [1.0, 1.0], margin=2.0)
+    free, wide = bounded(small, [1.0, 1.0], neighbour_margin=2.0)
     before = linalg.solve(free[0].double(), point.flatten().double()).norm()
     assert float(before) < 2.0
     known = Neighbours(point, torch.tensor([1]))  # another label for the first image alone
-    kept, limits = bounded(small, [1.0, 1.0], known, margin=2.0)
+    kept, limits = bounded(small, [1.0, 1.0], known, neighbour_margin=2.0)
     after = linalg.solve(kept[0].double(), point.flatten().double()).norm()
     assert 2.0 < float(after) < 2.01
     assert limits[0] == pytest.approx(float(after) / 2, rel=1e-6) and limits[0] < wide[0]
@@ -84,7 +76,7 @@ def test_a_twin_with_another_label_is_passed_over():
 def test_no_region_goes_farther_than_training_images_are_looked_for():
     far = Neighbours(torch.full((1, *EVENT), 1e3), torch.tensor([2]))
     free, limits = (
-        bounded(0.1 * ONE, [1.0, 2.0], known, furthest=1.5)[1] for known in (None, far)
+        bounded(0.1 * ONE, [1.0, 2.0], known, neighbour_reach=1.5)[1] for known in (None, far)
     )
     assert (free > 20).all() and limits.tolist() == [1.5, 3.0]
 
@@ -112,10 +104,8 @@ def falling(slope: float) -> list[NDArray[np.float64]]:
 def test_the_likely_multiple_is_the_smallest_that_reaches_the_limit(factor):
     (found,) = likely(falling(0), [factor])
     assert found == pytest.approx(np.clip(factor, COARSE[0], COARSE[-1]), rel=0.03)
-
-
-def test_where_the_radius_falls_fast_the_likely_multiple_is_the_smallest():
-    assert likely(falling(-2), [3.0]) == pytest.approx(COARSE[0])
+    # Where the radius falls fast, the smallest of all.
+    assert likely(falling(-2), [factor]) == pytest.approx(COARSE[0], rel=0.03)
 
 
 def test_in_a_valley_the_likely_multiple_is_at_its_higher_side():
@@ -126,15 +116,15 @@ def test_in_a_valley_the_likely_multiple_is_at_its_higher_side():
     assert 0.8 < first < 1 and second == pytest.approx(32)
 
 
-def sized(limits: float, sizing: region_size.Sizing = SIZING) -> region_size.Sized:
+def sized(limits: float, method: RDDRSTR = METHOD) -> region_size.Sized:
     """Two images, a scale of I, and class 0."""
     return region_size.best_multiple(
-        Homogeneous(), IMAGES, ONE, np.full(2, limits), FIRST, CONTEXT, sizing
+        Homogeneous(), IMAGES, ONE, np.full(2, limits), FIRST, CONTEXT, method
     )
 
 
 def test_where_the_second_look_is_worse_the_first_has_the_word():
-    found = sized(1.2 * Homogeneous.radius, replace(SIZING, fine=(0.1,)))
+    found = sized(1.2 * Homogeneous.radius, replace(METHOD, fine_multiples=(0.1,)))
     assert linalg.matrix_norm(found.scale, 2).tolist() == pytest.approx([2.0, 2.0])
     assert found.limit * 2 == pytest.approx(1.2 * Homogeneous.radius, rel=2e-4)
 
@@ -152,8 +142,9 @@ def test_the_multiple_is_the_smallest_with_which_the_limit_is_surely_reached(lim
 def fitted(
     model: nn.Module, scale: Tensor, radius: float, images: Tensor = IMAGES
 ) -> region_size.Sized:
-    sizing = replace(SIZING, radius=radius)
-    return region_size.sized_region(model, images, scale, FIRST, CONTEXT, sizing)
+    """With semi-axes cut at the domain for this radius, at least."""
+    method = replace(METHOD, target=NormalDist().cdf(METHOD.domain_share * radius))
+    return region_size.sized_region(model, images, scale, FIRST, CONTEXT, method)
 
 
 def test_noise_that_nothing_holds_is_that_of_rs_without_a_limit():
@@ -184,3 +175,43 @@ def test_a_region_fills_the_domain_whatever_the_size_of_the_fit(size):
     assert (found.limit < Homogeneous.radius).all()
     semi_axes = found.limit * linalg.matrix_norm(found.scale.double(), 2).numpy()
     assert (semi_axes <= math.sqrt(D)).all() and semi_axes == pytest.approx(math.sqrt(D), rel=2e-4)
+
+
+MANY = 40
+CAPS = torch.tensor([0.5, 2.0, 30.0], dtype=torch.float64)
+
+
+def scales(widest: float) -> Tensor:
+    """(3, MANY, MANY) with axes from 0.01 to a widest one, many of them equal."""
+    return with_axes(spread(1e-2, 1, MANY).clamp_max(0.7) / 0.7 * widest, 3, seed=0)
+
+
+@pytest.mark.parametrize("widest", [0.3, 3.0, 20.0])
+def test_products_cut_what_eigenvalues_cut(widest):
+    first, second = (
+        capped_by_eigenvalues(scales(widest), CAPS),
+        capped_by_products(scales(widest), CAPS),
+    )
+    one = torch.eye(MANY, dtype=torch.float64).expand(3, -1, -1)
+    for cut in (first, second):
+        torch.testing.assert_close(cut.turn @ cut.whitening.mT @ cut.scale, one, atol=1e-8, rtol=0)
+        torch.testing.assert_close(cut.turn @ cut.turn.mT, one)
+        norm = linalg.matrix_norm(cut.scale, 2)
+        torch.testing.assert_close(norm, cut.widest, rtol=1e-4, atol=0)
+        assert (cut.widest <= CAPS).all()
+        # Few are near along the first columns: these are the narrowest axes, or near to them.
+        lengths = cut.whitening.norm(dim=1)
+        assert (lengths[:, :-1] >= lengths[:, 1:] * (1 - 1e-9)).all()
+    covariances = [cut.scale @ cut.scale.mT for cut in (first, second)]
+    torch.testing.assert_close(covariances[1], covariances[0], rtol=1e-5, atol=1e-5)
+    assert not second.scale.triu(1).any()
+
+
+def test_a_scale_too_flat_for_its_square_is_capped_by_eigenvalues_and_no_other():
+    flat = with_axes(spread(1, 1e-20, MANY), 3, seed=1)
+    mixed = torch.cat([scales(3.0)[:1], flat[1:]])
+    found, alone = capped_by_products(mixed, CAPS), capped_by_products(mixed[:1], CAPS[:1])
+    wanted = capped_by_eigenvalues(mixed[1:], CAPS[1:])
+    for part, own, other in zip(found, alone, wanted, strict=True):
+        torch.testing.assert_close(part[:1], own)
+        assert torch.equal(part[1:], other)

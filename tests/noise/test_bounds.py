@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.noise import FullNoise
-from rddrs_dist.noise.full import axes_by_squares, axes_by_values, ends
+from rddrs_dist.noise.full import axes_by_squares, axes_by_values, extremes_of
 from tests.oracles import singular_values, spread, with_axes
 
 EVENT, D = (1, 3, 4), 12
@@ -57,7 +57,9 @@ def test_a_scale_too_ill_conditioned_for_float64_is_worth_nothing():
 
 def test_sizes_without_axes_are_those_with_them(monkeypatch):
     """Sizes of triangular scales as a GPU finds them, from bounds and the diagonal."""
-    monkeypatch.setattr(FullNoise, "_ends", property(lambda noise: ends(noise.scale.double())))
+    monkeypatch.setattr(
+        FullNoise, "extremes", property(lambda noise: extremes_of(noise.scale.double()))
+    )
     scales = [with_axes(spread(1, widest, D), 1, seed=4) for widest in (1.0, 1e2)]
     lower = FullNoise(torch.cat(scales).float(), EVENT).lower()
     axes = linalg.svdvals(lower.scale.double()).flip(-1)

@@ -1,5 +1,6 @@
 """One contract for every noise: agreement with its dense covariance."""
 
+import inspect
 import math
 
 import numpy as np
@@ -80,7 +81,9 @@ def test_sizes_are_those_of_the_covariance(noise):
 
 
 @of_every_noise
-def test_distance_and_whitening_are_the_norm_in_the_inverse_covariance(noise):
+def test_distance_and_support_are_norms_in_the_inverse_covariance_and_in_it(noise):
+    squared = (FLAT.mT @ noise.covariance() @ FLAT).flatten()
+    torch.testing.assert_close(noise.support(VECTORS), squared.sqrt())
     distances = (FLAT.mT @ linalg.solve(noise.covariance(), FLAT)).flatten().sqrt()
     torch.testing.assert_close(noise.mahalanobis(VECTORS), distances)
     for row in range(B):
@@ -91,12 +94,6 @@ def test_distance_and_whitening_are_the_norm_in_the_inverse_covariance(noise):
         if not noise.is_diagonal:  # longest columns first
             lengths = dense.norm(dim=0)
             assert (lengths[:-1] >= lengths[1:] * (1 - 1e-9)).all()
-
-
-@of_every_noise
-def test_support_is_the_norm_in_the_covariance(noise):
-    squared = (FLAT.mT @ noise.covariance() @ FLAT).flatten()
-    torch.testing.assert_close(noise.support(VECTORS), squared.sqrt())
 
 
 @of_every_noise
@@ -212,7 +209,8 @@ def test_scales_of_other_images_and_of_no_noise_are_refused():
 
 def like_diagonal(*missing: str) -> type[Noise]:
     """A noise of its own that does as a diagonal one does, without some of its methods."""
-    own = {name: vars(DiagonalNoise)[name] for name in Noise.__abstractmethods__ - {*missing}}
+    names = Noise.__abstractmethods__ - {*missing}
+    own = {name: inspect.getattr_static(DiagonalNoise, name) for name in names}
     return type("Other", (Noise,), {**own, "kinds": ("other",)})
 
 

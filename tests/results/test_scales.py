@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rddrs_dist.noise import FullNoise
-from rddrs_dist.noise.packed import Packed
+from rddrs_dist.noise import FullNoise, Packed
 from rddrs_dist.results import scales
 from rddrs_dist.results.store import Store
 

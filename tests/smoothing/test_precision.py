@@ -35,14 +35,6 @@ def test_flags_are_set_for_a_gpu_and_put_back_even_after_an_error(precision, ins
         assert flags() == before
 
 
-def test_what_is_no_precision_is_refused():
-    with (
-        pytest.raises(ValueError, match="one of float32, tf32, got 'bf16'"),
-        multiplying("bf16", CPU),  # pyright: ignore[reportArgumentType]
-    ):
-        pass
-
-
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has none yet")
 def test_the_newer_flags_are_in_the_way():
     before = torch.backends.cudnn.conv.fp32_precision

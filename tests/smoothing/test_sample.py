@@ -28,12 +28,6 @@ def test_counts_follow_the_exact_probability(noise):
         assert binomtest(count, n, p).pvalue > 1e-4
 
 
-def test_counts_do_not_depend_on_the_company_of_images():
-    together = class_counts(MODEL, IMAGES, NOISE, 3000, STREAMS, Stage.SELECT)
-    alone = class_counts(MODEL, IMAGES[1:], NOISE[1:2], 3000, STREAMS[1:2], Stage.SELECT)
-    assert torch.equal(together[1:], alone)
-
-
 def test_soft_probabilities_average_the_softmax():
     p = soft_probabilities(MODEL, IMAGES, NOISE, 1000, STREAMS, step=4)
     z = STREAMS.normal(Stage.FIT, 4, 0, 1000, IMAGES)

@@ -6,20 +6,23 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from rddrs_dist.smoothing import Stage, Streams
 from rddrs_dist.smoothing.seeds import box_muller
 
 IMAGES = torch.zeros(3, 1, 4, 4)
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
-def test_draws_do_not_depend_on_company_or_order():
-    together = Streams.of(7, [2, 5, 9]).normal(Stage.FIT, 3, 1, 10, IMAGES)
-    alone = Streams.of(7, [5]).normal(Stage.FIT, 3, 1, 10, IMAGES[:1])
-    backward = Streams.of(7, [9, 5, 2])[1:2].normal(Stage.FIT, 3, 1, 10, IMAGES[:1])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_a_gpu)])
+def test_draws_do_not_depend_on_company_or_order(device):
+    images = IMAGES.to(device)
+    together = Streams.of(7, [2, 5, 9]).normal(Stage.FIT, 3, 1, 10, images)
+    alone = Streams.of(7, [5]).normal(Stage.FIT, 3, 1, 10, images[:1])
+    backward = Streams.of(7, [9, 5, 2])[1:2].normal(Stage.FIT, 3, 1, 10, images[:1])
     assert torch.equal(together[1:2], alone)
     assert torch.equal(backward, alone)
+    assert not (Streams.of(7, [5]).normal(Stage.FIT, 3, 2, 10, images[:1]) == alone).any()
 
 
 @pytest.mark.parametrize(
@@ -36,11 +39,6 @@ def test_every_part_of_the_key_counts(other):
     )
     correlation = torch.corrcoef(torch.stack([first, second]))[0, 1]
     assert abs(correlation.item()) < 5 / len(first) ** 0.5
-
-
-def test_samples_are_standard_normal():
-    z = Streams.of(0, [0]).normal(Stage.ESTIMATE, 0, 0, 20_000, IMAGES[:1]).flatten()
-    assert stats.kstest(z.double().numpy(), "norm").pvalue > 1e-4
 
 
 def test_box_muller_is_exact_to_the_ends_of_its_integers():
@@ -62,16 +60,6 @@ def test_samples_are_made_of_the_raw_output_of_sfc64():
     lengths, angles = torch.from_numpy(raw).view(2, 80)
     wanted = box_muller(lengths, angles, torch.empty(2, 80)).view(1, 10, 1, 4, 4)
     assert torch.equal(Streams.of(7, [5]).normal(Stage.SELECT, 3, 1, 10, IMAGES[:1]), wanted)
-
-
-def test_both_numbers_of_a_pair_are_independent():
-    words = np.random.default_rng(0).integers(-(2**31), 2**31, (2, 100_000), dtype=np.int32)
-    first, second = box_muller(*torch.from_numpy(words), torch.empty(2, words.shape[1]))
-    # Products and differences of independent normal numbers have known laws.
-    assert stats.kstest(((first - second) / 2**0.5).numpy(), "norm").pvalue > 1e-4
-    assert stats.kstest((first**2 + second**2).numpy(), stats.chi2(2).cdf).pvalue > 1e-4
-    squares = torch.corrcoef(torch.stack([first**2, second**2]))[0, 1]
-    assert abs(squares.item()) < 5 / len(first) ** 0.5
 
 
 def test_an_odd_number_of_samples_is_as_good_as_an_even_one():

@@ -9,9 +9,7 @@ from rddrs_dist import (
     ABSTAIN,
     Budget,
     Certificate,
-    DiagonalNoise,
     Fit,
-    FullNoise,
     IsotropicNoise,
     Noise,
     Smoothed,
@@ -21,16 +19,11 @@ from rddrs_dist import (
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.smoothing.smoothed import Quantised
-from tests.oracles import Linear, random_spd
+from tests.oracles import Linear, noises
 
 EVENT = (1, 2, 3)
 IMAGES = torch.rand(2, *EVENT, generator=torch.Generator().manual_seed(0))
-NOISES = {
-    "isotropic": IsotropicNoise(torch.tensor([0.5, 0.1]), EVENT),
-    "diagonal": DiagonalNoise(IMAGES * 0.5 + 0.1, EVENT),
-    "full": FullNoise(random_spd(2, 6, seed=1).float(), EVENT),
-    "lower": FullNoise(random_spd(2, 6, seed=1).float(), EVENT).lower(),
-}
+NOISES = noises(IMAGES)
 STREAMS = Streams.of(3, range(2))
 ONES = Linear(torch.ones(6))
 
