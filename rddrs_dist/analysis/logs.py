@@ -18,11 +18,9 @@ fit. Neither data set, split, network, sigma of the base noise, n0, n, alpha nor
 
 import datetime
 import hashlib
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,14 +37,12 @@ ROUNDED_DIGITS = 3  # of `{:.3}`
 # product of thousands of roots in single precision.
 _SLACK = 1.02
 RADII = ("l2", "proxy", "capped", "disjoint")
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]*)?(?:e(?:-[0-9]{1,3}|\+?[0-9]{1,2}))?"
+_WHOLE = "[0-9]{1,18}"
 _WORD = re.compile(
-    rf"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,39}})@(?P<sigma>[0-9.e-]+)"
+    rf"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,39}})@(?P<sigma>{_NUMBER})"
     rf"(:(?P<radius>{'|'.join(RADII)}))?=(?P<file>.+)"
 )
-_TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d{6})?)", re.ASCII)
-_NUMBER = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
-_MEND = "mend the line or take it away"
 
 # Columns of each kind of log, and those of our own that each of its sizes fills.
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
@@ -66,39 +62,19 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
         {"radius": ("l2_radius",), "radius_proxy": ("proxy_radius",), "min_sigma": ("min_axis",)},
     ),
 }
-
-
-def _size(text: str) -> float | None:
-    """A radius or a sigma; "nan", "inf" and "1_0" are numbers to Python, not to us."""
-    value = float(text) if _NUMBER.fullmatch(text) else math.inf
-    return value if math.isfinite(value) else None
-
-
-def _whole(text: str) -> int | None:
-    """A whole number, 0 or more."""
-    return int(text) if _WHOLE.fullmatch(text) else None
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds, given as such or as hours, minutes and seconds."""
-    if match := _TIME.fullmatch(text):
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    return _size(text)
-
-
-_COUNTING = (_whole, "a whole number, 0 or more")
-_SIZED = (_size, "a finite number, 0 or more")
-# What reads the cells of a column, None where it cannot, and what it wants of them.
-_CELLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+# What the cells of each column look like, and what they are in words and as numbers.
+_COUNTING = (_WHOLE, "a whole number, 0 or more", "int64")
+_SIZED = (_NUMBER, "a finite number, 0 or more", "float64")
+_CELLS = {
     "idx": _COUNTING,
     "label": _COUNTING,
-    "predict": (
-        lambda text: ABSTAIN if text == str(ABSTAIN) else _whole(text),
-        "a class, or -1 for an abstention",
+    "predict": (f"{ABSTAIN}|{_WHOLE}", "a class, or -1 for an abstention", "int64"),
+    "correct": ("[01]", "0 or 1", "int64"),
+    "time": (
+        rf"(?:[0-9]+ days?, )?[0-9]+:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]{{6}})?|{_NUMBER}",
+        "seconds, or H:MM:SS.ffffff",
+        "str",
     ),
-    "correct": ({"0": False, "1": True}.get, "0 or 1"),
-    "time": (_seconds, "seconds, or H:MM:SS.ffffff"),
     **dict.fromkeys(("radius", "radius_proxy", "sigma", "min_sigma"), _SIZED),
 }
 _OURS = {"idx": "index", "predict": "prediction", "time": "certify_seconds"}
@@ -116,8 +92,7 @@ def read_logs(words: Sequence[str]) -> list[Line]:
     found: dict[tuple[str, float, str | None], list[Path]] = {}
     for word in words:
         match = _WORD.fullmatch(word)
-        sigma = _size(match["sigma"]) if match else None
-        if not match or not sigma:
+        if not match or not (sigma := float(match["sigma"])):
             raise ValueError(
                 "--logs wants NAME@SIGMA=FILE or NAME@SIGMA:RADIUS=FILE, NAME of up to 40 "
                 "letters, digits, spaces and . _ + -, SIGMA above 0, RADIUS one of "
@@ -188,21 +163,25 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         )
     if not lines:
         raise ValueError(f"{path} must have a line for at least one image, got a header alone")
-    columns, found, digits = KINDS[kind][0], [], ROUNDED_DIGITS
-    for number, text in enumerate(lines, 2):
-        place, cells = f"{path}, line {number}", text.split("\t")
-        if len(cells) != len(columns):
-            raise ValueError(
-                f"{place}: {len(columns)} cells separated by tabs are wanted "
-                f"({' '.join(columns)}), got {len(cells)} in {text[:80]!r}; {_MEND}"
-            )
-        named = dict(zip(columns, cells, strict=True))
-        values = {name: _CELLS[name][0](cell) for name, cell in named.items()}
-        if fault := _fault(named, values):
-            raise ValueError(f"{place}: {fault}; {_MEND}")
-        digits = max(digits, *(_digits(named[name]) for name in columns if "radius" in name))
-        found.append(values | {"place": place})
-    return kind, pd.DataFrame(found), digits
+    cells = [line.split("\t") for line in lines]
+    log = pd.DataFrame({"text": lines, "cells": cells, "got": list(map(len, cells))})
+    log["place"] = [f"{path}, line {number}" for number in range(2, len(lines) + 2)]
+    columns = KINDS[kind][0]
+    wanted = f"{len(columns)} cells separated by tabs are wanted ({' '.join(columns)})"
+    _check(log, log["got"] == len(columns), wanted + ", got {got} in {text!r:.80}")
+    log[list(columns)] = cells
+    for name in columns:
+        pattern, wanted, _ = _CELLS[name]
+        fault = f"{name} must be {wanted}, got {{{name}!r}}"
+        _check(log, log[name].str.fullmatch(pattern), fault)
+    texts = pd.concat([log[name] for name in columns if "radius" in name])
+    mantissas = texts.str.split("e").str[0].str.replace(".", "")
+    digits = max(ROUNDED_DIGITS, int(mantissas.str.strip("0").str.len().max()))
+    log = log.astype({name: _CELLS[name][2] for name in columns})
+    seconds = log["time"].where(log["time"].str.contains(":"), log["time"] + " s")
+    log["time"] = pd.to_timedelta(seconds).dt.total_seconds()
+    _check_values(log.assign(proxy=log.get("radius_proxy", log["radius"])))
+    return kind, log[["place", *columns]].astype({"correct": bool}), digits
 
 
 def _text(path: Path) -> list[str]:
@@ -224,29 +203,31 @@ def _text(path: Path) -> list[str]:
     return lines
 
 
-def _fault(cells: Mapping[str, str], line: Mapping[str, Any]) -> str | None:
-    """What is not as it must be in a line; None where all is."""
-    for name, value in line.items():
-        if value is None:
-            return f"{name} must be {_CELLS[name][1]}, got {cells[name]!r}"
-    radius, proxy = line["radius"], line.get("radius_proxy", line["radius"])
-    if line["predict"] == ABSTAIN and (radius or proxy):
-        return f"an abstention (predict -1) must have radius 0, got {max(radius, proxy)}"
-    right = line["predict"] == line["label"]
-    if line["correct"] != right:
-        return (
-            f"correct must be {right:d} where label is {line['label']} and predict "
-            f"{line['predict']}, got {line['correct']:d}"
-        )
-    if radius > _SLACK * proxy:
-        return f"radius_proxy must be at least radius, which is {radius}, got {proxy}"
-    return None
+def _check_values(log: pd.DataFrame) -> None:
+    """Raises at the first line whose cells contradict each other."""
+    radius, proxy, right = log["radius"], log["proxy"], log["predict"] == log["label"]
+    _check(
+        log,
+        (log["predict"] != ABSTAIN) | ((radius == 0) & (proxy == 0)),
+        "an abstention (predict -1) must have radius 0, got {radius} and {proxy}",
+    )
+    _check(
+        log.assign(right=right.astype(int)),
+        (log["correct"] == 1) == right,
+        "correct must be {right} where label is {label} and predict {predict}, got {correct}",
+    )
+    _check(
+        log,
+        radius <= _SLACK * proxy,
+        "radius_proxy must be at least radius, which is {radius}, got {proxy}",
+    )
 
 
-def _digits(text: str) -> int:
-    """Significant digits of a number's text: 3 of 0.0734, 1 of 1.0."""
-    mantissa = re.split("e", text, flags=re.IGNORECASE)[0].replace(".", "")
-    return len(mantissa.strip("0"))
+def _check(log: pd.DataFrame, good: pd.Series, fault: str) -> None:
+    """Raises at the first line that is not good; the fault takes its cells by their names."""
+    for line in log.loc[~good].head(1).to_dict("records"):
+        named = {str(name): cell for name, cell in line.items()}
+        raise ValueError(f"{line['place']}: {fault.format(**named)}; mend or remove the line")
 
 
 def export(

@@ -1,12 +1,13 @@
 """Interactive figures of a report: curves and histograms."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
@@ -69,37 +70,33 @@ def curve_charts(lines: Sequence[Line]) -> list[Chart]:
 
 
 def _panel(panel: Sequence[Curve], size: str) -> go.Figure:
-    """The curves of one sigma, with their bands."""
+    """The curves of one sigma, with their bands. All that hover.js prints is floored."""
     figure = empty_figure(x=SIZES[size].axis, y="certified accuracy")
     figure.update_layout(hovermode=False, meta={"told": "curve"})
     for one in panel:
-        figure.add_traces(list(_traces(one)))
-    end = axis_end(panel) or max(one.reach for one in panel)
-    figure.update_xaxes(range=[0, 1.03 * end] if end else [0, 1], rangemode="nonnegative")
+        line, images = one.line, len(one.line)
+        radii, accuracy = floored(one.radii, _DIGITS), one.accuracy.astype(np.float32)
+        border: dict[str, Any] = {"x": radii, "mode": "lines", "line_width": 0, "line_shape": "vh"}
+        border["meta"] = {"method": line.method}
+        figure.add_scatter(y=one.lower.astype(np.float32), **border)
+        figure.add_scatter(y=accuracy, fill="tonexty", **border)
+        counts = np.rint(one.accuracy * images)
+        told = [counts, floored(100 * counts / images, 1), floored(100 * one.lower, 1)]
+        figure.add_scatter(
+            x=radii,
+            y=accuracy,
+            mode="lines",
+            line={"width": 2, "shape": "vh", "dash": dashes(line)},
+            customdata=np.stack(told, 1).astype(np.float32),
+            meta={"method": line.method, "name": line.label, "images": images},
+        )
+    end = axis_end(panel)
+    figure.update_xaxes(range=[0, 1.03 * end or 1], rangemode="nonnegative")
     if not end:
         here = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
         figure.add_annotation(text="nothing certified", **here)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return figure
-
-
-def _traces(one: Curve) -> Iterator[go.Scatter]:
-    """Band and line of a curve. All that is printed on hovering is floored; see hover.js."""
-    line, images = one.line, len(one.line)
-    radii, accuracy = floored(one.radii, _DIGITS), one.accuracy.astype(np.float32)
-    common: dict[str, Any] = {"x": radii, "mode": "lines", "meta": {"method": line.method}}
-    border = {"width": 0, "shape": "vh"}
-    yield go.Scatter(y=one.lower.astype(np.float32), line=border, **common)
-    yield go.Scatter(y=accuracy, line=border, fill="tonexty", **common)
-    counts = np.rint(one.accuracy * images)
-    told = [counts, floored(100 * counts / images, 1), floored(100 * one.lower, 1)]
-    named = {"method": line.method, "name": line.label, "images": images}
-    yield go.Scatter(
-        y=accuracy,
-        line={"width": 2, "shape": "vh", "dash": dashes(line)},
-        customdata=np.stack(told, 1).astype(np.float32),
-        **common | {"meta": named},
-    )
 
 
 def floored(values: NDArray[np.float64], digits: int) -> NDArray[np.floating]:
@@ -114,22 +111,19 @@ def histogram_charts(lines: Sequence[Line]) -> list[Chart]:
     for size in available(lines):
         for sigma, panel in panels.items():
             known = [
-                (line, line.rows["label"].to_numpy(), sizes)
+                (line, line.rows["label"], sizes)
                 for line in panel
                 if (sizes := line.certified(size)) is not None
             ]
             bounds = edges(np.concatenate([sizes for _, _, sizes in known] or [[]]))
-            for name in _frequent([labels for _, labels, _ in known]) if len(bounds) else ():
+            if not len(bounds):
+                continue
+            counts = pd.concat([labels for _, labels, _ in known]).value_counts()
+            for name in sorted(counts.head(_CLASSES).index):
                 own = [(line, sizes[labels == name]) for line, labels, sizes in known]
                 title = f"class {name}" + (f", σ = {sigma:g}" if len(panels) > 1 else "")
                 charts.append(Chart(title, _histogram(own, bounds), size))
     return charts
-
-
-def _frequent(labels: Sequence[NDArray[np.int64]]) -> list[int]:
-    """The most frequent classes, in order of their numbers."""
-    names, counts = np.unique(np.concatenate(labels), return_counts=True)
-    return sorted(names[np.argsort(-counts, kind="stable")[:_CLASSES]].tolist())
 
 
 def edges(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -174,11 +168,8 @@ def _histogram(
         tickangle=0,
         range=[-1.6, _BINS],
     )
-    figure.update_yaxes(tickformat="d", dtick=_whole_step(tallest), range=[0, 1.1 * tallest])
+    # Counts are whole: at most four steps of 1, 2 or 5 times a power of ten.
+    power = 10 ** max(0, math.floor(math.log10(max(1, tallest / 4))))
+    step = next(step for k in (1, 2, 5, 10) if (step := k * power) >= tallest / 4)
+    figure.update_yaxes(tickformat="d", dtick=step, range=[0, 1.1 * tallest])
     return figure
-
-
-def _whole_step(largest: int) -> int:
-    """Step of an axis of counts: 1, 2 or 5 times a power of ten, at most four of them."""
-    power = 10 ** max(0, math.floor(math.log10(max(1, largest / 4))))
-    return next(step for k in (1, 2, 5, 10) if (step := k * power) >= largest / 4)

@@ -166,7 +166,7 @@ def test_a_network_computed_in_another_way_is_another_classifier(tmp_path, confi
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ("0 4 4 0.9 1 1.0", "one label for each image, got for image 0 .* another split"),
+        ("0 4 4 0.9 1 1.0", "one label for each image, as for image 0, got: .* another split"),
         ("1 3 3 0.9 1 1.0", "must be over the same images"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from rddrs_dist.analysis import plots, tables
 from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.curves import curve, curves, to_frame
+from rddrs_dist.analysis.curves import curves, to_frame
 from rddrs_dist.analysis.lines import Line, available, methods_of, read_lines
 from rddrs_dist.analysis.logs import export, read_log, read_logs
 from tests.results.rows import abstention, row, sized
@@ -121,8 +121,8 @@ def test_a_log_is_not_called_like_a_method(tmp_path, name):
 
 def test_a_log_with_abstentions_only_is_a_curve_at_zero(tmp_path):
     line = logged(tmp_path / "log", "0 3 -1 0.0 0 1.0", "1 4 -1 0.0 0 1.0")
-    found = curve(line, "l2")
-    assert found and found.accuracy.tolist() == [0.0, 0.0]
+    (found,) = curves([line], "l2")
+    assert found.accuracy.tolist() == [0.0, 0.0]
     (told,) = tables.summary([line]).to_dict("records")
     assert (told["abstentions"], told["proxy_acr"], told["l2@0"]) == (2, 0.0, 0.0)
     assert math.isnan(told["capped_acr"]) and math.isnan(told["nonfinite"])
@@ -139,8 +139,8 @@ def test_export_and_reading_give_the_same_curves(tmp_path):
     assert proxy.read_text().splitlines()[-1] == "50\t3\t-1\t0.0\t0\t0:00:01.500000"
     theirs = read_logs([f"both@0.5={both}", f"alone@0.5:proxy={proxy}"])
     for size, method in (("proxy", "both"), ("l2", "both"), ("proxy", "alone")):
-        one, other = curve(ours, size), curve(methods_of(theirs)[method], size)
-        assert one and other and np.array_equal(one.radii, other.radii)
+        one, other = curves([ours, methods_of(theirs)[method]], size)
+        assert np.array_equal(one.radii, other.radii)
         assert np.array_equal(one.accuracy, other.accuracy)
     assert [one.line.method for one in curves(theirs, "l2")] == ["both"]
     assert "alone (log)" in legend(plots.draw(theirs))
@@ -177,8 +177,8 @@ def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_pa
     assert len(figure.axes[0].lines) == 2
     assert legend(figure) == ["RS", "cohen (rounded)"]
     told = caption(mixed, sizes=["l2"])
-    assert "Radii of cohen are those of a log, rounded to 3 significant digits there" in told
-    assert "its network is not known" in told and "No " not in told
+    wanted = "networks are not known: radii of cohen (rounded to 3 significant digits there)."
+    assert wanted in told and "No " not in told
     assert "n₀ = 100, n = 1,000, α = 0.001; " in told and "unknown" not in told
     assert "Not known of cohen: n₀, n, α." in told
     names = {path.stem for path in plots.write(mixed, tmp_path / "figures")}
@@ -211,5 +211,5 @@ def test_several_files_are_rounded_as_soon_as_one_is(tmp_path):
     rounded = log(tmp_path / "rounded", "7 3 3 0.953 1 0:00:01")
     assert read_log([exact, rounded], "cohen", 0.5).label == "cohen (rounded)"
     assert read_log([exact], "cohen", 0.5).label == "cohen (log)"
-    entries = [logged(tmp_path / "log", name=f"log{k}") for k in range(3)]
-    assert "Radii of log0, log1 and log2 are those of logs, rounded" in caption(entries)
+    both = [read_log([path], path.name, 0.5) for path in (exact, rounded)]
+    assert "radii of exact, rounded (rounded to 3 significant digits there)." in caption(both)

@@ -10,8 +10,15 @@ from PIL import Image
 
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
-from rddrs_dist.report.gallery import gallery, magnitudes, picture, signed
-from rddrs_dist.report.spectrum import MULTIPLES, axes, reach
+from rddrs_dist.report.gallery import (
+    MULTIPLES,
+    axes,
+    gallery,
+    magnitudes,
+    picture,
+    reach,
+    signed,
+)
 from rddrs_dist.results.columns import ABSTAIN
 from tests.oracles import Linear
 
@@ -67,7 +74,7 @@ def test_samples_that_overflow_do_not_vote():
 
 def test_walks_are_spread_over_ranks_and_markers_do_not_hide_each_other(original):
     (entry,), _ = gallery(read_lines([original.folder]), [0], [original.checkpoint])
-    marks = {one.meta["method"]: one for one in entry.spectrum.data if one.mode == "markers"}
+    marks = {one.meta["method"]: one for one in entry.figure.data if one.mode == "markers"}
     places = np.sort(np.concatenate([np.log10(one.x) for one in marks.values()]))
     assert len(marks) == 5 and np.diff(places).min() > 0.012
     for name, one in marks.items():
@@ -83,7 +90,7 @@ def test_a_method_that_abstained_is_named_beside_the_figure(original):
     ancer.loc[ancer["index"] == 0, ["prediction", "radius"]] = [ABSTAIN, 0.0]
     (entry,), _ = gallery(lines, [0])
     assert entry.absent == "ANCER (abstained)"
-    drawn = {one.meta["method"] for one in entry.spectrum.data if one.meta}
+    drawn = {one.meta["method"] for one in entry.figure.data if one.meta}
     assert drawn == {"rs", "ddrs", "rddrs", "rddrs_tr"}
 
 
