@@ -19,7 +19,7 @@ fit. Neither data set, split, network, sigma of the base noise, n0, n, alpha nor
 import datetime
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ _OURS = {"idx": "index", "predict": "prediction", "time": "certify_seconds"}
 
 
 def read_logs(words: Sequence[str]) -> list[Line]:
-    """Reads logs named as NAME@SIGMA=FILE, those of one name and sigma as one line.
+    """Reads logs named as NAME@SIGMA=FILE, each as one line.
 
     A log with a single radius is one of balls, whose l2 radius and proxy radius are equal; of logs
     that `export` wrote, NAME@SIGMA:RADIUS=FILE says which radius it is.
@@ -89,7 +89,7 @@ def read_logs(words: Sequence[str]) -> list[Line]:
     Raises:
         ValueError: If a word is none of these, or a file cannot be read; see `read_log`.
     """
-    found: dict[tuple[str, float, str | None], list[Path]] = {}
+    found = []
     for word in words:
         match = _WORD.fullmatch(word)
         if not match or not (sigma := float(match["sigma"])):
@@ -98,21 +98,21 @@ def read_logs(words: Sequence[str]) -> list[Line]:
                 "letters, digits, spaces and . _ + -, SIGMA above 0, RADIUS one of "
                 f"{', '.join(RADII)}, got {word!r}; correct it"
             )
-        found.setdefault((match["name"], sigma, match["radius"]), []).append(Path(match["file"]))
-    return in_order(read_log(paths, *key) for key, paths in found.items())
+        found.append(read_log(Path(match["file"]), match["name"], sigma, match["radius"]))
+    return in_order(found)
 
 
-def read_log(paths: Sequence[Path], name: str, sigma: float, radius: str | None = None) -> Line:
-    """Reads the files of a log as one line; what it does not know is null.
+def read_log(path: Path, name: str, sigma: float, radius: str | None = None) -> Line:
+    """Reads a log as one line; what it does not know is null.
 
     Args:
-        paths: Files of one kind, at least one; no image may be in them twice.
+        path: The file.
         name: What the line is called; none of our methods.
         sigma: Standard deviation of the base noise, which no log has.
         radius: One of `RADII` that the single radius of a log is; that of balls if None.
 
     Raises:
-        ValueError: If the name is that of a method, or a file is none of the known logs, is cut
+        ValueError: If the name is that of a method, or the file is none of the known logs, is cut
             off, holds a cell that is not what its column wants or contradicts another, cannot be
             read, or an image comes twice.
     """
@@ -122,37 +122,26 @@ def read_log(paths: Sequence[Path], name: str, sigma: float, radius: str | None 
             f"a log must not be called like one of our methods, got {name!r}: a figure would show "
             "it as if it were a run; choose another name, such as cohen"
         )
-    kinds, tables, digits = zip(*map(_read, paths), strict=True)
-    if len(set(kinds)) > 1:
+    kind, log, digits = _read(path)
+    sizes = KINDS[kind][1]
+    if radius is not None and kind != "cohen-tsv":
         raise ValueError(
-            f"files of one log must be of one format, got {' and '.join(sorted(set(kinds)))}; "
-            "give each a name of its own"
-        )
-    sizes = KINDS[kinds[0]][1]
-    if radius is not None and kinds[0] != "cohen-tsv":
-        raise ValueError(
-            f"{paths[0]} must be a log of cohen-tsv where its radius is named, got one of "
-            f"{kinds[0]}, whose columns say which radii they are; leave :{radius} out"
+            f"{path} must be a log of cohen-tsv where its radius is named, got one of {kind}, "
+            f"whose columns say which radii they are; leave :{radius} out"
         )
     if radius is not None:
         sizes = {"radius": (SIZES[radius].column,)}
-    log = pd.concat(tables).sort_values("idx", kind="stable", ignore_index=True)
-    if (twice := log.duplicated("idx", keep=False)).any():
-        first, second = log.loc[twice].iloc[:2].to_dict("records")
-        raise ValueError(
-            f"{second['place']}: every idx must come once, got {second['idx']} as in "
-            f"{first['place']}; take one of them away"
-        )
+    log = log.sort_values("idx", ignore_index=True)
     filled = {ours: log[theirs] for theirs, columns in sizes.items() for ours in columns}
-    rows = log.drop(columns=["place", *sizes]).rename(columns=_OURS)
+    rows = log.drop(columns=list(sizes)).rename(columns=_OURS)
     rows = rows.assign(method=name, **filled, sigma=sigma)
     rows = rows.reindex(columns=list(dict.fromkeys([*SCHEMA.names, *rows.columns])))
-    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    return Line(sigma, name, rows, Source(paths[0], sha256, {}, {}, digits=min(digits)))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Line(sigma, name, rows, Source(path, sha256, {}, {}, digits=digits))
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
-    """Reads one file: its kind, its lines with their places, and the digits of its radii."""
+    """Reads a file: its kind, its cells, and the significant digits of its radii."""
     header, *lines = _text(path)
     kind = next((kind for kind, (own, _) in KINDS.items() if header == "\t".join(own)), None)
     if kind is None:
@@ -163,25 +152,26 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         )
     if not lines:
         raise ValueError(f"{path} must have a line for at least one image, got a header alone")
-    cells = [line.split("\t") for line in lines]
-    log = pd.DataFrame({"text": lines, "cells": cells, "got": list(map(len, cells))})
+    columns, cells = list(KINDS[kind][0]), [line.split("\t") for line in lines]
+    log = pd.DataFrame({"text": lines, "got": list(map(len, cells))})
     log["place"] = [f"{path}, line {number}" for number in range(2, len(lines) + 2)]
-    columns = KINDS[kind][0]
     wanted = f"{len(columns)} cells separated by tabs are wanted ({' '.join(columns)})"
     _check(log, log["got"] == len(columns), wanted + ", got {got} in {text!r:.80}")
-    log[list(columns)] = cells
+    log[columns] = cells
     for name in columns:
         pattern, wanted, _ = _CELLS[name]
         fault = f"{name} must be {wanted}, got {{{name}!r}}"
         _check(log, log[name].str.fullmatch(pattern), fault)
-    texts = pd.concat([log[name] for name in columns if "radius" in name])
-    mantissas = texts.str.split("e").str[0].str.replace(".", "")
-    digits = max(ROUNDED_DIGITS, int(mantissas.str.strip("0").str.len().max()))
+    _check(log, ~log.duplicated("idx"), "every idx must come once, got {idx} again")
+    mantissas = pd.concat(
+        [log[name].str.split("e").str[0] for name in columns if "radius" in name]
+    )
+    digits = mantissas.str.replace(".", "").str.strip("0").str.len().max()
     log = log.astype({name: _CELLS[name][2] for name in columns})
     seconds = log["time"].where(log["time"].str.contains(":"), log["time"] + " s")
     log["time"] = pd.to_timedelta(seconds).dt.total_seconds()
     _check_values(log.assign(proxy=log.get("radius_proxy", log["radius"])))
-    return kind, log[["place", *columns]].astype({"correct": bool}), digits
+    return kind, log[columns].astype({"correct": bool}), max(ROUNDED_DIGITS, int(digits))
 
 
 def _text(path: Path) -> list[str]:
@@ -268,22 +258,21 @@ def export(
                     f"{name} wants {column} of every image, got rows without it; choose another "
                     "--radius or --format (disjoint wants `rddrs disjoint` first)"
                 )
-        texts[name] = "\n".join(_log(line, KINDS[kind][0], sizes)) + "\n"
+        texts[name] = _log(line, KINDS[kind][0], sizes)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         files.replace(folder / name, text.encode(), then="export again")
     return [folder / name for name in texts]
 
 
-def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a log, header first."""
-    yield "\t".join(columns)
-    for row in line.rows.to_dict("records"):
-        cells = {
-            "idx": str(row["index"]),
-            "label": str(row["label"]),
-            "predict": str(row["prediction"]),
-            "correct": str(int(row["correct"])),
-            "time": str(datetime.timedelta(seconds=row["certify_seconds"])),
-        } | {theirs: repr(float(row[ours])) for theirs, ours in sizes.items()}
-        yield "\t".join(cells[name] for name in columns)
+def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> str:
+    """The text of a log."""
+    seconds = [datetime.timedelta(seconds=own) for own in line.rows["certify_seconds"]]
+    cells = {
+        "idx": line.rows["index"],
+        "label": line.rows["label"],
+        "predict": line.rows["prediction"],
+        "correct": line.rows["correct"].astype(int),
+        "time": list(map(str, seconds)),
+    } | {theirs: line.rows[ours] for theirs, ours in sizes.items()}
+    return pd.DataFrame(cells)[list(columns)].to_csv(sep="\t", index=False, lineterminator="\n")
