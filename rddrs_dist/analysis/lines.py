@@ -106,11 +106,7 @@ class Line:
         return None if np.isnan(values).any() else np.where(self.right, values, -1.0)
 
     def average(self, size: str) -> float:
-        """The mean certified size, wrong predictions and abstentions as 0; NaN if not known.
-
-        References:
-            Zhai et al. 2020 (MACER), section 5.
-        """
+        """The mean certified size, others as 0 (Zhai et al. 2020, section 5); NaN if not known."""
         sizes = self.certified(size)
         return float("nan") if sizes is None else float(np.maximum(sizes, 0.0).mean())
 
@@ -167,27 +163,18 @@ def read_lines(
     if not directories and not logs:
         raise ValueError("at least one folder of a run is wanted, got none; name one")
     found = [line for one in dict.fromkeys(directories) for line in lines_of(*read_run(one))]
-    _check_data([*found, *logs])
+    _check([*found, *logs])
     panels = by_sigma(_merged([*found, *logs])).values()
-    for panel in panels:
-        _check_networks(panel)
-        if not common:
-            _check_images(panel)
-    found = [one for panel in panels for one in (_with_common_images(panel) if common else panel)]
+    found = [one for panel in panels for one in _with_images(panel, common=common)]
     return in_order(one.with_simultaneous() if simultaneous else one for one in found)
 
 
 def lines_of(source: Source, frame: pd.DataFrame) -> list[Line]:
-    """The lines of rows that come from one place, in the order of figures.
-
-    Args:
-        source: Where they come from.
-        frame: The rows.
-    """
+    """The lines of rows that come from one place, in the order of figures."""
     ordered = frame.sort_values("index")
     return in_order(
-        Line(float(sigma), str(method), ordered.loc[own].reset_index(drop=True), source)
-        for (sigma, method), own in ordered.groupby(["sigma", "method"]).groups.items()
+        Line(float(sigma), str(method), own.reset_index(drop=True), source)
+        for (sigma, method), own in ordered.groupby(["sigma", "method"])
     )
 
 
@@ -271,70 +258,50 @@ def _merged(lines: Iterable[Line]) -> list[Line]:
                 "of them out or draw them apart"
             )
         rows = without_duplicates(pd.concat([one.rows for one in copies]), names)
-        rows = rows.sort_values("index").reset_index(drop=True)
-        merged.append(replace(max(copies, key=lambda one: one.source.complete), rows=rows))
+        whole = max(copies, key=lambda one: one.source.complete)
+        merged.append(replace(whole, rows=rows.sort_values("index", ignore_index=True)))
     return merged
 
 
-def _check_data(lines: Sequence[Line]) -> None:
-    """Raises where runs are of different data sets or splits, or one image has two labels."""
+def _check(lines: Sequence[Line]) -> None:
+    """Raises where runs are of different data, or of different networks at one sigma."""
     runs = sources(line for line in lines if not line.is_log)
-    kinds = {
-        one.folder: f"{one.dataset} ({str(one.metadata.get('data_sha256'))[:12]})" for one in runs
-    }
-    _check_same("runs of one figure must be of one data set", kinds, "draw them apart")
+    kinds = {one.folder: (one.dataset, one.metadata.get("data_sha256")) for one in runs}
+    _check_same("of one data set", kinds)
     told = [one.rows[["index", "label"]].assign(of=str(one.source.folder)) for one in lines]
-    known = pd.concat(told).drop_duplicates(["index", "label"])
-    twice = known.loc[known.duplicated("index", keep=False)].sort_values("index")
-    for image, own in twice.groupby("index"):
-        _check_same(
-            f"runs of one figure must have one label for each image, as for image {image}",
-            dict(zip(own["of"], own["label"], strict=True)),
-            "they are of other data, or of another split; draw them apart",
-        )
+    labels = pd.concat(told).drop_duplicates(["index", "label"])
+    for image, own in labels.loc[labels.duplicated("index", keep=False)].groupby("index"):
+        named = dict(zip(own["of"], own["label"], strict=True))
+        _check_same(f"of one split, with one label for each image, as for image {image}", named)
+    for sigma, panel in by_sigma(lines).items():
+        networks = {one.folder: one.network for one in sources(panel) if one.network}
+        _check_same(f"of one network (sha256) at sigma {sigma}", networks)
 
 
-def _check_networks(panel: Sequence[Line]) -> None:
-    """Raises where lines of one panel are of different networks; those of logs are not known."""
-    _check_same(
-        f"runs at sigma {panel[0].sigma} must be of one network, or a figure would show networks "
-        "as if they were methods (sha256)",
-        {one.folder: one.network for one in sources(panel) if one.network},
-        "draw them apart",
-    )
+def _check_same(wanted: str, known: Mapping[Any, Any]) -> None:
+    """Raises where what is known of runs differs."""
+    if len(set(known.values())) > 1:
+        got = ", ".join(f"{folder} has {value}" for folder, value in known.items())
+        raise ValueError(f"runs of one figure must be {wanted}, got: {got}; draw them apart")
 
 
-def _check_images(panel: Sequence[Line]) -> None:
-    """Raises where runs of one panel are over different images."""
+def _with_images(panel: Sequence[Line], *, common: bool) -> list[Line]:
+    """The lines of one panel if all places have the same images, or with those in common."""
     images: dict[Path, set[int]] = {}
     for line in panel:
         images.setdefault(line.source.folder, set()).update(line.rows["index"])
-    every, shared = set.union(*images.values()), set.intersection(*images.values())
-    if every != shared:
+    shared = set.intersection(*(set(one.rows["index"]) for one in panel))
+    if common and shared:
+        kept = [one.rows["index"].isin(list(shared)) for one in panel]
+        return [
+            replace(one, rows=one.rows.loc[own].reset_index(drop=True), common=True)
+            for one, own in zip(panel, kept, strict=True)
+        ]
+    if common or len(set(map(frozenset, images.values()))) > 1:
         counts = ", ".join(f"{folder} has {len(own)}" for folder, own in images.items())
         raise ValueError(
             f"runs at sigma {panel[0].sigma} must be over the same images, got: {counts}, "
-            f"{len(shared)} in common; complete the runs, or ask for the common images only"
+            f"{len(shared)} in common; complete the runs, ask for the common images only where "
+            "there are any, or draw them apart"
         )
-
-
-def _check_same(wanted: str, known: Mapping[Any, Any], remedy: str) -> None:
-    """Raises where what is known of folders differs."""
-    if len(set(known.values())) > 1:
-        got = ", ".join(f"{folder} has {value}" for folder, value in known.items())
-        raise ValueError(f"{wanted}, got: {got}; {remedy}")
-
-
-def _with_common_images(panel: Sequence[Line]) -> list[Line]:
-    """The lines of one panel with the images that all of them have."""
-    shared = set.intersection(*(set(one.rows["index"]) for one in panel))
-    if not shared:
-        raise ValueError(
-            f"methods at sigma {panel[0].sigma} must have images in common, got none; draw them "
-            "apart"
-        )
-    kept = [one.rows.loc[one.rows["index"].isin(list(shared))] for one in panel]
-    return [
-        replace(one, rows=rows.reset_index(drop=True), common=True)
-        for one, rows in zip(panel, kept, strict=True)
-    ]
+    return list(panel)

@@ -232,8 +232,7 @@ def export(
         lines: The lines.
         folder: Where the logs go; made if missing. Logs of the same names are replaced.
         kind: cohen-tsv or ancer-tsv.
-        radius: One of `RADII`, the radius of cohen-tsv; the names of the logs have it where it is
-            not l2.
+        radius: One of `RADII`, the radius of cohen-tsv, in the names of the logs unless it is l2.
 
     Returns:
         The paths written.

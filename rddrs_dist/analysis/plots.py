@@ -54,7 +54,7 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
         The paths written. The same rows give the same bytes.
 
     Raises:
-        ValueError: If there is no row, a size is not known or the folder is a file.
+        ValueError: If a size is not known or the folder is a file.
     """
     folder, sizes = Path(folder), chosen(lines, sizes)
     if folder.exists() and not folder.is_dir():
@@ -63,7 +63,7 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
     written = []
     for size in sizes:
         png, svg, csv = (folder / f"curves-{size}.{end}" for end in ("png", "svg", "csv"))
-        figure = draw(lines, [size])
+        figure = draw(lines, size)
         with matplotlib.rc_context(RC):
             figure.savefig(png, dpi=200, metadata={"Software": None})
             figure.savefig(svg, metadata={"Date": None, "Creator": None})
@@ -72,39 +72,35 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
     return written
 
 
-def draw(lines: Sequence[Line], sizes: Sequence[str] = ("proxy", "l2")) -> Figure:
-    """Draws one row of panels per size, one panel per sigma and one curve per line.
+def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
+    """Draws one panel per sigma and one curve per line.
 
     Args:
         lines: The lines to draw.
-        sizes: Names in `sizes.SIZES`, from top to bottom.
+        size: Name in `sizes.SIZES`.
 
     Returns:
-        The figure, with legend above and caption below the panels. A log that lacks a size has
-        no curve in its row, and the caption says so.
+        The figure, with legend above and caption below the panels. A log that lacks the size has
+        no curve, and the caption says so.
 
     Raises:
-        ValueError: If there is no row, a size is not known or no line has it.
+        ValueError: If the size is not known or no line has it.
     """
-    if not any(map(len, lines)):
-        raise ValueError("a figure wants at least one row, got none; read a run with rows")
+    drawn = methods_of(one.line for one in curves(lines, size))
+    if not drawn:
+        raise ValueError(f"no line of the figure has {size}; leave it out")
     panels = by_sigma(lines)
-    drawn = {size: curves(lines, size) for size in sizes}
-    if lacking := [size for size, own in drawn.items() if not own]:
-        raise ValueError(f"no line of the figure has {', '.join(lacking)}; leave it out")
     with matplotlib.rc_context(RC):
-        inches = np.array(_PANELS.get(len(panels), _PANEL)) * (len(panels), len(sizes)) + _MARGIN
+        inches = np.array(_PANELS.get(len(panels), _PANEL)) * (len(panels), 1) + _MARGIN
         figure = Figure(figsize=tuple(inches), layout="constrained")
-        axes = figure.subplots(len(sizes), len(panels), sharey=True, squeeze=False)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        axes[0].set_ylabel("Certified accuracy")
         cuts = []
-        for row, size in zip(axes, sizes, strict=True):
-            row[0].set_ylabel("Certified accuracy")
-            for ax, panel in zip(row, panels.values(), strict=True):
-                cuts += _panel(ax, curves(panel, size), size)
-        for ax, sigma in zip(axes[0], panels, strict=True):
+        for ax, (sigma, panel) in zip(axes, panels.items(), strict=True):
             ax.set_title(rf"$\sigma = {sigma:g}$")
-        _legend(figure, methods_of(one.line for own in drawn.values() for one in own))
-        add_caption(figure, caption(lines, cuts, sizes))
+            cuts += _panel(ax, curves(panel, size), size)
+        _legend(figure, drawn)
+        add_caption(figure, caption(lines, cuts, [size]))
     return figure
 
 

@@ -27,13 +27,7 @@ _SLOWEST = 5
 
 
 def progress(out: Path) -> dict[str, float] | None:
-    """Reads what the driver last told of its progress.
-
-    Args:
-        out: Folder of the run.
-
-    Returns:
-        What `write_progress` was given; None where no driver has written any.
+    """Reads what `write_progress` last wrote to the folder of a run; None where that is nothing.
 
     Raises:
         ValueError: If the file is not JSON or lacks a number.
@@ -89,7 +83,9 @@ def status(out: Path, now: float) -> str:
     complete = (out / files.SUCCESS).exists()
     known = progress(out)
     lines = _lines_on_disk(out)
-    state = _state(_kept(lines), known, complete, now)
+    # Those that --resume would not try again.
+    kept = [line.rows.loc[line.rows["error"].isna(), "index"] for line in lines]
+    state = _state(len(set().union(*kept)), known, complete, now)
     if not lines:
         return f"{state}\n\nno part is finished yet\n"
     table = tables.to_text(tables.summary(lines, ["proxy"]))
@@ -97,15 +93,9 @@ def status(out: Path, now: float) -> str:
 
 
 def summary(lines: Sequence[Line], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of summary.json.
+    """Returns the content of summary.json: `run`, plain JSON values, and its table as `methods`.
 
-    Args:
-        lines: Those of the run.
-        run: What else is to be told of the run, as plain JSON values.
-
-    Returns:
-        `run` as given and `methods`, the rows of `tables.summary`. What is not known (NaN) or not
-        finite is None, since JSON has no word for either.
+    What is not known (NaN) or not finite is None, since JSON has no word for either.
     """
     table = tables.summary(lines).replace([math.inf, -math.inf], math.nan).astype(object)
     return {"run": run, "methods": table.where(table.notna(), None).to_dict("records")}
@@ -121,12 +111,6 @@ def _lines_on_disk(out: Path) -> list[Line]:
             if found.keys() <= files.part_paths(out).keys():
                 raise
     return []
-
-
-def _kept(lines: Sequence[Line]) -> int:
-    """Counts the images on disk that --resume would not try again."""
-    kept = (line.rows.loc[line.rows["error"].isna(), "index"] for line in lines)
-    return len({index for own in kept for index in own})
 
 
 def _state(kept: int, known: Mapping[str, float] | None, complete: bool, now: float) -> str:

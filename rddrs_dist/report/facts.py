@@ -1,8 +1,9 @@
 """What a report tells in tables: provenance, radii, cost, endings, attempts, the disjoint pass."""
 
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import Line, available, by_sigma, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.status import progress
-from rddrs_dist.results import Source, disjoint
+from rddrs_dist.results import disjoint
 from rddrs_dist.run.events import SCHEMA, read_events
 
 _NUMBER = re.compile(r"[-\d.,:e+]+|inf|nan")
@@ -46,8 +47,8 @@ class Table:
     """A table of a page; one without rows is not shown.
 
     Attributes:
-        rows: Texts of each row by the names of their columns; the first names the row.
-        methods: Method of each row, where rows belong to methods.
+        rows: Texts of each row by the names of their columns; the first names the row, and what
+            has a method is shown while that one is chosen.
         title: What stands above it.
         note: What stands below it.
         size: Name in `sizes.SIZES` that it is about; shown while that one is chosen.
@@ -55,7 +56,6 @@ class Table:
     """
 
     rows: Sequence[Mapping[str, str]]
-    methods: Sequence[str] = ()
     title: str = ""
     note: str = ""
     size: str | None = None
@@ -71,35 +71,24 @@ class Table:
 
 
 def provenance(lines: Sequence[Line], calls: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """How each run was made, by its folder: configuration, hashes, time and machines.
-
-    Args:
-        lines: Those of the page.
-        calls: Those of `events`.
-    """
+    """How each run was made, by its folder: configuration, hashes, time and machines."""
     found = {}
     for source in sources(lines):
-        facts = {"run_id": source.run_id, "complete": source.complete}
-        facts |= _making(source, calls.loc[calls["run"] == str(source.folder)])
+        facts: dict[str, Any] = {"run_id": source.run_id, "complete": source.complete}
+        own = calls.loc[calls["run"] == str(source.folder)]
+        if len(own):
+            facts["first call"] = _moment((own["ended"] - own["seconds"]).min())
+            facts["last call"] = _moment(own["ended"].max())
+            facts["machines"] = sorted(set(own["node"]) - {""})
+        if source.digits is None and (known := progress(source.folder)):
+            facts["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
+            facts["actors"] = f"{known['actors']} of {known['wanted']}"
         facts |= {name: value for name, value in source.config.items() if name != "settings"}
         facts |= source.metadata
-        for method, own in (source.config.get("settings") or {}).items():
-            facts |= {f"{method}.{name}": value for name, value in own.items()}
+        for method, settings in (source.config.get("settings") or {}).items():
+            facts |= {f"{method}.{name}": value for name, value in settings.items()}
         found[str(source.folder)] = {name: _printed(value) for name, value in facts.items()}
     return found
-
-
-def _making(source: Source, calls: pd.DataFrame) -> dict[str, Any]:
-    """When, on what machines and with how many actors a run was made, as far as it tells."""
-    told: dict[str, Any] = {}
-    if len(calls):
-        told["first call"] = _moment((calls["ended"] - calls["seconds"]).min())
-        told["last call"] = _moment(calls["ended"].max())
-        told["machines"] = sorted(set(calls["node"]) - {""})
-    if source.digits is None and (known := progress(source.folder)):
-        told["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
-        told["actors"] = f"{known['actors']} of {known['wanted']}"
-    return told
 
 
 def _moment(seconds: Any) -> str:
@@ -138,19 +127,21 @@ def _starred(panel: Sequence[Line], size: str, note: str) -> Table:
         rows.append({"method": line.label} | cells)
         above = {tables.heading(name): own[name] for name in shown if own[name] > 0}
         values.append({} if line.rounded else above)
-    methods = [line.method for line in panel]
-    return Table(rows, methods, f"σ = {panel[0].sigma:g}", note, size, values)
+    return Table(rows, f"σ = {panel[0].sigma:g}", note, size, values)
 
 
 def cost(lines: Sequence[Line]) -> Table:
     """Seconds per image of each method; nothing of logs."""
-    rows, own = [], [line for line in lines if not line.is_log]
-    for line in own:
+    rows = []
+    for line in lines:
+        if line.is_log:
+            continue
         fit, certificate = line.column("fit_seconds"), line.column("certify_seconds")
         both = fit + certificate
         rows.append(
             {
-                **_named(line),
+                "method": line.label,
+                "σ": f"{line.sigma:g}",
                 "images": f"{len(line):,}",
                 "samples of a certificate, mean": f"{np.mean(line.column('n')):,.0f}",
                 "fit s": f"{np.median(fit):,.3f}",
@@ -159,12 +150,7 @@ def cost(lines: Sequence[Line]) -> Table:
                 "hours in all": f"{np.sum(both) / 3600:,.3f}",
             }
         )
-    return Table(rows, [line.method for line in own], note=_COST_NOTE)
-
-
-def _named(line: Line) -> dict[str, str]:
-    """The first cells of a row."""
-    return {"method": line.label, "σ": f"{line.sigma:g}"}
+    return Table(rows, note=_COST_NOTE)
 
 
 def endings(lines: Sequence[Line]) -> Table:
@@ -183,8 +169,9 @@ def endings(lines: Sequence[Line]) -> Table:
         }
         totals = {name: float(np.sum(np.asarray(own))) for name, own in counted.items()}
         texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in totals.items()}
-        rows.append(_named(line) | texts | {"how fits ended": ended or "-"})
-    return Table(rows, [line.method for line in lines])
+        named = {"method": line.label, "σ": f"{line.sigma:g}"}
+        rows.append(named | texts | {"how fits ended": ended or "-"})
+    return Table(rows)
 
 
 def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
@@ -201,29 +188,28 @@ def conflicts(lines: Sequence[Line]) -> list[Table]:
     """What the disjoint pass found; nothing where none was made."""
     own = [line for line in lines if "disjoint_radius" in line.rows]
     passes = {one.folder: disjoint.facts(one.folder) or {} for one in sources(own)}
-    rows, methods = [], []
+    rows = []
     for line in own:
-        for told in passes[line.source.folder].get("methods", ()):
-            if told["method"] == line.method:
-                before, after = line.average("proxy"), line.average("disjoint")
-                rows.append(
-                    {
-                        "method": line.label,
-                        "run": str(line.source.folder),
-                        "regions": f"{told['regions']:,}",
-                        "pairs of different predictions": f"{told['pairs']:,}",
-                        "that overlap": f"{told['conflicts']:,}",
-                        "ACR before": tables.floored(before),
-                        "ACR disjoint": tables.floored(after),
-                        "kept %": tables.percent(after / before) if before else "-",
-                    }
-                )
-                methods.append(line.method)
+        methods = {one["method"]: one for one in passes[line.source.folder].get("methods", ())}
+        if told := methods.get(line.method):
+            before, after = line.average("proxy"), line.average("disjoint")
+            rows.append(
+                {
+                    "method": line.label,
+                    "run": str(line.source.folder),
+                    "regions": f"{told['regions']:,}",
+                    "pairs of different predictions": f"{told['pairs']:,}",
+                    "that overlap": f"{told['conflicts']:,}",
+                    "ACR before": tables.floored(before),
+                    "ACR disjoint": tables.floored(after),
+                    "kept %": tables.percent(after / before) if before else "-",
+                }
+            )
     if not rows:
         return []
     rules = sorted({facts["rule"] for facts in passes.values() if facts})
     note = f"Rule: {', '.join(rules)}. ACR in proxy radius."
-    return [Table(rows, methods, note=note), _nearest(rows_of(own))]
+    return [Table(rows, note=note), _nearest(rows_of(own))]
 
 
 def _nearest(frame: pd.DataFrame) -> Table:
@@ -248,15 +234,14 @@ def _nearest(frame: pd.DataFrame) -> Table:
         for one in found.to_dict("records")
     ]
     note = "Contact factor: both regions scaled by it touch; below 1 they overlap."
-    return Table(rows, found["method"].tolist(), title="Nearest pairs", note=note)
+    return Table(rows, title="Nearest pairs", note=note)
 
 
 def events(lines: Sequence[Line]) -> pd.DataFrame:
     """All calls of the runs of lines, one row per image and call, in order of time.
 
-    Returns:
-        The columns of `read_events`, run (its folder), and lost: the image's share of the seconds
-        of a call that was not done.
+    Beside the columns of `read_events` it has run (its folder) and lost: the image's share of the
+    seconds of a call that was not done.
     """
     runs = [one.folder for one in sources(lines) if one.digits is None]
     found = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
@@ -299,7 +284,7 @@ def _again(frame: pd.DataFrame, calls: pd.DataFrame) -> Table:
             one.loc[(one["run"] == run) & (one["index"] == index)] for one in (calls, frame)
         )
         outcomes = own["outcome"] + np.where(own["resort"], " (last resort)", "")
-        why = " ".join(own.loc[own["outcome"] != "done", "reason"].iloc[-1].split())
+        why = own.loc[own["outcome"] != "done", "reason"].iloc[-1]
         rows.append(
             {
                 "image": str(index),
@@ -307,17 +292,12 @@ def _again(frame: pd.DataFrame, calls: pd.DataFrame) -> Table:
                 "attempts": str(len(own)),
                 "lost s": f"{own['lost'].sum():,.1f}",
                 "ended": ", ".join(outcomes),
-                "how fits ended then": _joined(ended["fit_status"]),
-                "why": why if len(why) <= _REASON else why[: _REASON - 1] + "…",
+                "how fits ended then": ", ".join(sorted(set(ended["fit_status"].dropna()))) or "-",
+                "why": textwrap.shorten(why, _REASON, placeholder="…"),
             }
         )
     more = f"The {_AGAIN} that lost most time, of {len(lost):,}." if len(lost) > _AGAIN else ""
     return Table(rows, title="Images tried again", note=more)
-
-
-def _joined(statuses: Iterable[Any]) -> str:
-    """The different endings of some fits."""
-    return ", ".join(sorted({one for one in statuses if isinstance(one, str)})) or "-"
 
 
 def slowest(lines: Sequence[Line], calls: pd.DataFrame) -> Table:
@@ -344,4 +324,4 @@ def slowest(lines: Sequence[Line], calls: pd.DataFrame) -> Table:
         }
         for one in timed.to_dict("records")
     ]
-    return Table(rows, timed["method"].tolist(), note=_SLOWEST_NOTE)
+    return Table(rows, note=_SLOWEST_NOTE)

@@ -24,7 +24,6 @@ from rddrs_dist.analysis.tables import floor_to, floored
 from rddrs_dist.checkpoints import load
 from rddrs_dist.noise import Noise
 from rddrs_dist.report.charts import dashes, empty_figure
-from rddrs_dist.results import Source
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.smoothing import Stage, Streams
@@ -106,7 +105,13 @@ def gallery(
     for source in sources(line for line in lines if not line.is_log):
         own = [line for line in lines if line.source.folder == source.folder]
         try:
-            images, scales = _images(source, data_root), Scales(source.folder)
+            images = data.load(source.dataset or "", "test", data_root)
+            if images.sha256 != source.metadata.get("data_sha256"):
+                raise ValueError(
+                    f"images of {source.dataset} must be those that were certified, got others; "
+                    "give the folder of that run with --data-root"
+                )
+            scales = Scales(source.folder)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise
@@ -121,17 +126,6 @@ def gallery(
         for index in _indices(own, chosen):
             entries.append(_entry(own, index, images, scales, networks.get(sha256)))
     return entries, remarks
-
-
-def _images(source: Source, data_root: Path | None) -> data.ImageSet:
-    """The images that were certified."""
-    images = data.load(source.dataset or "", "test", data_root)
-    if images.sha256 != source.metadata.get("data_sha256"):
-        raise ValueError(
-            f"images of {source.dataset} must be those that were certified, got others; give the "
-            "folder of that run with --data-root"
-        )
-    return images
 
 
 def _indices(lines: Sequence[Line], chosen: Sequence[int] | None) -> list[int]:
@@ -187,7 +181,7 @@ def _pictures(index: int, image: Tensor, noise: Noise, found: Axes) -> dict[str,
     made = {"x + S z, clipped": picture(seen)}
     if found.directions is not None:
         deviations = noise.variances()[0].sqrt().view(shape).numpy()
-        made["standard deviation of each pixel"] = magnitudes(deviations)
+        made["standard deviation of each pixel"] = picture(deviations / deviations.max())
         for k, name in ((0, "widest"), (-1, "narrowest")):
             text = f"{name} axis: {found.lengths[k]:.3g}"
             made[text] = signed(found.directions[k].reshape(shape))
@@ -309,14 +303,19 @@ def _walks(
     ranks = np.unique(np.geomspace(1, len(semi), _WALKED).round().astype(int)) - 1
     steps = [torch.from_numpy(found.direction(k) * semi[k]).view(image.shape[1:]) for k in ranks]
     held = [reach(model, image, eps, row["prediction"], step.float()) for step in steps]
-    # Of a ball every direction is an axis.
-    places = [f"axis {k + 1}" if found.directions is not None else "at random" for k in ranks]
-    told = map(_reached, held, semi[ranks])
+    told = []
+    for k, multiple in zip(ranks, held, strict=True):
+        # Of a ball every direction is an axis.
+        place = "at random" if found.directions is None else f"axis {k + 1}"
+        further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
+        stays = f"the class stays up to {floor_to(multiple, 2):g} times {further}"
+        reached = f"{stays} ({_four_digits(multiple * semi[k])})"
+        told.append(f"{place}: {reached if multiple else 'the class has changed at the border'}")
     symbols = {0.0: "x", MULTIPLES[-1]: "triangle-up"}  # an arrow where it never ended
     return go.Scatter(
         x=(ranks + 1) * 10 ** (_APART * aside),
         y=semi[ranks] * np.maximum(held, MULTIPLES[0]),
-        customdata=[f"{place}: {text}" for place, text in zip(places, told, strict=True)],
+        customdata=told,
         mode="markers",
         marker={"size": 8, "symbol": [symbols.get(multiple, "circle") for multiple in held]},
         hovertemplate=f"<b>{line.label}</b>, %{{customdata}}<extra></extra>",
@@ -330,15 +329,6 @@ def _four_digits(length: float) -> str:
     return floored(length, places)
 
 
-def _reached(multiple: float, length: float) -> str:
-    """A walk in words; a length is that of the certified semi-axis."""
-    if multiple == 0:
-        return "the class has changed at the border"
-    further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
-    reached = _four_digits(multiple * length)
-    return f"the class stays up to {floor_to(multiple, 2):g} times {further} ({reached})"
-
-
 def picture(pixels: NDArray[np.floating]) -> str:
     """The PNG of an image with pixels in [0, 1], others clipped, as a data URI.
 
@@ -349,12 +339,6 @@ def picture(pixels: NDArray[np.floating]) -> str:
     content = io.BytesIO()
     Image.fromarray(bytes_.squeeze(-1) if len(pixels) == 1 else bytes_).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def magnitudes(values: NDArray[np.floating]) -> str:
-    """Values above zero, (C, H, W), as a picture with the largest in white."""
-    largest = float(values.max())
-    return picture(values / largest if largest > 0 else values)
 
 
 def signed(values: NDArray[np.floating]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 
 import jinja2
 from plotly.offline import get_plotlyjs
@@ -12,7 +11,6 @@ from rddrs_dist.analysis.lines import Line, available, methods_of, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.report import charts, facts
 from rddrs_dist.report.gallery import Entry
-from rddrs_dist.results import files
 
 _FILES = ("page.html", "page.css", "hover.js", "page.js")
 
@@ -40,6 +38,7 @@ def render(
         title=f"Certified robustness, {dataset(lines)}",
         caption=caption(lines, sizes=available(lines)),
         incomplete=[one.folder for one in sources(lines) if not one.complete],
+        names={one.label: one.method for one in lines},
         methods=[(name, one.label, one.colour) for name, one in known.items()],
         sizes=[(name, SIZES[name].title) for name in available(lines)],
         curves=curves,
@@ -57,26 +56,3 @@ def render(
         figures=f"[{','.join(str(one.to_json()) for one in figures)}]".replace("<", "\\u003c"),
         palette={name: one.colour for name, one in known.items()},
     )
-
-
-def check_path(path: Path) -> None:
-    """Refuses a path that no page can go to.
-
-    Raises:
-        ValueError: If it is a folder, its folder does not exist, or that is the folder of a run.
-    """
-    if path.is_dir() or not path.parent.is_dir():
-        got = "a folder" if path.is_dir() else "a file in a folder that does not exist"
-        raise ValueError(f"--out must be an .html file to write, got {got}: {path}")
-    files.refuse_run(path.parent, "a page")
-
-
-def write(path: Path, text: str) -> int:
-    """Writes the page, whole or not at all; returns its bytes.
-
-    Raises:
-        OSError: If it could not be written.
-    """
-    content = text.encode()
-    files.replace(path, content, then="report again")
-    return len(content)

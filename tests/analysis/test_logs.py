@@ -168,7 +168,7 @@ def mixed(tmp_path) -> list[Line]:
 
 def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_path):
     assert available(mixed) == ("proxy", "capped", "l2")
-    figure = plots.draw(mixed, ["l2"])
+    figure = plots.draw(mixed, "l2")
     assert len(figure.axes[0].lines) == 2
     assert legend(figure) == ["RS", "cohen (rounded)"]
     told = caption(mixed, sizes=["l2"])
@@ -182,7 +182,7 @@ def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_pa
 
 def test_a_size_that_a_log_lacks_leaves_its_line_out(mixed):
     assert set(to_frame(curves(mixed, "capped"))["method"]) == {"rs"}
-    assert legend(plots.draw(mixed, ["capped"])) == ["RS"]
+    assert legend(plots.draw(mixed, "capped")) == ["RS"]
     told = caption(mixed, sizes=["capped"])
     assert "No capped proxy radius is known of cohen." in told and "rounded" not in told
     rs, cohen = tables.summary(mixed).to_dict("records")
@@ -191,12 +191,12 @@ def test_a_size_that_a_log_lacks_leaves_its_line_out(mixed):
     _, capped, _ = tables.to_text(tables.summary(mixed)).strip().split("\n\n")
     assert capped.splitlines()[-1].split()[:7] == ["0.5", "cohen", "3", "1", "-", "-", "-"]
     with pytest.raises(ValueError, match="no line of the figure has capped"):
-        plots.draw(mixed[1:], ["capped"])
+        plots.draw(mixed[1:], "capped")
 
 
 def test_a_panel_in_which_no_line_has_the_size_is_empty(tmp_path):
     theirs = logged(tmp_path / "log", "0 3 3 0.9 1 1.0", sigma=0.25)
-    figure = plots.draw(read_lines([run(tmp_path / "run", [row(0)])], logs=[theirs]), ["capped"])
+    figure = plots.draw(read_lines([run(tmp_path / "run", [row(0)])], logs=[theirs]), "capped")
     assert [len(ax.lines) for ax in figure.axes] == [0, 1]
     assert [ax.get_title() for ax in figure.axes] == [r"$\sigma = 0.25$", r"$\sigma = 0.5$"]
 

@@ -65,7 +65,7 @@ def test_the_disjoint_figure_has_what_was_before_as_thin_lines(tmp_path):
     after = [replace(one, rows=_halved(one)) for one in both]
     written = [path.name for path in plots.write(after, tmp_path)]
     assert written[-3:] == ["curves-disjoint.png", "curves-disjoint.svg", "curves-disjoint.csv"]
-    (axes,) = plots.draw(after, ["disjoint"]).axes
+    (axes,) = plots.draw(after, "disjoint").axes
     assert axes.get_xlabel() == "Proxy radius $R$ of the disjoint region (thin: before)"
     widths = [line.get_linewidth() for line in axes.get_lines()]
     assert sorted(widths) == [0.6, 0.6, 1.4, 1.4]
@@ -90,17 +90,14 @@ def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
     assert float(made[0]["accuracy"]) == len(right) / 40
 
 
-def test_one_panel_per_sigma_one_row_per_size_one_line_and_band_per_method():
-    figure = plots.draw(example(methods=("rddrs", "rs", "ancer")))
-    assert len(figure.axes) == 4
+def test_one_panel_per_sigma_and_one_line_and_band_per_method():
+    figure = plots.draw(example(methods=("rddrs", "rs", "ancer")), "l2")
+    assert len(figure.axes) == 2
     for ax in figure.axes:
         assert len(ax.lines) == 3 and len(ax.collections) == 3
         assert all(line.get_drawstyle() == "steps-pre" for line in ax.lines)
-    assert [ax.get_xlabel() for ax in figure.axes[1:3]] == [
-        r"Proxy radius $R$",
-        r"$\ell_2$ radius",
-    ]
-    assert [ax.get_ylabel() for ax in figure.axes[:2]] == ["Certified accuracy", ""]
+    assert [ax.get_xlabel() for ax in figure.axes] == [r"$\ell_2$ radius"] * 2
+    assert [ax.get_ylabel() for ax in figure.axes] == ["Certified accuracy", ""]
     assert "0.25" in figure.axes[0].get_title() and "0.5" in figure.axes[1].get_title()
 
 
@@ -115,7 +112,7 @@ def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
 def spread(tail: float) -> tuple[np.ndarray, float, str]:
     """Draws rs beside an rddrs of that tail: its certified sizes, the axis end, the caption."""
     both = example(sigmas=(0.5,), images=200, tail=tail)
-    figure = plots.draw(both, ["proxy"])
+    figure = plots.draw(both)
     sizes = both[1].column("proxy_radius")[both[1].right]
     told = figure.texts[0].get_text().replace("\n", " ")
     return sizes, figure.axes[0].get_xlim()[1], told
@@ -135,7 +132,7 @@ def test_a_heavy_tail_is_cut_and_the_caption_says_how_much(tail):
 
 def test_a_light_tail_is_shown_whole():
     both = example(sigmas=(0.5,), tail=0.05)
-    figure = plots.draw(both, ["proxy"])
+    figure = plots.draw(both)
     assert figure.axes[0].get_xlim()[1] > max(one.column("proxy_radius").max() for one in both)
     assert "Axes are cut" not in figure.texts[0].get_text()
 
@@ -162,14 +159,11 @@ def test_the_caption_admits_what_is_missing():
     assert "38 to 40 images per curve" in told
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_a_figure_of_very_few_images_draws(images):
-    assert plots.draw(example(sigmas=(0.25,), images=images))
+def test_a_figure_of_one_image_draws():
+    assert plots.draw(example(sigmas=(0.25,), images=1))
 
 
-def test_no_rows_and_a_file_in_the_way_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one row"):
-        plots.draw([])
+def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="got the file"):
         plots.write(example(), tmp_path / "file")
@@ -217,6 +211,6 @@ def test_the_caption_tells_of_tf32():
 
 def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():
     nothing = lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)])
-    (ax,) = plots.draw(nothing, ["proxy"]).axes
+    (ax,) = plots.draw(nothing).axes
     assert [text.get_text() for text in ax.texts] == ["nothing certified"]
     assert ax.get_xlim() == (0, 1)

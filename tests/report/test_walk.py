@@ -14,7 +14,6 @@ from rddrs_dist.report.gallery import (
     MULTIPLES,
     axes,
     gallery,
-    magnitudes,
     picture,
     reach,
     signed,
@@ -106,5 +105,4 @@ def test_pictures_have_their_values():
     assert pixels(picture(colour)).tolist() == [[[0, 0, 0], [255, 0, 0]]]
     blue, white, red = pixels(signed(np.array([[[-2.0, 0.0, 2.0]]])))[0]
     assert blue[2] > 150 > blue[0] and white.tolist() == [255] * 3 and red[0] > 150 > red[2]
-    assert pixels(magnitudes(np.array([[[0.0, 3.0]]]))).tolist() == [[0, 255]]
     assert pixels(signed(np.zeros((1, 1, 2)))).min() == 255
