@@ -49,34 +49,25 @@ def test_only_plots_imports_matplotlib_and_it_needs_no_pyplot(modules, absent):
 
 
 def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
-    first, second = (plots.write(example(), tmp_path / folder) for folder in ("a", "b"))
-    names = [
-        f"curves-{size}{end}"
-        for size in ("proxy", "capped", "l2")
-        for end in (".png", ".svg", ".csv")
-    ]
+    drawn = example(sigmas=(0.5,), methods=("rs",))
+    first, second = (plots.write(drawn, tmp_path / name, ["proxy", "l2"]) for name in "ab")
+    names = [f"curves-{size}{end}" for size in ("proxy", "l2") for end in (".png", ".svg", ".csv")]
     assert [path.name for path in first] == names
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_disjoint_figure_has_what_was_before_as_thin_lines(tmp_path):
-    both = example(sigmas=(0.5,), methods=("rs", "rddrs"))
-    after = [replace(one, rows=_halved(one)) for one in both]
-    written = [path.name for path in plots.write(after, tmp_path)]
-    assert written[-3:] == ["curves-disjoint.png", "curves-disjoint.svg", "curves-disjoint.csv"]
+def test_the_disjoint_figure_has_what_was_before_as_thin_lines():
+    both = example(sigmas=(0.5,))
+    halved = [one.rows.assign(disjoint_proxy_radius=one.rows["proxy_radius"] / 2) for one in both]
+    after = [replace(one, rows=rows) for one, rows in zip(both, halved, strict=True)]
     (axes,) = plots.draw(after, "disjoint").axes
     assert axes.get_xlabel() == "Proxy radius $R$ of the disjoint region (thin: before)"
-    widths = [line.get_linewidth() for line in axes.get_lines()]
-    assert sorted(widths) == [0.6, 0.6, 1.4, 1.4]
-    thin = [line.get_xdata()[-2] for line in axes.get_lines() if line.get_linewidth() == 0.6]
-    thick = [line.get_xdata()[-2] for line in axes.get_lines() if line.get_linewidth() == 1.4]
-    assert sorted(thick) == pytest.approx([reach / 2 for reach in sorted(thin)])
-
-
-def _halved(line: Line):
-    """Rows after a pass that halved every region."""
-    return line.rows.assign(disjoint_proxy_radius=line.rows["proxy_radius"] / 2)
+    reach = {width: [] for width in (0.6, 1.4)}
+    for line in axes.get_lines():
+        reach[line.get_linewidth()].append(line.get_xdata()[-2])
+    assert len(reach[0.6]) == 2
+    assert sorted(reach[1.4]) == pytest.approx([before / 2 for before in sorted(reach[0.6])])
 
 
 def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
@@ -137,30 +128,15 @@ def test_a_light_tail_is_shown_whole():
     assert "Axes are cut" not in figure.texts[0].get_text()
 
 
-def test_the_caption_tells_data_noise_budget_images_and_band():
+def test_the_caption_tells_data_noise_budget_images_and_band_and_what_is_missing():
     told = caption(example())
-    for part in (
-        "Data set: digits",
-        "σ = 0.25, 0.5",
-        "n₀ = 100",
-        "n = 1,000",
-        "α = 0.001",
-        "40 images",
-        "pointwise one-sided 95% Clopper–Pearson lower bound",
-    ):
-        assert part in told
-    assert "not complete" not in told
-
-
-def test_the_caption_admits_what_is_missing():
-    first, *others = example(complete=False)
+    assert told.startswith("Data set: digits; σ = 0.25, 0.5; n₀ = 100, n = 1,000, α = 0.001; 40 ")
+    assert "pointwise one-sided 95% Clopper–Pearson lower bound" in told
+    assert "not complete" not in told and "TF32" not in told
+    first, *others = example(complete=False, config={"precision": "tf32"})
     told = caption([replace(first, rows=first.rows[2:], common=True), *others])
     assert "Run not complete." in told and "Only images that every method has." in told
-    assert "38 to 40 images per curve" in told
-
-
-def test_a_figure_of_one_image_draws():
-    assert plots.draw(example(sigmas=(0.25,), images=1))
+    assert "38 to 40 images per curve" in told and "The network multiplies in TF32." in told
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
@@ -169,8 +145,9 @@ def test_a_file_in_the_way_is_refused(tmp_path):
         plots.write(example(), tmp_path / "file")
 
 
-def test_a_dollar_sign_in_a_name_does_not_break_the_caption(tmp_path):
-    named = example(sigmas=(0.25,), config={"dataset": "cheap$ and $cheerful_"})
+def test_one_image_and_a_dollar_sign_in_a_name_do_not_break_the_figure(tmp_path):
+    config = {"dataset": "cheap$ and $cheerful_"}
+    named = example(sigmas=(0.25,), images=1, config=config)
     assert plots.write(named, tmp_path, ["l2"])
 
 
@@ -202,11 +179,6 @@ def test_the_caption_names_settings_that_are_not_the_default():
     usual["ddrs"] = {"steps": 7}  # not drawn
     wanted = "default setting: rddrs.gradient_samples = 1000, rddrs.step_lengths = 0.25."
     assert wanted in caption(drawn)
-
-
-def test_the_caption_tells_of_tf32():
-    assert "TF32" not in caption(example())
-    assert "The network multiplies in TF32." in caption(example(config={"precision": "tf32"}))
 
 
 def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():

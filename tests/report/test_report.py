@@ -113,6 +113,9 @@ def test_histograms_hold_every_image_once():
     assert len(proxy) == 1 and outline.y.tolist()[1] == 2 and sum(outline.y) == 5
     bins = proxy[0].figure.layout.meta["bins"]
     assert bins[0] == "none" and len(bins) == len(outline.y) - 2
+    for values in ([1.0], [1e-3, 5.0, 1e6], [3.0, 3.0]):
+        counts, _ = np.histogram(values, charts.edges(np.array([*values, 0.0, -1.0])))
+        assert counts.sum() == len(values)
 
 
 def test_histograms_are_outlines_on_an_axis_of_whole_numbers():
@@ -123,18 +126,6 @@ def test_histograms_are_outlines_on_an_axis_of_whole_numbers():
         assert len({trace.line.dash for trace in chart.data}) == 2
         step = chart.layout.yaxis.dtick
         assert step == int(step) >= 1 and 2 <= max(2, images) / step <= max(4, step)
-
-
-def test_bins_hold_the_smallest_and_the_largest():
-    for values in ([1.0], [1e-3, 5.0, 1e6], [3.0, 3.0]):
-        array = np.array([*values, 0.0, -1.0])
-        counts, _ = np.histogram(array[array > 0], charts.edges(array))
-        assert counts.sum() == len(values)
-
-
-def test_a_run_of_abstentions_alone_has_a_page():
-    page = render(lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)]))
-    assert "0.000" in page and figures(page)
 
 
 def test_an_unfinished_run_says_so():
@@ -199,14 +190,16 @@ def test_the_command_shows_images_and_walks_with_the_network(original, capsys, t
         (["--images", "7"], "images [7] must be among those of"),
         (["--checkpoints", "absent.pth"], "absent.pth"),
         (["--out", "absent/page.html"], "folder that does not exist"),
+        (["--out", "RUN/page.html"], "a folder of its own"),
     ],
 )
 def test_wrong_flags(original, capsys, tmp_path, monkeypatch, flags, text):
     monkeypatch.chdir(tmp_path)
+    flags = [flag.replace("RUN", str(original.folder)) for flag in flags]
     code = cli.main(["report", str(original.folder), "--out", "page.html", *flags])
     told = capsys.readouterr().err
     assert code == cli.WRONG and text in told and told.count("\n") == 1
-    assert not (tmp_path / "page.html").exists()
+    assert not [*tmp_path.rglob("*.html"), *original.folder.glob("*.html")]
 
 
 def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
@@ -267,9 +260,3 @@ def test_a_log_beside_a_run_has_no_star_and_asks_for_no_scales(original, capsys,
         if one.size == "proxy"
     )
     assert table.values[0] and not table.values[-1]
-
-
-def test_a_page_does_not_go_among_the_data_of_a_run(original, capsys):
-    code = cli.main(["report", str(original.folder), "--out", str(original.folder / "p.html")])
-    assert code == cli.WRONG and "a folder of its own" in capsys.readouterr().err
-    assert not (original.folder / "p.html").exists()
