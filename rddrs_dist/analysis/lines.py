@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, product
+from itertools import cycle, groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 EXACT_DIGITS = 15  # as many as every number of double precision keeps
 # Dashes and colours of lines that are none of our methods.
 _OTHERS = tuple(product(("solid", (0, (2, 2))), ("#a6761d", "#56b4e9", "#8c6bb1")))
-_RANK = {method: position for position, method in enumerate(METHODS)}
 _AXES = {"simultaneous_l2_radius": "min_axis", "simultaneous_proxy_radius": "mean_axis"}
 
 
@@ -47,6 +46,11 @@ class Line:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Where its method comes in a list, others than our own last."""
+        return [*METHODS, self.method].index(self.method), self.method
 
     @property
     def is_log(self) -> bool:
@@ -183,9 +187,7 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
 
     Of six methods that are none of ours no two look the same.
     """
-    ordered = sorted(
-        lines, key=lambda one: (one.sigma, _RANK.get(one.method, len(_RANK)), one.method)
-    )
+    ordered = sorted(lines, key=lambda one: (one.sigma, *one.rank))
     styles = {name: (own.dashes, own.colour) for name, own in METHODS.items()}
     others = sorted({one.method for one in ordered} - METHODS.keys())
     styles |= zip(others, cycle(_OTHERS), strict=False)
@@ -196,10 +198,8 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
 
 def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
     """The lines of each panel, by increasing sigma."""
-    panels: dict[float, list[Line]] = {}
-    for line in sorted(lines, key=lambda one: one.sigma):
-        panels.setdefault(line.sigma, []).append(line)
-    return panels
+    ordered = sorted(lines, key=lambda one: one.sigma)
+    return {sigma: list(own) for sigma, own in groupby(ordered, lambda one: one.sigma)}
 
 
 def methods_of(lines: Iterable[Line]) -> dict[str, Line]:
@@ -207,10 +207,7 @@ def methods_of(lines: Iterable[Line]) -> dict[str, Line]:
 
     The name in the legend says if any of them is rounded.
     """
-    ordered = sorted(
-        lines, key=lambda one: (_RANK.get(one.method, len(_RANK)), one.method, one.rounded)
-    )
-    return {one.method: one for one in ordered}
+    return {one.method: one for one in sorted(lines, key=lambda one: (*one.rank, one.rounded))}
 
 
 def sources(lines: Iterable[Line]) -> list[Source]:
@@ -246,11 +243,10 @@ def chosen(lines: Sequence[Line], names: Sequence[str] = ()) -> tuple[str, ...]:
 
 def _merged(lines: Iterable[Line]) -> list[Line]:
     """Lines, those of copies of one run as one; raises where one would mix two runs."""
-    groups: dict[tuple[float, str], list[Line]] = {}
-    for line in lines:
-        groups.setdefault((line.sigma, line.method), []).append(line)
     merged = []
-    for (sigma, method), copies in groups.items():
+    ordered = sorted(lines, key=lambda one: (one.sigma, *one.rank))
+    for (sigma, method), own in groupby(ordered, lambda one: (one.sigma, one.method)):
+        copies = list(own)
         names = " and ".join(sorted(str(one.source.folder) for one in copies))
         if len({one.source.run_id for one in copies}) > 1:
             raise ValueError(

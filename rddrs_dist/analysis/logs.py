@@ -162,7 +162,6 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         pattern, wanted, _ = _CELLS[name]
         fault = f"{name} must be {wanted}, got {{{name}!r}}"
         _check(log, log[name].str.fullmatch(pattern), fault)
-    _check(log, ~log.duplicated("idx"), "every idx must come once, got {idx} again")
     mantissas = pd.concat(
         [log[name].str.split("e").str[0] for name in columns if "radius" in name]
     )
@@ -170,7 +169,25 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
     log = log.astype({name: _CELLS[name][2] for name in columns})
     seconds = log["time"].where(log["time"].str.contains(":"), log["time"] + " s")
     log["time"] = pd.to_timedelta(seconds).dt.total_seconds()
-    _check_values(log.assign(proxy=log.get("radius_proxy", log["radius"])))
+    log = log.assign(proxy=log.get("radius_proxy", log["radius"]))
+    log["right"] = (log["predict"] == log["label"]).astype(int)
+    nothing = (log["radius"] == 0) & (log["proxy"] == 0)
+    for good, fault in (
+        (~log.duplicated("idx"), "every idx must come once, got {idx} again"),
+        (
+            nothing | (log["predict"] != ABSTAIN),
+            "an abstention (predict -1) must have radius 0, got {radius} and {proxy}",
+        ),
+        (
+            log["correct"] == log["right"],
+            "correct must be {right} where label is {label} and predict {predict}, got {correct}",
+        ),
+        (
+            log["radius"] <= _SLACK * log["proxy"],
+            "radius_proxy must be at least radius, which is {radius}, got {proxy}",
+        ),
+    ):
+        _check(log, good, fault)
     return kind, log[columns].astype({"correct": bool}), max(ROUNDED_DIGITS, int(digits))
 
 
@@ -191,26 +208,6 @@ def _text(path: Path) -> list[str]:
             "then nothing, as where its script was stopped; take the line away, or end it"
         )
     return lines
-
-
-def _check_values(log: pd.DataFrame) -> None:
-    """Raises at the first line whose cells contradict each other."""
-    radius, proxy, right = log["radius"], log["proxy"], log["predict"] == log["label"]
-    _check(
-        log,
-        (log["predict"] != ABSTAIN) | ((radius == 0) & (proxy == 0)),
-        "an abstention (predict -1) must have radius 0, got {radius} and {proxy}",
-    )
-    _check(
-        log.assign(right=right.astype(int)),
-        (log["correct"] == 1) == right,
-        "correct must be {right} where label is {label} and predict {predict}, got {correct}",
-    )
-    _check(
-        log,
-        radius <= _SLACK * proxy,
-        "radius_proxy must be at least radius, which is {radius}, got {proxy}",
-    )
 
 
 def _check(log: pd.DataFrame, good: pd.Series, fault: str) -> None:

@@ -115,9 +115,11 @@ def histogram_charts(lines: Sequence[Line]) -> list[Chart]:
                 for line in panel
                 if (sizes := line.certified(size)) is not None
             ]
-            bounds = edges(np.concatenate([sizes for _, _, sizes in known] or [[]]))
-            if not len(bounds):
+            every = np.concatenate([sizes for _, _, sizes in known] or [[]])
+            positive = every[np.isfinite(every) & (every > 0)]
+            if not len(positive):
                 continue
+            bounds = np.histogram_bin_edges(np.log10(positive), _BINS)
             counts = pd.concat([labels for _, labels, _ in known]).value_counts()
             for name in sorted(counts.head(_CLASSES).index):
                 own = [(line, sizes[labels == name]) for line, labels, sizes in known]
@@ -126,30 +128,19 @@ def histogram_charts(lines: Sequence[Line]) -> list[Chart]:
     return charts
 
 
-def edges(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of the bins: equal on a logarithmic axis, over all sizes above zero."""
-    positive = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not len(positive):
-        return np.array([])
-    low, high = float(positive.min()), float(positive.max())
-    found = np.geomspace(low, high if high > low else 2 * low, _BINS + 1)
-    found[-1] = max(np.nextafter(high, np.inf), found[-1])
-    found[0] = low
-    return found
-
-
 def _histogram(
     own: Sequence[tuple[Line, NDArray[np.float64]]], bounds: NDArray[np.float64]
 ) -> go.Figure:
     """Images per bin of each line, those that are not certified in a bin at the left.
 
-    Outlines, since filled bars of several lines would hide each other.
+    Bins are equal on a logarithmic axis, and bounds are logarithms to base 10. Outlines, since
+    filled bars of several lines would hide each other.
     """
-    bins = ["none", *(f"{a:.3g} to {b:.3g}" for a, b in pairwise(bounds))]
+    bins = ["none", *(f"{10**a:.3g} to {10**b:.3g}" for a, b in pairwise(bounds))]
     figure, tallest = empty_figure(x="", y=""), 0
     figure.update_layout(hovermode=False, meta={"told": "histogram", "bins": bins})
     for line, sizes in own:
-        counts, _ = np.histogram(sizes[sizes > 0], bounds)
+        counts, _ = np.histogram(np.log10(sizes[sizes > 0]), bounds)
         # An empty bin at either end closes an outline.
         counts = np.array([0, np.sum(sizes <= 0), *counts, 0], np.int32)
         tallest = max(tallest, *counts)
@@ -164,7 +155,7 @@ def _histogram(
     figure.update_layout(margin={"l": 30, "r": 6, "t": 4, "b": 22})
     figure.update_xaxes(
         tickvals=[-1, *(place - 0.5 for place in places)],
-        ticktext=["none", *(f"{bounds[place]:.2g}" for place in places)],
+        ticktext=["none", *(f"{10 ** bounds[place]:.2g}" for place in places)],
         tickangle=0,
         range=[-1.6, _BINS],
     )
