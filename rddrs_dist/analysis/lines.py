@@ -175,10 +175,10 @@ def read_lines(
 
 def lines_of(source: Source, frame: pd.DataFrame) -> list[Line]:
     """The lines of rows that come from one place, in the order of figures."""
-    ordered = frame.sort_values("index")
+    groups = frame.sort_values("index").groupby(["sigma", "method"])
+    rows = [own.reset_index(drop=True) for _, own in groups]
     return in_order(
-        Line(float(sigma), str(method), own.reset_index(drop=True), source)
-        for (sigma, method), own in ordered.groupby(["sigma", "method"])
+        Line(own["sigma"].tolist()[0], own["method"].tolist()[0], own, source) for own in rows
     )
 
 

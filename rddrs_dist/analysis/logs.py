@@ -21,6 +21,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -166,10 +167,11 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         [log[name].str.split("e").str[0] for name in columns if "radius" in name]
     )
     digits = mantissas.str.replace(".", "").str.strip("0").str.len().max()
-    log = log.astype({name: _CELLS[name][2] for name in columns})
-    seconds = log["time"].where(log["time"].str.contains(":"), log["time"] + " s")
-    log["time"] = pd.to_timedelta(seconds).dt.total_seconds()
-    log = log.assign(proxy=log.get("radius_proxy", log["radius"]))
+    for name in columns:
+        log[name] = log[name].astype(_CELLS[name][2])
+    seconds = [text if ":" in text else f"{text} s" for text in log["time"]]
+    log["time"] = pd.to_timedelta(seconds).total_seconds()
+    log["proxy"] = log["radius_proxy" if "radius_proxy" in log else "radius"]
     log["right"] = (log["predict"] == log["label"]).astype(int)
     nothing = (log["radius"] == 0) & (log["proxy"] == 0)
     for good, fault in (
@@ -188,7 +190,8 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         ),
     ):
         _check(log, good, fault)
-    return kind, log[columns].astype({"correct": bool}), max(ROUNDED_DIGITS, int(digits))
+    log["correct"] = log["correct"] == 1
+    return kind, pd.DataFrame(log[columns]), max(ROUNDED_DIGITS, int(digits))
 
 
 def _text(path: Path) -> list[str]:
@@ -210,7 +213,7 @@ def _text(path: Path) -> list[str]:
     return lines
 
 
-def _check(log: pd.DataFrame, good: pd.Series, fault: str) -> None:
+def _check(log: pd.DataFrame, good: Any, fault: str) -> None:
     """Raises at the first line that is not good; the fault takes its cells by their names."""
     for line in log.loc[~good].head(1).to_dict("records"):
         named = {str(name): cell for name, cell in line.items()}

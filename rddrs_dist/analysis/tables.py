@@ -112,14 +112,15 @@ def to_markdown(table: pd.DataFrame) -> str:
 def _summarised(line: Line, sizes: Sequence[str]) -> dict[str, float | str]:
     """Summarises one line."""
     # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
-    ended = line.rows["fit_status"]
+    ended = line.rows["fit_status"].tolist()
+    known = all(isinstance(one, str) for one in ended)
     inside = line.column("others_inside")
     found: dict[str, float | str] = {
         "sigma": line.sigma,
         "method": line.method,
         "images": len(line),
         "abstentions": int(line.abstained.sum()),
-        "nonfinite": math.nan if ended.isna().any() else int((ended == "nonfinite").sum()),
+        "nonfinite": ended.count("nonfinite") if known else math.nan,
         "with_others_inside": math.nan if np.isnan(inside).any() else int(np.sum(inside > 0)),
         "capped_acr": line.average("capped"),
     }

@@ -109,9 +109,9 @@ def without_duplicates(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """
     compared = [name for name in frame.columns if name not in TIMINGS]
     distinct = frame.drop_duplicates(compared)  # NaN counts as equal to NaN here
-    for (index, method), twins in distinct[distinct.duplicated([*KEY], keep=False)].groupby(
-        [*KEY]
-    ):
+    repeated = distinct[distinct.duplicated([*KEY], keep=False)]
+    for twins in (own for _, own in repeated.groupby([*KEY])):
+        index, method = twins["index"].tolist()[0], twins["method"].tolist()[0]
         unequal = [name for name in compared if len(set(map(repr, twins[name]))) > 1]
         raise ValueError(
             f"rows of {where} repeat image {index} with method {method} but differ in "
