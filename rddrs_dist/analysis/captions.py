@@ -3,12 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
 
 from rddrs_dist.analysis.curves import ALPHA_CURVE, TAIL
-from rddrs_dist.analysis.lines import EXACT_DIGITS, Line, sources
+from rddrs_dist.analysis.lines import Line, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.methods import METHODS
 
@@ -35,15 +32,13 @@ def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str
         )
     if changed := _changed_settings(lines):
         told.append(f"Not at the published or default setting: {', '.join(changed)}.")
-    lacking = {size: _lacking(lines, size) for size in sizes}
-    nowhere = set.intersection(*lacking.values()) if lacking else set()
+    lacking = {size: _methods_without(lines, size) for size in sizes}
+    nowhere = set.intersection(*map(set, lacking.values())) if lacking else set()
     told += of_logs(line for line in lines if line.method not in nowhere)
-    told += [
-        f"No {SIZES[size].title[0].lower()}{SIZES[size].title[1:]} is known of "
-        f"{', '.join(sorted(methods))}."
-        for size, methods in lacking.items()
-        if methods
-    ]
+    for size, methods in lacking.items():
+        if methods:
+            title = SIZES[size].title
+            told.append(f"No {title[0].lower()}{title[1:]} is known of {', '.join(methods)}.")
     if any(line.common for line in lines):
         told.append("Only images that every method has.")
     if not all(line.source.complete for line in lines):
@@ -55,29 +50,20 @@ def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str
 
 def dataset(lines: Iterable[Line]) -> str:
     """Name of the data set of lines."""
-    names = (line.source.dataset for line in lines)
-    return next((name for name in names if name), "unnamed data")
+    return next((name for line in lines if (name := line.source.dataset)), "unnamed data")
 
 
 def of_logs(lines: Iterable[Line]) -> list[str]:
-    """Says which lines are those of logs: one sentence for all that are alike."""
-    digits: dict[str, int] = {}
-    for line in lines:  # one name may stand for a log per sigma
-        if line.source.digits is not None:
-            digits[line.method] = min(digits.get(line.method, EXACT_DIGITS), line.source.digits)
-    alike: dict[int, list[str]] = {}
-    for method in sorted(digits):
-        alike.setdefault(digits[method], []).append(method)
-    return [_sentence(methods, own) for own, methods in alike.items()]
-
-
-def _sentence(methods: Sequence[str], digits: int) -> str:
-    """What is said of some logs."""
-    rounded = f", rounded to {digits} significant digits there" if digits < EXACT_DIGITS else ""
-    if len(methods) == 1:
-        return f"Radii of {methods[0]} are those of a log{rounded}; its network is not known."
-    names = f"{', '.join(methods[:-1])} and {methods[-1]}"
-    return f"Radii of {names} are those of logs{rounded}; their networks are not known."
+    """One sentence that says which lines are those of logs; none where there is no log."""
+    logs = sorted((one for one in lines if one.is_log), key=lambda one: (one.method, one.rounded))
+    told = {
+        one.method: f"{one.method} (rounded to {one.source.digits} significant digits there)"
+        if one.rounded
+        else one.method
+        for one in logs  # one name may stand for a log per sigma
+    }
+    names = ", ".join(told.values())
+    return [f"From logs, whose networks are not known: radii of {names}."] if told else []
 
 
 def _values(lines: Sequence[Line], name: str) -> str:
@@ -91,14 +77,11 @@ def _values(lines: Sequence[Line], name: str) -> str:
 
 
 def _not_known(lines: Sequence[Line]) -> list[str]:
-    """Says which of the values above are not known of which lines: logs lack them."""
-    lacking: dict[str, list[str]] = {}
-    for name, printed in (("n0", "n₀"), ("n", "n"), ("alpha", "α")):
-        null = [(line.method, np.isnan(line.column(name))) for line in lines]
-        methods = sorted({method for method, own in null if own.any()})
-        if methods and not all(own.all() for _, own in null):
-            lacking.setdefault(", ".join(methods), []).append(printed)
-    return [f"Not known of {methods}: {', '.join(names)}." for methods, names in lacking.items()]
+    """Says which of the values above are not known of which lines: logs lack all of them."""
+    logs = sorted({line.method for line in lines if line.is_log})
+    if not logs or all(line.is_log for line in lines):
+        return []
+    return [f"Not known of {', '.join(logs)}: n₀, n, α."]
 
 
 def _changed_settings(lines: Sequence[Line]) -> list[str]:
@@ -108,41 +91,30 @@ def _changed_settings(lines: Sequence[Line]) -> list[str]:
         settings = line.source.config.get("settings", {}).get(line.method)
         if settings and line.method in METHODS:
             usual = json.loads(json.dumps(vars(METHODS[line.method]())))
-            changed |= {
-                f"{line.method}.{name} = {_printed(value)}"
-                for name, value in settings.items()
-                if usual.get(name, value) != value
-            }
+            for name, value in settings.items():
+                if usual.get(name, value) != value:
+                    values = value if isinstance(value, list) else [value]
+                    changed.add(f"{line.method}.{name} = {' and '.join(map(str, values))}")
     return sorted(changed)
 
 
-def _printed(value: Any) -> str:
-    """A setting as text."""
-    return " and ".join(f"{one:g}" for one in value) if isinstance(value, list) else f"{value}"
-
-
-def _lacking(lines: Sequence[Line], size: str) -> set[str]:
+def _methods_without(lines: Sequence[Line], size: str) -> list[str]:
     """The methods with a line that lacks a size."""
-    return {line.method for line in lines if line.certified(size) is None}
+    return sorted({line.method for line in lines if line.certified(size) is None})
 
 
 def _image_counts(lines: Sequence[Line]) -> str:
-    """Says over how many images the curves are, and over which."""
+    """Says over how many images the curves are, and over which where that is short."""
     low, high = min(map(len, lines)), max(map(len, lines))
     if low != high:
         return f"{low:,} to {high:,} images per curve"
+    counted = "1 image" if low == 1 else f"{low:,} images"
     indices = sorted({index for line in lines for index in line.rows["index"].tolist()})
-    which = _which(indices) if len(indices) == low else ""
-    return f"{low:,} {'image' if low == 1 else 'images'}{which}"
-
-
-def _which(indices: Sequence[int]) -> str:
-    """Says which images those are, where that is short."""
     steps = {b - a for a, b in pairwise(indices)}
-    if len(indices) <= _FEW:
-        return f" ({', '.join(f'{index:,}' for index in indices)})"
-    if len(steps) > 1:
-        return ""
-    (step,) = steps
+    if len(indices) > low or (len(steps) > 1 and low > _FEW):
+        return counted
+    if low <= _FEW:
+        return f"{counted} ({', '.join(f'{index:,}' for index in indices)})"
+    step = max(steps)
     every = f" in steps of {step:,}" if step > 1 else ""
-    return f" ({indices[0]:,} to {indices[-1]:,}{every})"
+    return f"{counted} ({indices[0]:,} to {indices[-1]:,}{every})"

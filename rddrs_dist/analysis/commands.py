@@ -38,12 +38,8 @@ class Shown:
 
     def lines(self) -> list[Line]:
         """Reads all that is to be shown."""
-        return read_lines(
-            self.dirs,
-            common=self.common,
-            simultaneous=self.simultaneous,
-            logs=read_logs(self.logs),
-        )
+        about = {"common": self.common, "simultaneous": self.simultaneous}
+        return read_lines(self.dirs, logs=read_logs(self.logs), **about)
 
 
 @dataclass(frozen=True)
@@ -93,14 +89,11 @@ def curves(options: Curves) -> int:
     from rddrs_dist.analysis import plots
 
     written = plots.write(lines, options.out, options.sizes)
+    written += [options.out / "table.md", options.out / "table.csv"]
     table = tables.summary(lines, options.sizes)
     notes = "".join(f"\n{sentence}\n" for sentence in captions.of_logs(lines))
-    for name, text in (
-        ("table.md", tables.to_markdown(table) + notes),
-        ("table.csv", table.to_csv(index=False)),
-    ):
-        (options.out / name).write_text(text)
-        written.append(options.out / name)
+    written[-2].write_text(tables.to_markdown(table) + notes)
+    table.to_csv(written[-1], index=False)
     print(tables.to_text(table) + notes)
     print("\nwrote " + ", ".join(str(path) for path in written))
     return 0
@@ -114,7 +107,7 @@ def status(options: Status) -> int:
 
 def export(options: Export) -> int:
     """Writes the rows of a run as logs."""
-    lines = lines_of(*read_run(options.dir))
-    written = write_logs(lines, options.out, kind=options.format, radius=options.radius)
+    kind, radius = options.format, options.radius
+    written = write_logs(lines_of(*read_run(options.dir)), options.out, kind=kind, radius=radius)
     print("wrote " + ", ".join(str(path) for path in written))
     return 0

@@ -1,6 +1,6 @@
 """Certified accuracy as a function of the radius, with its lower confidence band."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from rddrs_dist.stats import clopper_pearson_lower
 ALPHA_CURVE = 0.05
 TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis may leave out
 _SPREAD = 10.0  # an axis is at most this much longer than the second longest method needs
+_SLACK = 1.5  # a tail that is at most this much longer is shown whole
 MAX_KNOTS = 1000
 
 
@@ -43,6 +44,11 @@ class Curve:
         """The largest certified size."""
         return float(self.radii[-2])
 
+    def beyond(self, radius: float) -> float:
+        """The fraction of images that are certified farther than a radius."""
+        behind = self.accuracy[np.searchsorted(self.radii, radius, side="right") :]
+        return float(behind[0]) if len(behind) else 0.0
+
 
 def certified_accuracy(
     sizes: NDArray[np.float64], radii: NDArray[np.float64]
@@ -55,46 +61,41 @@ def certified_accuracy(
 
     Returns:
         Array (R,), `mean(sizes >= radius)`; nothing is rounded on the way.
-
-    Raises:
-        ValueError: If there is no size, a size is NaN, or a radius is negative or NaN.
     """
     return _reached(sizes, radii) / len(sizes)
 
 
-def curve(
-    line: Line, size: str, *, alpha: float = ALPHA_CURVE, knots: int = MAX_KNOTS
-) -> Curve | None:
-    """Computes the curve of one line; None where the line lacks the size.
+def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[Curve]:
+    """Computes the curves of all lines that have a size, in their order.
 
     Args:
-        line: The line.
+        lines: The lines.
         size: Name in `sizes.SIZES`.
-        alpha: Level of the pointwise lower band.
         knots: Most steps that are kept; see `_knots`.
 
     Raises:
         ValueError: If there is no such size.
     """
-    sizes = line.certified(size)
-    if sizes is None:
-        return None
-    radii = _knots(sizes, knots)
-    counts = _reached(sizes, radii)
-    lower = clopper_pearson_lower(counts, len(sizes), alpha)
-    return Curve(line, size, radii, counts / len(sizes), lower)
+    found = []
+    for line in lines:
+        if (sizes := line.certified(size)) is not None:
+            radii = _knots(sizes, knots)
+            counts = _reached(sizes, radii)
+            lower = clopper_pearson_lower(counts, len(sizes), ALPHA_CURVE)
+            found.append(Curve(line, size, radii, counts / len(sizes), lower))
+    return found
 
 
-def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[Curve]:
-    """Computes the curves of all lines that have a size, in their order."""
-    return [one for line in lines if (one := curve(line, size, knots=knots))]
+def axis_end(panel: Sequence[Curve]) -> float:
+    """Chooses the radius at which all curves, or all but one that runs far off, are thin.
 
-
-def axis_end(panel: Iterable[Curve]) -> float:
-    """Chooses the radius at which all curves, or all but one that runs far off, are thin."""
+    Returns the largest size where that is not far behind, and 0 where nothing is certified.
+    """
+    largest = max(one.reach for one in panel)
     thin = sorted(float(one.radii[one.accuracy >= TAIL].max(initial=0.0)) for one in panel)
-    reached = [radius for radius in thin if radius > 0] or [0.0]
-    return min(reached[-1], _SPREAD * reached[-2]) if len(reached) > 1 else reached[-1]
+    reached = [radius for radius in thin if radius > 0] or [largest]
+    end = min(reached[-1], _SPREAD * reached[-2]) if len(reached) > 1 else reached[-1]
+    return largest if largest <= _SLACK * end else end
 
 
 def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
@@ -121,13 +122,6 @@ def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
 
 def _reached(sizes: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.int64]:
     """Counts the sizes that reach each radius: (N,), (R,) -> (R,) integers."""
-    if sizes.ndim != 1 or not len(sizes) or np.isnan(sizes).any():
-        raise ValueError(
-            f"sizes must be one or more numbers without NaN, got shape {sizes.shape}; read a run "
-            "that has rows for this method and sigma"
-        )
-    if not (radii >= 0).all():
-        raise ValueError(f"radii must be 0 or more, got {radii.min()}; correct the radii")
     return len(sizes) - np.searchsorted(np.sort(sizes), radii, side="left")
 
 

@@ -1,7 +1,8 @@
 """Lines of figures: the rows of one method at one sigma, made once by what reads runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rddrs_dist.analysis.simultaneous import with_simultaneous
 from rddrs_dist.analysis.sizes import SIZES, size_of
 from rddrs_dist.methods import METHODS
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.reading import Source, read_run, without_duplicates
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
 EXACT_DIGITS = 15  # as many as every number of double precision keeps
-# Styles of lines that are none of our methods.
-_COLOURS = ("#a6761d", "#56b4e9", "#8c6bb1")
-_USUAL = tuple(zip(_COLOURS, ("solid", "solid", (0, (3, 1, 1, 1, 1, 1))), strict=True))
-_OTHERS = (*_USUAL, *((colour, (0, (2, 2))) for colour in _COLOURS))
+# Dashes and colours of lines that are none of our methods.
+_OTHERS = tuple(product(("solid", (0, (2, 2))), ("#a6761d", "#56b4e9", "#8c6bb1")))
+_AXES = {"simultaneous_l2_radius": "min_axis", "simultaneous_proxy_radius": "mean_axis"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,11 @@ class Line:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Where its method comes in a list, others than our own last."""
+        return [*METHODS, self.method].index(self.method), self.method
 
     @property
     def is_log(self) -> bool:
@@ -105,13 +110,32 @@ class Line:
         return None if np.isnan(values).any() else np.where(self.right, values, -1.0)
 
     def average(self, size: str) -> float:
-        """The mean certified size, wrong predictions and abstentions as 0; NaN if not known.
-
-        References:
-            Zhai et al. 2020 (MACER), section 5.
-        """
+        """The mean certified size, others as 0 (Zhai et al. 2020, section 5); NaN if not known."""
         sizes = self.certified(size)
         return float("nan") if sizes is None else float(np.maximum(sizes, 0.0).mean())
+
+    def with_simultaneous(self) -> "Line":
+        """Adds sizes at level alpha / N, so that they hold for all N images of the line at once.
+
+        By the union bound all N certificates of a line hold with probability at least 1 - alpha.
+        The class was selected before, and counts are those of the rows: nothing is drawn anew.
+
+        Returns:
+            The line with simultaneous_radius and the keys of `_AXES`; a log as it was, since it
+            has no counts.
+        """
+        if self.is_log:
+            return self
+        count, n = (self.rows[name].to_numpy(np.int64) for name in ("count", "n"))
+        (alpha,) = set(self.rows["alpha"])
+        shares = self.source.config.get("sequential_tests", 1) * len(self)
+        radius = normal_quantile_lower(clopper_pearson_lower(count, n, alpha / shares))
+        radius = np.fmin(radius, self.column("radius_limit"))
+        # What was an abstention stays one.
+        radius = np.where(self.column("radius") > 0, radius, 0.0)
+        exact = {name: radius * self.column(axis) for name, axis in _AXES.items()}
+        below = {name: np.where(own > 0, np.nextafter(own, 0), 0.0) for name, own in exact.items()}
+        return replace(self, rows=self.rows.assign(simultaneous_radius=radius, **below))
 
 
 def read_lines(
@@ -143,67 +167,47 @@ def read_lines(
     if not directories and not logs:
         raise ValueError("at least one folder of a run is wanted, got none; name one")
     found = [line for one in dict.fromkeys(directories) for line in lines_of(*read_run(one))]
-    _check_datasets(sources([*found, *logs]))
-    found = _merged([*found, *logs])
-    _check_labels(found)
-    for panel in by_sigma(found).values():
-        _check_networks(panel)
-        if not common:
-            _check_images(panel)
-    if common:
-        found = [line for panel in by_sigma(found).values() for line in _with_common_images(panel)]
-    if simultaneous:
-        found = [replace(one, rows=with_simultaneous(one.rows, one.source)) for one in found]
-    return in_order(found)
+    _check([*found, *logs])
+    panels = by_sigma(_merged([*found, *logs])).values()
+    found = [one for panel in panels for one in _with_images(panel, common=common)]
+    return in_order(one.with_simultaneous() if simultaneous else one for one in found)
 
 
 def lines_of(source: Source, frame: pd.DataFrame) -> list[Line]:
-    """The lines of rows that come from one place, in the order of figures.
-
-    Args:
-        source: Where they come from.
-        frame: The rows.
-    """
-    pairs = dict.fromkeys(zip(frame["sigma"].tolist(), frame["method"].tolist(), strict=True))
-    rows = {
-        (sigma, method): frame.loc[(frame["method"] == method) & (frame["sigma"] == sigma)]
-        for sigma, method in pairs
-    }
+    """The lines of rows that come from one place, in the order of figures."""
+    groups = frame.sort_values("index").groupby(["sigma", "method"])
+    rows = [own.reset_index(drop=True) for _, own in groups]
     return in_order(
-        Line(*pair, own.sort_values("index").reset_index(drop=True), source)
-        for pair, own in rows.items()
+        Line(own["sigma"].tolist()[0], own["method"].tolist()[0], own, source) for own in rows
     )
 
 
 def in_order(lines: Iterable[Line]) -> list[Line]:
-    """Sorts lines by sigma and as `METHODS` does, others last, and gives each its style."""
-    rank = {method: position for position, method in enumerate(METHODS)}
-    ordered = sorted(
-        lines, key=lambda one: (one.sigma, rank.get(one.method, len(rank)), one.method)
-    )
-    styles = _styles({one.method for one in ordered})
+    """Sorts lines by sigma and as `METHODS` does, others last, and gives each its style.
+
+    Of six methods that are none of ours no two look the same.
+    """
+    ordered = sorted(lines, key=lambda one: (one.sigma, *one.rank))
+    styles = {name: (own.dashes, own.colour) for name, own in METHODS.items()}
+    others = sorted({one.method for one in ordered} - METHODS.keys())
+    styles |= zip(others, cycle(_OTHERS), strict=False)
     return [
-        replace(one, colour=styles[one.method][0], dashes=styles[one.method][1]) for one in ordered
+        replace(one, dashes=styles[one.method][0], colour=styles[one.method][1]) for one in ordered
     ]
 
 
 def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
     """The lines of each panel, by increasing sigma."""
-    panels: dict[float, list[Line]] = {}
-    for line in sorted(lines, key=lambda one: one.sigma):
-        panels.setdefault(line.sigma, []).append(line)
-    return panels
+    ordered = sorted(lines, key=lambda one: one.sigma)
+    return {sigma: list(own) for sigma, own in groupby(ordered, lambda one: one.sigma)}
 
 
 def methods_of(lines: Iterable[Line]) -> dict[str, Line]:
-    """One line of each method, in the order of `METHODS`: lines of a method look the same."""
-    first: dict[str, Line] = {}
-    for line in lines:
-        # The name in the legend says if any of them is rounded.
-        if line.method not in first or line.rounded:
-            first[line.method] = line
-    rank = [*METHODS, *sorted(first.keys() - METHODS.keys())]
-    return {method: first[method] for method in rank if method in first}
+    """One line of each method, in the order of `METHODS`: lines of a method look the same.
+
+    The name in the legend says if any of them is rounded.
+    """
+    return {one.method: one for one in sorted(lines, key=lambda one: (*one.rank, one.rounded))}
 
 
 def sources(lines: Iterable[Line]) -> list[Source]:
@@ -237,23 +241,12 @@ def chosen(lines: Sequence[Line], names: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or known
 
 
-def _styles(methods: Iterable[str]) -> dict[str, tuple[str, Any]]:
-    """Colour and dashes of each method; of six that are none of ours no two share theirs."""
-    found: dict[str, tuple[str, Any]] = {}
-    for method in sorted(set(methods) - METHODS.keys()):
-        usual = _USUAL[sum(method.encode()) % len(_USUAL)]
-        free = [one for one in (usual, *_OTHERS) if one not in found.values()]
-        found[method] = free[0] if free else usual
-    return found | {name: (own.colour, own.dashes) for name, own in METHODS.items()}
-
-
 def _merged(lines: Iterable[Line]) -> list[Line]:
     """Lines, those of copies of one run as one; raises where one would mix two runs."""
-    groups: dict[tuple[float, str], list[Line]] = {}
-    for line in lines:
-        groups.setdefault((line.sigma, line.method), []).append(line)
     merged = []
-    for (sigma, method), copies in groups.items():
+    ordered = sorted(lines, key=lambda one: (one.sigma, *one.rank))
+    for (sigma, method), own in groupby(ordered, lambda one: (one.sigma, one.method)):
+        copies = list(own)
         names = " and ".join(sorted(str(one.source.folder) for one in copies))
         if len({one.source.run_id for one in copies}) > 1:
             raise ValueError(
@@ -261,75 +254,50 @@ def _merged(lines: Iterable[Line]) -> list[Line]:
                 "of them out or draw them apart"
             )
         rows = without_duplicates(pd.concat([one.rows for one in copies]), names)
-        rows = rows.sort_values("index").reset_index(drop=True)
         whole = max(copies, key=lambda one: one.source.complete)
-        merged.append(replace(whole, rows=rows))
+        merged.append(replace(whole, rows=rows.sort_values("index", ignore_index=True)))
     return merged
 
 
-def _check_datasets(known: Sequence[Source]) -> None:
-    """Raises where runs are of different data sets, or of different splits of one."""
-    runs = [one for one in known if one.digits is None]
-    kinds = {(one.dataset, one.metadata.get("data_sha256")) for one in runs}
-    if len(kinds) > 1:
-        described = ", ".join(
-            f"{one.folder} is of {one.dataset} ({str(one.metadata.get('data_sha256'))[:12]})"
-            for one in runs
-        )
-        raise ValueError(
-            f"runs of one figure must be of one data set, got: {described}; draw them apart"
-        )
-
-
-def _check_labels(lines: Sequence[Line]) -> None:
-    """Raises where one image has two labels: a log of another split, or in another order."""
+def _check(lines: Sequence[Line]) -> None:
+    """Raises where runs are of different data, or of different networks at one sigma."""
+    runs = sources(line for line in lines if not line.is_log)
+    kinds = {one.folder: (one.dataset, one.metadata.get("data_sha256")) for one in runs}
+    _check_same("of one data set", kinds)
     told = [one.rows[["index", "label"]].assign(of=str(one.source.folder)) for one in lines]
-    known = pd.concat(told).drop_duplicates(["index", "label"])
-    twice = known.loc[known.duplicated("index", keep=False)].sort_values("index")
-    if len(twice):
-        first, second = twice.iloc[:2].to_dict("records")
-        raise ValueError(
-            f"runs of one figure must have one label for each image, got for image "
-            f"{first['index']} {first['label']} in {first['of']} and {second['label']} in "
-            f"{second['of']}: they are of other data, or of another split; draw them apart"
-        )
+    labels = pd.concat(told).drop_duplicates(["index", "label"])
+    for image, own in labels.loc[labels.duplicated("index", keep=False)].groupby("index"):
+        named = dict(zip(own["of"], own["label"], strict=True))
+        _check_same(f"of one split, with one label for each image, as for image {image}", named)
+    for sigma, panel in by_sigma(lines).items():
+        networks = {one.folder: one.network for one in sources(panel) if one.network}
+        _check_same(f"of one network (sha256) at sigma {sigma}", networks)
 
 
-def _check_networks(panel: Sequence[Line]) -> None:
-    """Raises where lines of one panel are of different networks; those of logs are not known."""
-    known = {one.folder: one.network for one in sources(panel) if one.network}
+def _check_same(wanted: str, known: Mapping[Any, Any]) -> None:
+    """Raises where what is known of runs differs."""
     if len(set(known.values())) > 1:
-        got = ", ".join(f"{folder} has {network}" for folder, network in known.items())
-        raise ValueError(
-            f"runs at sigma {panel[0].sigma} must be of one network, or a figure would show "
-            f"networks as if they were methods, got (sha256): {got}; draw them apart"
-        )
+        got = ", ".join(f"{folder} has {value}" for folder, value in known.items())
+        raise ValueError(f"runs of one figure must be {wanted}, got: {got}; draw them apart")
 
 
-def _check_images(panel: Sequence[Line]) -> None:
-    """Raises where runs of one panel are over different images."""
+def _with_images(panel: Sequence[Line], *, common: bool) -> list[Line]:
+    """The lines of one panel if all places have the same images, or with those in common."""
     images: dict[Path, set[int]] = {}
     for line in panel:
         images.setdefault(line.source.folder, set()).update(line.rows["index"])
-    if len({frozenset(own) for own in images.values()}) > 1:
+    shared = set.intersection(*(set(one.rows["index"]) for one in panel))
+    if common and shared:
+        kept = [one.rows["index"].isin(list(shared)) for one in panel]
+        return [
+            replace(one, rows=one.rows.loc[own].reset_index(drop=True), common=True)
+            for one, own in zip(panel, kept, strict=True)
+        ]
+    if common or len(set(map(frozenset, images.values()))) > 1:
         counts = ", ".join(f"{folder} has {len(own)}" for folder, own in images.items())
-        shared = len(set.intersection(*images.values()))
         raise ValueError(
             f"runs at sigma {panel[0].sigma} must be over the same images, got: {counts}, "
-            f"{shared} in common; complete the runs, or ask for the common images only"
+            f"{len(shared)} in common; complete the runs, ask for the common images only where "
+            "there are any, or draw them apart"
         )
-
-
-def _with_common_images(panel: Sequence[Line]) -> list[Line]:
-    """The lines of one panel with the images that all of them have."""
-    shared = set.intersection(*(set(one.rows["index"]) for one in panel))
-    if not shared:
-        raise ValueError(
-            f"methods at sigma {panel[0].sigma} must have images in common, got none; draw them "
-            "apart"
-        )
-    kept = [one.rows.loc[one.rows["index"].isin(list(shared))] for one in panel]
-    return [
-        replace(one, rows=rows.reset_index(drop=True), common=True)
-        for one, rows in zip(panel, kept, strict=True)
-    ]
+    return list(panel)

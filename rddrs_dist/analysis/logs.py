@@ -18,9 +18,8 @@ fit. Neither data set, split, network, sigma of the base noise, n0, n, alpha nor
 
 import datetime
 import hashlib
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +38,12 @@ ROUNDED_DIGITS = 3  # of `{:.3}`
 # product of thousands of roots in single precision.
 _SLACK = 1.02
 RADII = ("l2", "proxy", "capped", "disjoint")
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]*)?(?:e(?:-[0-9]{1,3}|\+?[0-9]{1,2}))?"
+_WHOLE = "[0-9]{1,18}"
 _WORD = re.compile(
-    rf"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,39}})@(?P<sigma>[0-9.e-]+)"
+    rf"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,39}})@(?P<sigma>{_NUMBER})"
     rf"(:(?P<radius>{'|'.join(RADII)}))?=(?P<file>.+)"
 )
-_TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d{6})?)", re.ASCII)
-_NUMBER = re.compile(r"\d+(\.\d*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
-_MEND = "mend the line or take it away"
 
 # Columns of each kind of log, and those of our own that each of its sizes fills.
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
@@ -66,46 +63,26 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
         {"radius": ("l2_radius",), "radius_proxy": ("proxy_radius",), "min_sigma": ("min_axis",)},
     ),
 }
-
-
-def _size(text: str) -> float | None:
-    """A radius or a sigma; "nan", "inf" and "1_0" are numbers to Python, not to us."""
-    value = float(text) if _NUMBER.fullmatch(text) else math.inf
-    return value if math.isfinite(value) else None
-
-
-def _whole(text: str) -> int | None:
-    """A whole number, 0 or more."""
-    return int(text) if _WHOLE.fullmatch(text) else None
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds, given as such or as hours, minutes and seconds."""
-    if match := _TIME.fullmatch(text):
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    return _size(text)
-
-
-_COUNTING = (_whole, "a whole number, 0 or more")
-_SIZED = (_size, "a finite number, 0 or more")
-# What reads the cells of a column, None where it cannot, and what it wants of them.
-_CELLS: Mapping[str, tuple[Callable[[str], Any], str]] = {
+# What the cells of each column look like, and what they are in words and as numbers.
+_COUNTING = (_WHOLE, "a whole number, 0 or more", "int64")
+_SIZED = (_NUMBER, "a finite number, 0 or more", "float64")
+_CELLS = {
     "idx": _COUNTING,
     "label": _COUNTING,
-    "predict": (
-        lambda text: ABSTAIN if text == str(ABSTAIN) else _whole(text),
-        "a class, or -1 for an abstention",
+    "predict": (f"{ABSTAIN}|{_WHOLE}", "a class, or -1 for an abstention", "int64"),
+    "correct": ("[01]", "0 or 1", "int64"),
+    "time": (
+        rf"(?:[0-9]+ days?, )?[0-9]+:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]{{6}})?|{_NUMBER}",
+        "seconds, or H:MM:SS.ffffff",
+        "str",
     ),
-    "correct": ({"0": False, "1": True}.get, "0 or 1"),
-    "time": (_seconds, "seconds, or H:MM:SS.ffffff"),
     **dict.fromkeys(("radius", "radius_proxy", "sigma", "min_sigma"), _SIZED),
 }
 _OURS = {"idx": "index", "predict": "prediction", "time": "certify_seconds"}
 
 
 def read_logs(words: Sequence[str]) -> list[Line]:
-    """Reads logs named as NAME@SIGMA=FILE, those of one name and sigma as one line.
+    """Reads logs named as NAME@SIGMA=FILE, each as one line.
 
     A log with a single radius is one of balls, whose l2 radius and proxy radius are equal; of logs
     that `export` wrote, NAME@SIGMA:RADIUS=FILE says which radius it is.
@@ -113,31 +90,30 @@ def read_logs(words: Sequence[str]) -> list[Line]:
     Raises:
         ValueError: If a word is none of these, or a file cannot be read; see `read_log`.
     """
-    found: dict[tuple[str, float, str | None], list[Path]] = {}
+    found = []
     for word in words:
         match = _WORD.fullmatch(word)
-        sigma = _size(match["sigma"]) if match else None
-        if not match or not sigma:
+        if not match or not (sigma := float(match["sigma"])):
             raise ValueError(
                 "--logs wants NAME@SIGMA=FILE or NAME@SIGMA:RADIUS=FILE, NAME of up to 40 "
                 "letters, digits, spaces and . _ + -, SIGMA above 0, RADIUS one of "
                 f"{', '.join(RADII)}, got {word!r}; correct it"
             )
-        found.setdefault((match["name"], sigma, match["radius"]), []).append(Path(match["file"]))
-    return in_order(read_log(paths, *key) for key, paths in found.items())
+        found.append(read_log(Path(match["file"]), match["name"], sigma, match["radius"]))
+    return in_order(found)
 
 
-def read_log(paths: Sequence[Path], name: str, sigma: float, radius: str | None = None) -> Line:
-    """Reads the files of a log as one line; what it does not know is null.
+def read_log(path: Path, name: str, sigma: float, radius: str | None = None) -> Line:
+    """Reads a log as one line; what it does not know is null.
 
     Args:
-        paths: Files of one kind, at least one; no image may be in them twice.
+        path: The file.
         name: What the line is called; none of our methods.
         sigma: Standard deviation of the base noise, which no log has.
         radius: One of `RADII` that the single radius of a log is; that of balls if None.
 
     Raises:
-        ValueError: If the name is that of a method, or a file is none of the known logs, is cut
+        ValueError: If the name is that of a method, or the file is none of the known logs, is cut
             off, holds a cell that is not what its column wants or contradicts another, cannot be
             read, or an image comes twice.
     """
@@ -147,37 +123,26 @@ def read_log(paths: Sequence[Path], name: str, sigma: float, radius: str | None 
             f"a log must not be called like one of our methods, got {name!r}: a figure would show "
             "it as if it were a run; choose another name, such as cohen"
         )
-    kinds, tables, digits = zip(*map(_read, paths), strict=True)
-    if len(set(kinds)) > 1:
+    kind, log, digits = _read(path)
+    sizes = KINDS[kind][1]
+    if radius is not None and kind != "cohen-tsv":
         raise ValueError(
-            f"files of one log must be of one format, got {' and '.join(sorted(set(kinds)))}; "
-            "give each a name of its own"
-        )
-    sizes = KINDS[kinds[0]][1]
-    if radius is not None and kinds[0] != "cohen-tsv":
-        raise ValueError(
-            f"{paths[0]} must be a log of cohen-tsv where its radius is named, got one of "
-            f"{kinds[0]}, whose columns say which radii they are; leave :{radius} out"
+            f"{path} must be a log of cohen-tsv where its radius is named, got one of {kind}, "
+            f"whose columns say which radii they are; leave :{radius} out"
         )
     if radius is not None:
         sizes = {"radius": (SIZES[radius].column,)}
-    log = pd.concat(tables).sort_values("idx", kind="stable", ignore_index=True)
-    if (twice := log.duplicated("idx", keep=False)).any():
-        first, second = log.loc[twice].iloc[:2].to_dict("records")
-        raise ValueError(
-            f"{second['place']}: every idx must come once, got {second['idx']} as in "
-            f"{first['place']}; take one of them away"
-        )
+    log = log.sort_values("idx", ignore_index=True)
     filled = {ours: log[theirs] for theirs, columns in sizes.items() for ours in columns}
-    rows = log.drop(columns=["place", *sizes]).rename(columns=_OURS)
+    rows = log.drop(columns=list(sizes)).rename(columns=_OURS)
     rows = rows.assign(method=name, **filled, sigma=sigma)
     rows = rows.reindex(columns=list(dict.fromkeys([*SCHEMA.names, *rows.columns])))
-    sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    return Line(sigma, name, rows, Source(paths[0], sha256, {}, {}, digits=min(digits)))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Line(sigma, name, rows, Source(path, sha256, {}, {}, digits=digits))
 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
-    """Reads one file: its kind, its lines with their places, and the digits of its radii."""
+    """Reads a file: its kind, its cells, and the significant digits of its radii."""
     header, *lines = _text(path)
     kind = next((kind for kind, (own, _) in KINDS.items() if header == "\t".join(own)), None)
     if kind is None:
@@ -188,21 +153,45 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         )
     if not lines:
         raise ValueError(f"{path} must have a line for at least one image, got a header alone")
-    columns, found, digits = KINDS[kind][0], [], ROUNDED_DIGITS
-    for number, text in enumerate(lines, 2):
-        place, cells = f"{path}, line {number}", text.split("\t")
-        if len(cells) != len(columns):
-            raise ValueError(
-                f"{place}: {len(columns)} cells separated by tabs are wanted "
-                f"({' '.join(columns)}), got {len(cells)} in {text[:80]!r}; {_MEND}"
-            )
-        named = dict(zip(columns, cells, strict=True))
-        values = {name: _CELLS[name][0](cell) for name, cell in named.items()}
-        if fault := _fault(named, values):
-            raise ValueError(f"{place}: {fault}; {_MEND}")
-        digits = max(digits, *(_digits(named[name]) for name in columns if "radius" in name))
-        found.append(values | {"place": place})
-    return kind, pd.DataFrame(found), digits
+    columns, cells = list(KINDS[kind][0]), [line.split("\t") for line in lines]
+    log = pd.DataFrame({"text": lines, "got": list(map(len, cells))})
+    log["place"] = [f"{path}, line {number}" for number in range(2, len(lines) + 2)]
+    wanted = f"{len(columns)} cells separated by tabs are wanted ({' '.join(columns)})"
+    _check(log, log["got"] == len(columns), wanted + ", got {got} in {text!r:.80}")
+    log[columns] = cells
+    for name in columns:
+        pattern, wanted, _ = _CELLS[name]
+        fault = f"{name} must be {wanted}, got {{{name}!r}}"
+        _check(log, log[name].str.fullmatch(pattern), fault)
+    mantissas = pd.concat(
+        [log[name].str.split("e").str[0] for name in columns if "radius" in name]
+    )
+    digits = mantissas.str.replace(".", "").str.strip("0").str.len().max()
+    for name in columns:
+        log[name] = log[name].astype(_CELLS[name][2])
+    seconds = [text if ":" in text else f"{text} s" for text in log["time"]]
+    log["time"] = pd.to_timedelta(seconds).total_seconds()
+    log["proxy"] = log["radius_proxy" if "radius_proxy" in log else "radius"]
+    log["right"] = (log["predict"] == log["label"]).astype(int)
+    nothing = (log["radius"] == 0) & (log["proxy"] == 0)
+    for good, fault in (
+        (~log.duplicated("idx"), "every idx must come once, got {idx} again"),
+        (
+            nothing | (log["predict"] != ABSTAIN),
+            "an abstention (predict -1) must have radius 0, got {radius} and {proxy}",
+        ),
+        (
+            log["correct"] == log["right"],
+            "correct must be {right} where label is {label} and predict {predict}, got {correct}",
+        ),
+        (
+            log["radius"] <= _SLACK * log["proxy"],
+            "radius_proxy must be at least radius, which is {radius}, got {proxy}",
+        ),
+    ):
+        _check(log, good, fault)
+    log["correct"] = log["correct"] == 1
+    return kind, pd.DataFrame(log[columns]), max(ROUNDED_DIGITS, int(digits))
 
 
 def _text(path: Path) -> list[str]:
@@ -224,29 +213,11 @@ def _text(path: Path) -> list[str]:
     return lines
 
 
-def _fault(cells: Mapping[str, str], line: Mapping[str, Any]) -> str | None:
-    """What is not as it must be in a line; None where all is."""
-    for name, value in line.items():
-        if value is None:
-            return f"{name} must be {_CELLS[name][1]}, got {cells[name]!r}"
-    radius, proxy = line["radius"], line.get("radius_proxy", line["radius"])
-    if line["predict"] == ABSTAIN and (radius or proxy):
-        return f"an abstention (predict -1) must have radius 0, got {max(radius, proxy)}"
-    right = line["predict"] == line["label"]
-    if line["correct"] != right:
-        return (
-            f"correct must be {right:d} where label is {line['label']} and predict "
-            f"{line['predict']}, got {line['correct']:d}"
-        )
-    if radius > _SLACK * proxy:
-        return f"radius_proxy must be at least radius, which is {radius}, got {proxy}"
-    return None
-
-
-def _digits(text: str) -> int:
-    """Significant digits of a number's text: 3 of 0.0734, 1 of 1.0."""
-    mantissa = re.split("e", text, flags=re.IGNORECASE)[0].replace(".", "")
-    return len(mantissa.strip("0"))
+def _check(log: pd.DataFrame, good: Any, fault: str) -> None:
+    """Raises at the first line that is not good; the fault takes its cells by their names."""
+    for line in log.loc[~good].head(1).to_dict("records"):
+        named = {str(name): cell for name, cell in line.items()}
+        raise ValueError(f"{line['place']}: {fault.format(**named)}; mend or remove the line")
 
 
 def export(
@@ -261,8 +232,7 @@ def export(
         lines: The lines.
         folder: Where the logs go; made if missing. Logs of the same names are replaced.
         kind: cohen-tsv or ancer-tsv.
-        radius: One of `RADII`, the radius of cohen-tsv; the names of the logs have it where it is
-            not l2.
+        radius: One of `RADII`, the radius of cohen-tsv, in the names of the logs unless it is l2.
 
     Returns:
         The paths written.
@@ -287,22 +257,21 @@ def export(
                     f"{name} wants {column} of every image, got rows without it; choose another "
                     "--radius or --format (disjoint wants `rddrs disjoint` first)"
                 )
-        texts[name] = "\n".join(_log(line, KINDS[kind][0], sizes)) + "\n"
+        texts[name] = _log(line, KINDS[kind][0], sizes)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         files.replace(folder / name, text.encode(), then="export again")
     return [folder / name for name in texts]
 
 
-def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> Iterator[str]:
-    """The lines of a log, header first."""
-    yield "\t".join(columns)
-    for row in line.rows.to_dict("records"):
-        cells = {
-            "idx": str(row["index"]),
-            "label": str(row["label"]),
-            "predict": str(row["prediction"]),
-            "correct": str(int(row["correct"])),
-            "time": str(datetime.timedelta(seconds=row["certify_seconds"])),
-        } | {theirs: repr(float(row[ours])) for theirs, ours in sizes.items()}
-        yield "\t".join(cells[name] for name in columns)
+def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> str:
+    """The text of a log."""
+    seconds = [datetime.timedelta(seconds=own) for own in line.rows["certify_seconds"]]
+    cells = {
+        "idx": line.rows["index"],
+        "label": line.rows["label"],
+        "predict": line.rows["prediction"],
+        "correct": line.rows["correct"].astype(int),
+        "time": list(map(str, seconds)),
+    } | {theirs: line.rows[ours] for theirs, ours in sizes.items()}
+    return pd.DataFrame(cells)[list(columns)].to_csv(sep="\t", index=False, lineterminator="\n")

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-_DISJOINT = "run `rddrs disjoint` first"
-
 
 @dataclass(frozen=True)
 class Size:
@@ -23,43 +21,37 @@ class Size:
     column: str
     title: str
     axis: str
-    radii: tuple[float, ...]
+    radii: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
     before: str | None = None
     wants: str = ""
 
 
-_RADII = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
 SIZES = {
     one.name: one
     for one in (
         # Of the ball with the region's volume.
-        Size("proxy", "proxy_radius", "Proxy radius", "Proxy radius R", _RADII),
-        # The same with semi-axes cut at the diameter of the pixel domain.
+        Size("proxy", "proxy_radius", "Proxy radius", "Proxy radius R"),
         Size(
             "capped",
             "capped_proxy_radius",
             "Capped proxy radius",
             "Proxy radius R, semi-axes cut at the diameter of the domain",
-            _RADII,
         ),
         # Of the largest Euclidean ball inside the region.
         Size("l2", "l2_radius", "l2 radius", "l2 radius", (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)),
-        # Of the region that the disjoint pass left.
         Size(
             "disjoint",
             "disjoint_proxy_radius",
             "Disjoint proxy radius",
             "Proxy radius R of the disjoint region",
-            _RADII,
             before="proxy",
-            wants=_DISJOINT,
+            wants="run `rddrs disjoint` first",
         ),
         Size(
             "simultaneous",
             "simultaneous_proxy_radius",
             "Proxy radius, all images at once",
             "Proxy radius R, certified for all images at once",
-            _RADII,
             wants="ask for --simultaneous",
         ),
     )

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import Line, lines_of
 from rddrs_dist.results import files
-from rddrs_dist.results.columns import canonical_json
 from rddrs_dist.results.reading import read_run
 
 PROGRESS = "_progress.json"
@@ -26,44 +24,25 @@ _KEYS = (
 _SILENT_SECONDS = 60.0
 _USUAL = frozenset({"closed_form", "converged", "max_steps"})
 _SLOWEST = 5
-_HEADER = (
-    *("method", "images", "certified %", "ACR", "abstained"),
-    *("unusual fits", "fit s", "certify s"),
-)
-_LEGEND = (
-    "certified %: right at radius 0; ACR: mean proxy radius; both floored, of the images so far; "
-    "seconds: medians"
-)
 
 
-def progress(out: Path) -> dict[str, Any] | None:
-    """Reads what the driver last told of its progress.
-
-    Args:
-        out: Folder of the run.
-
-    Returns:
-        What `write_progress` was given; None where no driver has written any.
+def progress(out: Path) -> dict[str, float] | None:
+    """Reads what `write_progress` last wrote to the folder of a run; None where that is nothing.
 
     Raises:
         ValueError: If the file is not JSON or lacks a number.
     """
-    path, known = out / PROGRESS, None
+    path = out / PROGRESS
     try:
         known = json.loads(path.read_bytes())
-        numbers = known if isinstance(known, dict) else {}
-        lacking = [key for key in _KEYS if not isinstance(numbers.get(key), int | float)]
-        got = f"no number for {', '.join(lacking)}" if lacking else ""
+        return {key: known[key] + 0 for key in _KEYS}
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        got = files.reason(error)
-    if got:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} must be the JSON of a driver's progress, got {got}; remove it, a driver "
-            "writes it again"
-        )
-    return known
+            f"{path} must be the JSON of a driver's progress with {', '.join(_KEYS)}, got "
+            f"{files.reason(error)}; remove it, a driver writes it again"
+        ) from error
 
 
 def write_progress(out: Path, **values: float) -> None:
@@ -89,52 +68,37 @@ def status(out: Path, now: float) -> str:
         now: The time, as unix time.
 
     Returns:
-        Lines of text: the state, one line per method over the images that are on disk, and the
-        slowest images.
+        Text: the state, the table of proxy radii over the images that are on disk, the fits that
+        did not end as fits should, and the slowest images.
 
     Raises:
         ValueError: If the folder holds no run, or a file of the run cannot be read.
     """
-    _check_folder(out)
+    if not (out / files.CONFIG).exists() and not (out.is_dir() and files.part_paths(out)):
+        raise ValueError(
+            f"{out} must be the folder of a run, got neither {files.CONFIG} nor part-*.parquet "
+            "in it; give the folder that was --out"
+        )
     # Asked before the rows are read: those of a complete run are then all among them.
     complete = (out / files.SUCCESS).exists()
     known = progress(out)
     lines = _lines_on_disk(out)
-    state = _state(_kept(lines), known, complete, now)
+    # Those that --resume would not try again.
+    kept = [line.rows.loc[line.rows["error"].isna(), "index"] for line in lines]
+    state = _state(len(set().union(*kept)), known, complete, now)
     if not lines:
-        return state + "\n\nno part is finished yet\n"
-    return "\n\n".join([state, _methods(lines), _slowest(lines)]) + "\n"
+        return f"{state}\n\nno part is finished yet\n"
+    table = tables.to_text(tables.summary(lines, ["proxy"]))
+    return f"{state}\n\n{table}\n{_unusual(lines)}\n{_slowest(lines)}"
 
 
 def summary(lines: Sequence[Line], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of summary.json.
+    """Returns the content of summary.json: `run`, plain JSON values, and its table as `methods`.
 
-    Args:
-        lines: Those of the run.
-        run: What else is to be told of the run, as plain values or numpy scalars.
-
-    Returns:
-        Plain JSON values: `run` as given and `methods`, the rows of `tables.summary`. What is
-        not known (NaN) or not finite is None, since JSON has no word for either.
-
-    Raises:
-        ValueError: If something in `run` is not JSON.
+    What is not known (NaN) or not finite is None, since JSON has no word for either.
     """
-    methods = tables.summary(lines).to_dict("records")
-    return json.loads(canonical_json(_plain({"run": run, "methods": methods})))
-
-
-def _check_folder(out: Path) -> None:
-    """Raises where a folder holds nothing of a run."""
-    if not out.is_dir():
-        got = "a file" if out.exists() else "no such folder"
-    elif (out / files.CONFIG).exists() or files.part_paths(out):
-        return
-    else:
-        got = f"a folder with neither {files.CONFIG} nor part-*.parquet"
-    raise ValueError(
-        f"{out} must be the folder of a run, got {got}; give the folder that was --out"
-    )
+    table = tables.summary(lines).replace([math.inf, -math.inf], math.nan).astype(object)
+    return {"run": run, "methods": table.where(table.notna(), None).to_dict("records")}
 
 
 def _lines_on_disk(out: Path) -> list[Line]:
@@ -149,20 +113,16 @@ def _lines_on_disk(out: Path) -> list[Line]:
     return []
 
 
-def _kept(lines: Sequence[Line]) -> int:
-    """Counts the images on disk that --resume would not try again."""
-    kept = (line.rows.loc[line.rows["error"].isna(), "index"] for line in lines)
-    return len({index for own in kept for index in own})
-
-
-def _state(kept: int, known: Mapping[str, Any] | None, complete: bool, now: float) -> str:
+def _state(kept: int, known: Mapping[str, float] | None, complete: bool, now: float) -> str:
     """Says in one line whether the run goes on, how far it is and how fast."""
     if known is None:
         unknown = f"not complete: {kept} images, no {PROGRESS} tells of a driver"
         return f"complete: {kept}/{kept} images" if complete else unknown
     quiet = now - known["updated"]
     running = not complete and quiet <= _SILENT_SECONDS
-    rate = _rate(known)
+    # The rate is that of the last driver, without the images of earlier ones.
+    seconds = known["updated"] - known["started"]
+    rate = (known["done"] - known["before"]) / seconds if seconds > 0 else 0.0
     # A driver knows of images whose part is not whole yet; without one, what is on disk counts.
     done = known["done"] if running else kept
     facts = [f"{done}/{known['images']} images", f"{60 * rate:.1f} images/min"]
@@ -176,12 +136,6 @@ def _state(kept: int, known: Mapping[str, Any] | None, complete: bool, now: floa
     return f"stopped {_duration(quiet)} ago: {', '.join(facts)}; go on with --resume"
 
 
-def _rate(known: Mapping[str, Any]) -> float:
-    """Returns the images per second of the last driver, without those of earlier ones."""
-    seconds = known["updated"] - known["started"]
-    return (known["done"] - known["before"]) / seconds if seconds > 0 else 0.0
-
-
 def _duration(seconds: float) -> str:
     """Prints seconds in the unit that a person would use."""
     if seconds < 90:
@@ -189,26 +143,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _methods(lines: Sequence[Line]) -> str:
-    """Prints one row per line over the images so far, and what its columns mean."""
-    table = tables.summary(lines, ["proxy"]).to_dict("records")
-    body = [_cells(line, found) for line, found in zip(lines, table, strict=True)]
-    return tables.aligned([_HEADER, *body]) + "\n" + _LEGEND
-
-
-def _cells(line: Line, found: Mapping[Any, Any]) -> list[str]:
-    """Prints the numbers of one line, floored, and the fits that did not end as fits should."""
-    endings = Counter(line.rows["fit_status"].dropna())
-    unusual = [f"{endings[name]} {name}" for name in sorted(endings.keys() - _USUAL)]
-    return [
-        line.method,
-        str(len(line)),
-        tables.percent(found["proxy@0"]),
-        tables.floored(found["proxy_acr"]),
-        str(found["abstentions"]),
-        ", ".join(unusual) or "-",
-        *(tables.floored(found[name]) for name in ("fit_seconds", "certify_seconds")),
-    ]
+def _unusual(lines: Sequence[Line]) -> str:
+    """Prints how many fits of each line did not end as fits should; nothing where all did."""
+    told = ""
+    for line in lines:
+        endings = Counter(line.rows["fit_status"].dropna())
+        if unusual := [f"{endings[name]} {name}" for name in sorted(endings.keys() - _USUAL)]:
+            told += f"unusual fits of {line.method}: {', '.join(unusual)}\n"
+    return told
 
 
 def _slowest(lines: Sequence[Line]) -> str:
@@ -218,14 +160,4 @@ def _slowest(lines: Sequence[Line]) -> str:
     slow = timed.nlargest(_SLOWEST, "seconds").to_dict("records")
     body = [[str(one["index"]), one["method"], f"{one['seconds']:.3f}"] for one in slow]
     title = "slowest images, fit and certificate together; images of a shard share its mean"
-    return title + "\n" + tables.aligned([("index", "method", "seconds"), *body])
-
-
-def _plain(value: Any) -> Any:
-    """Turns numpy scalars into Python's, and numbers that JSON lacks into None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+    return f"{title}\n{tables.aligned([('index', 'method', 'seconds'), *body])}\n"

@@ -13,7 +13,6 @@ from rddrs_dist.analysis.sizes import SIZES
 
 _WHOLE = 2.0**53  # from here on floats have no digits behind the point
 _COUNTS = ("images", "abstentions", "nonfinite", "with_others_inside")
-_KEYS = ("sigma", "method", *_COUNTS)
 _SECONDS = ("fit_seconds", "certify_seconds")
 _HEADINGS = {
     "abstentions": "abstained",
@@ -61,14 +60,32 @@ def floor_to(value: float, digits: int) -> float:
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
-def floored(value: float, digits: int = 3, unknown: str = "-") -> str:
-    """Prints a number rounded down, or that it is not known."""
-    return unknown if math.isnan(value) else f"{floor_to(value, digits):.{digits}f}"
+def floored(value: float, digits: int = 3) -> str:
+    """Prints a number rounded down, or - where it is not known."""
+    return "-" if math.isnan(value) else f"{floor_to(value, digits):.{digits}f}"
 
 
-def percent(share: float, unknown: str = "-") -> str:
+def percent(share: float) -> str:
     """Prints a share in percent, floored as a fraction, since 100 * 0.29 is below 29."""
-    return unknown if math.isnan(share) else f"{100 * floor_to(share, 3):.1f}"
+    return "-" if math.isnan(share) else f"{100 * floor_to(share, 3):.1f}"
+
+
+def cell(name: str, value: float | str) -> str:
+    """Prints a value of a summary with the digits of its column, floored."""
+    if isinstance(value, str):
+        return value
+    if "@" in name:
+        return percent(value)
+    if name in _COUNTS:
+        return floored(value, 0)
+    return f"{value:g}" if name == "sigma" else floored(value)
+
+
+def heading(name: str) -> str:
+    """Shortens a column's name of a summary for print."""
+    if "@" in name:
+        return "@" + name.split("@")[1]
+    return _HEADINGS.get(name) or ("ACR" if name.endswith("_acr") else name)
 
 
 def to_text(table: pd.DataFrame) -> str:
@@ -122,27 +139,8 @@ def _blocks(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:
         at = [name for name in table.columns if name.startswith(f"{size.name}@")]
         if at:  # summaries have capped_acr without its radii too
             capped = ["capped_acr"] if size.name == "proxy" else []
-            names = [*_KEYS, f"{size.name}_acr", *at, *capped, *_SECONDS]
-            header = [heading(name) for name in names]
-            body = [[_cell(name, row[name]) for name in names] for row in table.to_dict("records")]
+            names = ["sigma", "method", *_COUNTS, f"{size.name}_acr", *at, *capped, *_SECONDS]
+            body = [[cell(name, row[name]) for name in names] for row in table.to_dict("records")]
             title = f"{size.title}: certified accuracy in %, floored"
-            blocks.append((title, [header, *body]))
+            blocks.append((title, [[heading(name) for name in names], *body]))
     return blocks
-
-
-def heading(name: str) -> str:
-    """Shortens a column's name for print."""
-    if "@" in name:
-        return "@" + name.split("@")[1]
-    return _HEADINGS.get(name) or ("ACR" if name.endswith("_acr") else name)
-
-
-def _cell(name: str, value: float | str) -> str:
-    """Prints a value with the digits of its column, floored."""
-    if isinstance(value, str):
-        return value
-    if "@" in name:
-        return percent(value)
-    if name in _COUNTS:
-        return "-" if math.isnan(value) else str(int(value))
-    return f"{value:g}" if name == "sigma" else floored(value)

@@ -1,12 +1,13 @@
 """Interactive figures of a report: curves and histograms."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
@@ -69,37 +70,33 @@ def curve_charts(lines: Sequence[Line]) -> list[Chart]:
 
 
 def _panel(panel: Sequence[Curve], size: str) -> go.Figure:
-    """The curves of one sigma, with their bands."""
+    """The curves of one sigma, with their bands. All that hover.js prints is floored."""
     figure = empty_figure(x=SIZES[size].axis, y="certified accuracy")
     figure.update_layout(hovermode=False, meta={"told": "curve"})
     for one in panel:
-        figure.add_traces(list(_traces(one)))
-    end = axis_end(panel) or max(one.reach for one in panel)
-    figure.update_xaxes(range=[0, 1.03 * end] if end else [0, 1], rangemode="nonnegative")
+        line, images = one.line, len(one.line)
+        radii, accuracy = floored(one.radii, _DIGITS), one.accuracy.astype(np.float32)
+        border: dict[str, Any] = {"x": radii, "mode": "lines", "line_width": 0, "line_shape": "vh"}
+        border["meta"] = {"method": line.method}
+        figure.add_scatter(y=one.lower.astype(np.float32), **border)
+        figure.add_scatter(y=accuracy, fill="tonexty", **border)
+        counts = np.rint(one.accuracy * images)
+        told = [counts, floored(100 * counts / images, 1), floored(100 * one.lower, 1)]
+        figure.add_scatter(
+            x=radii,
+            y=accuracy,
+            mode="lines",
+            line={"width": 2, "shape": "vh", "dash": dashes(line)},
+            customdata=np.stack(told, 1).astype(np.float32),
+            meta={"method": line.method, "name": line.label, "images": images},
+        )
+    end = axis_end(panel)
+    figure.update_xaxes(range=[0, 1.03 * end or 1], rangemode="nonnegative")
     if not end:
         here = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
         figure.add_annotation(text="nothing certified", **here)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
     return figure
-
-
-def _traces(one: Curve) -> Iterator[go.Scatter]:
-    """Band and line of a curve. All that is printed on hovering is floored; see hover.js."""
-    line, images = one.line, len(one.line)
-    radii, accuracy = floored(one.radii, _DIGITS), one.accuracy.astype(np.float32)
-    common: dict[str, Any] = {"x": radii, "mode": "lines", "meta": {"method": line.method}}
-    border = {"width": 0, "shape": "vh"}
-    yield go.Scatter(y=one.lower.astype(np.float32), line=border, **common)
-    yield go.Scatter(y=accuracy, line=border, fill="tonexty", **common)
-    counts = np.rint(one.accuracy * images)
-    told = [counts, floored(100 * counts / images, 1), floored(100 * one.lower, 1)]
-    named = {"method": line.method, "name": line.label, "images": images}
-    yield go.Scatter(
-        y=accuracy,
-        line={"width": 2, "shape": "vh", "dash": dashes(line)},
-        customdata=np.stack(told, 1).astype(np.float32),
-        **common | {"meta": named},
-    )
 
 
 def floored(values: NDArray[np.float64], digits: int) -> NDArray[np.floating]:
@@ -114,34 +111,21 @@ def histogram_charts(lines: Sequence[Line]) -> list[Chart]:
     for size in available(lines):
         for sigma, panel in panels.items():
             known = [
-                (line, line.rows["label"].to_numpy(), sizes)
+                (line, line.rows["label"], sizes)
                 for line in panel
                 if (sizes := line.certified(size)) is not None
             ]
-            bounds = edges(np.concatenate([sizes for _, _, sizes in known] or [[]]))
-            for name in _frequent([labels for _, labels, _ in known]) if len(bounds) else ():
+            every = np.concatenate([sizes for _, _, sizes in known] or [[]])
+            positive = every[np.isfinite(every) & (every > 0)]
+            if not len(positive):
+                continue
+            bounds = np.histogram_bin_edges(np.log10(positive), _BINS)
+            counts = pd.concat([labels for _, labels, _ in known]).value_counts()
+            for name in sorted(counts.head(_CLASSES).index):
                 own = [(line, sizes[labels == name]) for line, labels, sizes in known]
                 title = f"class {name}" + (f", σ = {sigma:g}" if len(panels) > 1 else "")
                 charts.append(Chart(title, _histogram(own, bounds), size))
     return charts
-
-
-def _frequent(labels: Sequence[NDArray[np.int64]]) -> list[int]:
-    """The most frequent classes, in order of their numbers."""
-    names, counts = np.unique(np.concatenate(labels), return_counts=True)
-    return sorted(names[np.argsort(-counts, kind="stable")[:_CLASSES]].tolist())
-
-
-def edges(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges of the bins: equal on a logarithmic axis, over all sizes above zero."""
-    positive = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if not len(positive):
-        return np.array([])
-    low, high = float(positive.min()), float(positive.max())
-    found = np.geomspace(low, high if high > low else 2 * low, _BINS + 1)
-    found[-1] = max(np.nextafter(high, np.inf), found[-1])
-    found[0] = low
-    return found
 
 
 def _histogram(
@@ -149,13 +133,14 @@ def _histogram(
 ) -> go.Figure:
     """Images per bin of each line, those that are not certified in a bin at the left.
 
-    Outlines, since filled bars of several lines would hide each other.
+    Bins are equal on a logarithmic axis, and bounds are logarithms to base 10. Outlines, since
+    filled bars of several lines would hide each other.
     """
-    bins = ["none", *(f"{a:.3g} to {b:.3g}" for a, b in pairwise(bounds))]
+    bins = ["none", *(f"{10**a:.3g} to {10**b:.3g}" for a, b in pairwise(bounds))]
     figure, tallest = empty_figure(x="", y=""), 0
     figure.update_layout(hovermode=False, meta={"told": "histogram", "bins": bins})
     for line, sizes in own:
-        counts, _ = np.histogram(sizes[sizes > 0], bounds)
+        counts, _ = np.histogram(np.log10(sizes[sizes > 0]), bounds)
         # An empty bin at either end closes an outline.
         counts = np.array([0, np.sum(sizes <= 0), *counts, 0], np.int32)
         tallest = max(tallest, *counts)
@@ -170,15 +155,12 @@ def _histogram(
     figure.update_layout(margin={"l": 30, "r": 6, "t": 4, "b": 22})
     figure.update_xaxes(
         tickvals=[-1, *(place - 0.5 for place in places)],
-        ticktext=["none", *(f"{bounds[place]:.2g}" for place in places)],
+        ticktext=["none", *(f"{10 ** bounds[place]:.2g}" for place in places)],
         tickangle=0,
         range=[-1.6, _BINS],
     )
-    figure.update_yaxes(tickformat="d", dtick=_whole_step(tallest), range=[0, 1.1 * tallest])
+    # Counts are whole: at most four steps of 1, 2 or 5 times a power of ten.
+    power = 10 ** max(0, math.floor(math.log10(max(1, tallest / 4))))
+    step = next(step for k in (1, 2, 5, 10) if (step := k * power) >= tallest / 4)
+    figure.update_yaxes(tickformat="d", dtick=step, range=[0, 1.1 * tallest])
     return figure
-
-
-def _whole_step(largest: int) -> int:
-    """Step of an axis of counts: 1, 2 or 5 times a power of ten, at most four of them."""
-    power = 10 ** max(0, math.floor(math.log10(max(1, largest / 4))))
-    return next(step for k in (1, 2, 5, 10) if (step := k * power) >= largest / 4)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rddrs_dist.analysis.commands import Shown
+from rddrs_dist.results import files
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,19 @@ class Report(Shown):
 
 
 def report(options: Report) -> int:
-    """Writes the page."""
+    """Writes the page, whole or not at all."""
     # Imported here: plotly takes its time, and the other commands need not wait for it.
     from rddrs_dist.report.gallery import gallery
-    from rddrs_dist.report.page import check_path, render, write
+    from rddrs_dist.report.page import render
 
-    check_path(options.out)
+    out = options.out
+    if out.is_dir() or not out.parent.is_dir():
+        got = "a folder" if out.is_dir() else "a file in a folder that does not exist"
+        raise ValueError(f"--out must be an .html file to write, got {got}: {out}")
+    files.refuse_run(out.parent, "a page")
     lines = options.lines()
     found = gallery(lines, options.images, options.checkpoints, options.data_root)
-    size = write(options.out, render(lines, *found))
-    print(f"wrote {options.out} ({size / 1e6:.1f} MB): open it in a browser")
+    page = render(lines, *found).encode()
+    files.replace(out, page, then="report again")
+    print(f"wrote {out} ({len(page) / 1e6:.1f} MB): open it in a browser")
     return 0

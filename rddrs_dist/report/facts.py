@@ -1,11 +1,12 @@
-"""What a report tells in tables: provenance, radii, cost, endings, the disjoint pass."""
+"""What a report tells in tables: provenance, radii, cost, endings, attempts, the disjoint pass."""
 
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,105 +15,83 @@ from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import Line, available, by_sigma, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.status import progress
-from rddrs_dist.results import Source, disjoint
+from rddrs_dist.results import disjoint
+from rddrs_dist.run.events import SCHEMA, read_events
 
-_NUMBER = re.compile(r"[-\d.,:e+]+|–|inf|nan")
+_NUMBER = re.compile(r"[-\d.,:e+]+|inf|nan")
 _NEAREST = 10  # pairs of regions that are listed
-_UNKNOWN = "–"
+_AGAIN = 20  # images that were tried again
+_SLOWEST = 10
+_REASON = 80  # characters
 _RADII_NOTE = (
     "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
     "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
     "rounded radii have none)."
 )
-
-
-class Cell(NamedTuple):
-    """A printed value.
-
-    Attributes:
-        text: What is printed.
-        value: What competes for the star of its column, before flooring; None where nothing does.
-    """
-
-    text: str
-    value: float | None = None
+_COST_NOTE = (
+    "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is not "
+    "in theirs. Images of a shard share its mean."
+)
+_ATTEMPTS_NOTE = (
+    "An attempt is one image in one call of an actor; the images of a call that was not done "
+    "share the seconds that it took."
+)
+_SLOWEST_NOTE = (
+    "lost: in attempts at the image that were not done, in equal shares of its methods. The "
+    "images of a shard share its mean."
+)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page.
+    """A table of a page; one without rows is not shown.
 
     Attributes:
-        header: Names of the columns.
-        rows: Cells of each row; the first names it.
-        methods: Method of each row, where rows belong to methods.
+        rows: Texts of each row by the names of their columns; the first names the row, and what
+            has a method is shown while that one is chosen.
         title: What stands above it.
         note: What stands below it.
         size: Name in `sizes.SIZES` that it is about; shown while that one is chosen.
+        values: What competes for the star of each column, before flooring, by row.
     """
 
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    methods: Sequence[str] = ()
+    rows: Sequence[Mapping[str, str]]
     title: str = ""
     note: str = ""
     size: str | None = None
-
-    @classmethod
-    def of(cls, header: Sequence[str], texts: Sequence[Sequence[str]], **rest: Any) -> Self:
-        """A table of plain texts."""
-        return cls(header, [[Cell(text) for text in row] for row in texts], **rest)
+    values: Sequence[Mapping[str, float]] = ()
 
     @property
-    def words(self) -> list[bool]:
+    def words(self) -> dict[str, bool]:
         """Whether each column holds words, which start at the left, and not numbers."""
-        columns = zip(*self.rows, strict=True)
-        return [not all(_NUMBER.fullmatch(cell.text) for cell in own) for own in columns]
+        return {
+            name: not all(_NUMBER.fullmatch(row[name]) for row in self.rows)
+            for name in self.rows[0]
+        }
 
 
-def provenance(
-    lines: Sequence[Line], calls: pd.DataFrame
-) -> list[tuple[str, list[tuple[str, str]]]]:
-    """How each run was made: configuration, hashes, time and machines.
-
-    Args:
-        lines: Those of the page.
-        calls: Those of `attempts.events`.
-
-    Returns:
-        (folder, (name, value)s).
-    """
-    found = []
+def provenance(lines: Sequence[Line], calls: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """How each run was made, by its folder: configuration, hashes, time and machines."""
+    found = {}
     for source in sources(lines):
-        settings = source.config.get("settings") or {}
-        facts = {"run_id": source.run_id, "complete": source.complete}
-        facts |= _making(source, calls.loc[calls["run"] == str(source.folder)])
+        facts: dict[str, Any] = {"run_id": source.run_id, "complete": source.complete}
+        own = calls.loc[calls["run"] == str(source.folder)]
+        if len(own):
+            facts["first call"] = _moment((own["ended"] - own["seconds"]).min())
+            facts["last call"] = _moment(own["ended"].max())
+            facts["machines"] = sorted(set(own["node"]) - {""})
+        if source.digits is None and (known := progress(source.folder)):
+            facts["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
+            facts["actors"] = f"{known['actors']} of {known['wanted']}"
         facts |= {name: value for name, value in source.config.items() if name != "settings"}
         facts |= source.metadata
-        facts |= {
-            f"{method}.{name}": value
-            for method, own in settings.items()
-            for name, value in own.items()
-        }
-        texts = [(name, _printed(value)) for name, value in facts.items()]
-        found.append((str(source.folder), texts))
+        for method, settings in (source.config.get("settings") or {}).items():
+            facts |= {f"{method}.{name}": value for name, value in settings.items()}
+        found[str(source.folder)] = {name: _printed(value) for name, value in facts.items()}
     return found
 
 
-def _making(source: Source, calls: pd.DataFrame) -> dict[str, Any]:
-    """When, on what machines and with how many actors a run was made, as far as it tells."""
-    told: dict[str, Any] = {}
-    if len(calls):
-        told["first call"] = _moment((calls["ended"] - calls["seconds"]).to_numpy().min())
-        told["last call"] = _moment(calls["ended"].to_numpy().max())
-        told["machines"] = sorted(set(calls["node"]) - {""})
-    if source.digits is None and (known := progress(source.folder)):
-        told["last driver"] = f"{_moment(known['started'])} to {_moment(known['updated'])}"
-        told["actors"] = f"{known['actors']} of {known['wanted']}"
-    return told
-
-
-def _moment(seconds: float) -> str:
+def _moment(seconds: Any) -> str:
     """Unix time as a date."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
@@ -139,41 +118,39 @@ def _starred(panel: Sequence[Line], size: str, note: str) -> Table:
 
     Radii of logs that are rounded there compete with none.
     """
-    found = tables.summary(panel, [size]).to_dict("records")
-    names = [name for name in found[0] if name.startswith((f"{size}@", f"{size}_acr"))]
-    names = [name for name in names if name != f"{size}@0" or size == "proxy"]
-    rows = []
-    for line, own in zip(panel, found, strict=True):
-        rows.append([Cell(line.label)])
-        for name in names:
-            printed = tables.percent if "@" in name else tables.floored
-            competes = not line.rounded and own[name] > 0
-            text = printed(own[name], unknown=_UNKNOWN)
-            rows[-1].append(Cell(text, float(own[name]) if competes else None))
-    header = ["method", *(tables.heading(name) for name in names)]
-    methods = [line.method for line in panel]
-    return Table(header, rows, methods, f"σ = {panel[0].sigma:g}", note, size)
+    shown = tables.summary(panel, [size]).filter(regex=rf"^{size}(@|_acr)")
+    if size != "proxy":
+        shown = shown.drop(columns=f"{size}@0")
+    rows, values = [], []
+    for line, own in zip(panel, shown.to_dict("records"), strict=True):
+        cells = {tables.heading(name): tables.cell(name, own[name]) for name in shown}
+        rows.append({"method": line.label} | cells)
+        above = {tables.heading(name): own[name] for name in shown if own[name] > 0}
+        values.append({} if line.rounded else above)
+    return Table(rows, f"σ = {panel[0].sigma:g}", note, size, values)
 
 
-def cost(lines: Sequence[Line]) -> list[Table]:
+def cost(lines: Sequence[Line]) -> Table:
     """Seconds per image of each method; nothing of logs."""
-    rows, own = [], [line for line in lines if not line.is_log]
-    for line in own:
+    rows = []
+    for line in lines:
+        if line.is_log:
+            continue
         fit, certificate = line.column("fit_seconds"), line.column("certify_seconds")
         both = fit + certificate
-        numbers = (np.median(fit), np.median(certificate), np.max(both), np.sum(both) / 3600)
-        samples = f"{np.mean(line.column('n')):,.0f}"
-        rows.append([line.label, f"{line.sigma:g}", f"{len(line):,}", samples])
-        rows[-1] += [f"{number:,.3f}" for number in numbers]
-    header = (
-        *("method", "σ", "images", "samples of a certificate, mean", "fit s", "certify s"),
-        *("slowest s", "hours in all"),
-    )
-    note = (
-        "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is "
-        "not in theirs. Images of a shard share its mean."
-    )
-    return [Table.of(header, rows, methods=[one.method for one in own], note=note)] if own else []
+        rows.append(
+            {
+                "method": line.label,
+                "σ": f"{line.sigma:g}",
+                "images": f"{len(line):,}",
+                "samples of a certificate, mean": f"{np.mean(line.column('n')):,.0f}",
+                "fit s": f"{np.median(fit):,.3f}",
+                "certify s": f"{np.median(certificate):,.3f}",
+                "slowest s": f"{np.max(both):,.3f}",
+                "hours in all": f"{np.sum(both) / 3600:,.3f}",
+            }
+        )
+    return Table(rows, note=_COST_NOTE)
 
 
 def endings(lines: Sequence[Line]) -> Table:
@@ -182,22 +159,19 @@ def endings(lines: Sequence[Line]) -> Table:
     for line in lines:
         statuses = Counter(line.rows["fit_status"].dropna())
         ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses))
-        numbers = (
-            line.right,
-            ~line.right & ~line.abstained,
-            line.abstained,
-            line.rows["error"].notna().to_numpy(),
-            line.column("axes_beyond_domain"),
-            line.column("others_inside"),
-        )
-        totals = [float(np.sum(own)) for own in numbers]
-        texts = [_UNKNOWN if np.isnan(total) else f"{total:,.0f}" for total in totals]
-        rows.append([line.label, f"{line.sigma:g}", *texts, ended or _UNKNOWN])
-    header = (
-        *("method", "σ", "right", "wrong", "abstained", "failed", "axes beyond the domain"),
-        *("training images of another label inside", "how fits ended"),
-    )
-    return Table.of(header, rows, methods=[line.method for line in lines])
+        counted = {
+            "right": line.right,
+            "wrong": ~line.right & ~line.abstained,
+            "abstained": line.abstained,
+            "failed": line.rows["error"].notna(),
+            "axes beyond the domain": line.column("axes_beyond_domain"),
+            "training images of another label inside": line.column("others_inside"),
+        }
+        totals = {name: float(np.sum(np.asarray(own))) for name, own in counted.items()}
+        texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in totals.items()}
+        named = {"method": line.label, "σ": f"{line.sigma:g}"}
+        rows.append(named | texts | {"how fits ended": ended or "-"})
+    return Table(rows)
 
 
 def rows_of(lines: Sequence[Line]) -> pd.DataFrame:
@@ -214,25 +188,28 @@ def conflicts(lines: Sequence[Line]) -> list[Table]:
     """What the disjoint pass found; nothing where none was made."""
     own = [line for line in lines if "disjoint_radius" in line.rows]
     passes = {one.folder: disjoint.facts(one.folder) or {} for one in sources(own)}
-    rows, methods = [], []
+    rows = []
     for line in own:
-        for told in passes[line.source.folder].get("methods", ()):
-            if told["method"] == line.method:
-                before, after = line.average("proxy"), line.average("disjoint")
-                counts = (f"{told[name]:,}" for name in ("regions", "pairs", "conflicts"))
-                kept = tables.percent(after / before) if before else _UNKNOWN
-                sizes = (tables.floored(before), tables.floored(after), kept)
-                rows.append([line.label, str(line.source.folder), *counts, *sizes])
-                methods.append(line.method)
+        methods = {one["method"]: one for one in passes[line.source.folder].get("methods", ())}
+        if told := methods.get(line.method):
+            before, after = line.average("proxy"), line.average("disjoint")
+            rows.append(
+                {
+                    "method": line.label,
+                    "run": str(line.source.folder),
+                    "regions": f"{told['regions']:,}",
+                    "pairs of different predictions": f"{told['pairs']:,}",
+                    "that overlap": f"{told['conflicts']:,}",
+                    "ACR before": tables.floored(before),
+                    "ACR disjoint": tables.floored(after),
+                    "kept %": tables.percent(after / before) if before else "-",
+                }
+            )
     if not rows:
         return []
-    header = (
-        *("method", "run", "regions", "pairs of different predictions", "that overlap"),
-        *("ACR before", "ACR disjoint", "kept %"),
-    )
     rules = sorted({facts["rule"] for facts in passes.values() if facts})
     note = f"Rule: {', '.join(rules)}. ACR in proxy radius."
-    return [Table.of(header, rows, methods=methods, note=note), _nearest(rows_of(own))]
+    return [Table(rows, note=note), _nearest(rows_of(own))]
 
 
 def _nearest(frame: pd.DataFrame) -> Table:
@@ -242,19 +219,109 @@ def _nearest(frame: pd.DataFrame) -> Table:
     # Two regions that are nearest to each other are one pair.
     pairs = found[["index", "nearest_conflict"]].to_numpy(float)
     pairs = found.assign(low=pairs.min(1), high=pairs.max(1))
-    found = found.loc[~pairs.duplicated(["run", "method", "low", "high"]).to_numpy()]
+    found = pairs.drop_duplicates(["run", "method", "low", "high"]).head(_NEAREST)
     rows = [
-        [
-            *(one["name"], one["run"], str(one["index"]), str(int(one["nearest_conflict"]))),
-            *(tables.floored(one["contact_factor"], 4), one["witness"]),
-            *(tables.floored(one[SIZES[size].column]) for size in ("proxy", "disjoint")),
-        ]
-        for one in found.head(_NEAREST).to_dict("records")
+        {
+            "method": one["name"],
+            "run": one["run"],
+            "image": str(one["index"]),
+            "and image": str(int(one["nearest_conflict"])),
+            "contact factor": tables.floored(one["contact_factor"], 4),
+            "witness": one["witness"],
+            "proxy radius": tables.floored(one[SIZES["proxy"].column]),
+            "disjoint": tables.floored(one[SIZES["disjoint"].column]),
+        }
+        for one in found.to_dict("records")
     ]
-    header = (
-        *("method", "run", "image", "and image", "contact factor", "witness"),
-        *("proxy radius", "disjoint"),
-    )
     note = "Contact factor: both regions scaled by it touch; below 1 they overlap."
-    methods = found["method"].head(_NEAREST).tolist()
-    return Table.of(header, rows, methods=methods, title="Nearest pairs", note=note)
+    return Table(rows, title="Nearest pairs", note=note)
+
+
+def events(lines: Sequence[Line]) -> pd.DataFrame:
+    """All calls of the runs of lines, one row per image and call, in order of time.
+
+    Beside the columns of `read_events` it has run (its folder) and lost: the image's share of the
+    seconds of a call that was not done.
+    """
+    runs = [one.folder for one in sources(lines) if one.digits is None]
+    found = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
+    found = [one for one in found if len(one)]
+    if not found:
+        return SCHEMA.empty_table().to_pandas().assign(run="", lost=0.0)
+    calls = pd.concat(found).sort_values("ended", kind="stable")
+    # Nothing numbers calls, but no two take the same time to the last digit.
+    images = calls.groupby(["run", "shard", "seconds"])["index"].transform("size")
+    return calls.assign(lost=np.where(calls["outcome"] == "done", 0.0, calls["seconds"] / images))
+
+
+def attempts(lines: Sequence[Line], calls: pd.DataFrame) -> list[Table]:
+    """What came of all attempts, and the images that were tried again; nothing of logs."""
+    rows = []
+    for run, own in calls.groupby("run", sort=False):
+        counts, failed = Counter(own["outcome"]), own.loc[own["outcome"] != "done"]
+        rows.append(
+            {
+                "run": str(run),
+                "attempts": f"{len(own):,}",
+                "done": f"{counts['done']:,}",
+                "failed": f"{counts['failed']:,}",
+                "late": f"{counts['late']:,}",
+                "actor lost": f"{counts['lost']:,}",
+                "images tried again": f"{failed['index'].nunique():,}",
+                "seconds lost": f"{failed['lost'].sum():,.1f}",
+            }
+        )
+    return [Table(rows, note=_ATTEMPTS_NOTE), _again(rows_of(lines), calls)]
+
+
+def _again(frame: pd.DataFrame, calls: pd.DataFrame) -> Table:
+    """The images that were tried again, those that lost most time first."""
+    failed = calls.loc[calls["outcome"] != "done"]
+    lost = failed.groupby(["run", "index"])["lost"].sum().sort_values(ascending=False)
+    rows = []
+    for run, index in lost.index.tolist()[:_AGAIN]:
+        own, ended = (
+            one.loc[(one["run"] == run) & (one["index"] == index)] for one in (calls, frame)
+        )
+        outcomes = own["outcome"] + np.where(own["resort"], " (last resort)", "")
+        why = own.loc[own["outcome"] != "done", "reason"].iloc[-1]
+        rows.append(
+            {
+                "image": str(index),
+                "run": run,
+                "attempts": str(len(own)),
+                "lost s": f"{own['lost'].sum():,.1f}",
+                "ended": ", ".join(outcomes),
+                "how fits ended then": ", ".join(sorted(set(ended["fit_status"].dropna()))) or "-",
+                "why": textwrap.shorten(why, _REASON, placeholder="…"),
+            }
+        )
+    more = f"The {_AGAIN} that lost most time, of {len(lost):,}." if len(lost) > _AGAIN else ""
+    return Table(rows, title="Images tried again", note=more)
+
+
+def slowest(lines: Sequence[Line], calls: pd.DataFrame) -> Table:
+    """The fits and certificates that took longest, with what their images lost before."""
+    frame = rows_of(lines)
+    if not len(frame):
+        return Table([])
+    tried = calls.groupby(["run", "index"])["lost"].agg(["size", "sum"]).reset_index()
+    timed = frame.merge(tried, how="left", on=["run", "index"])
+    methods = timed.groupby(["run", "index"])["method"].transform("size")
+    lost = timed["sum"].fillna(0.0) / methods
+    spent = timed["fit_seconds"] + timed["certify_seconds"] + lost
+    timed = timed.assign(lost=lost, spent=spent).nlargest(_SLOWEST, "spent")
+    rows = [
+        {
+            "image": str(one["index"]),
+            "method": one["name"],
+            "σ": f"{one['sigma']:g}",
+            "fit s": f"{one['fit_seconds']:,.2f}",
+            "certify s": f"{one['certify_seconds']:,.2f}",
+            "lost s": f"{one['lost']:,.2f}",
+            "attempts": tables.floored(one["size"], 0),
+            "fit ended": one["fit_status"] or "-",
+        }
+        for one in timed.to_dict("records")
+    ]
+    return Table(rows, note=_SLOWEST_NOTE)

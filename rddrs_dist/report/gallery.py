@@ -1,7 +1,11 @@
-"""Some images of a run, seen as their noise sees them."""
+"""Some images of a run, seen as their noise sees them: pictures, semi-axes, and walks along some.
+
+A walk is a picture, not a certificate: it takes the same few samples of noise at all points.
+"""
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,45 +16,26 @@ import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor, linalg, nn
 
 from rddrs_dist import data
 from rddrs_dist.analysis.lines import Line, sources
-from rddrs_dist.analysis.tables import floored
+from rddrs_dist.analysis.tables import floor_to, floored
 from rddrs_dist.checkpoints import load
 from rddrs_dist.noise import Noise
-from rddrs_dist.report import spectrum
-from rddrs_dist.report.spectrum import SAMPLES, Axes, axes
-from rddrs_dist.results import Source
+from rddrs_dist.report.charts import dashes, empty_figure
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.scales import Scales
 from rddrs_dist.smoothing import Stage, Streams
+from rddrs_dist.smoothing.sample import one_hot
 
 # Blue and red of equal lightness, through white: signs tell apart with any colour vision.
 _BELOW, _ABOVE = np.array([33, 102, 172]), np.array([178, 24, 43])
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture, as a data URI, and what stands under it."""
-
-    uri: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What one method makes of an image.
-
-    Attributes:
-        method: Its name.
-        title: Name and certificate in words.
-        pictures: What the network sees, and the shape of the noise.
-    """
-
-    method: str
-    title: str
-    pictures: Sequence[Picture]
+_WALKED = 16  # axes of each region, evenly by the logarithm of their rank
+_APART = 0.02  # decades of rank between the markers of two methods
+_SAMPLES = 100
+MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_HALVINGS = 3  # of the last factor of two, which leave 9 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +44,37 @@ class Entry:
 
     Attributes:
         title: Index, class and sigma.
-        image: The image itself.
-        shown: One per method.
-        spectrum: Semi-axes of the regions, and how far one can walk along some of them.
+        image: The image itself, as a data URI.
+        shown: Method, certificate in words, and pictures by their captions, of each method.
+        figure: Semi-axes of the regions, and how far one can walk along some of them.
         absent: Methods that are not in it, and why; empty where all are.
     """
 
     title: str
-    image: Picture
-    shown: Sequence[Shown]
-    spectrum: go.Figure
+    image: str
+    shown: Sequence[tuple[str, str, Mapping[str, str]]]
+    figure: go.Figure
     absent: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Axes of a noise, the widest first.
+
+    Attributes:
+        lengths: (d,) float64, lower bounds of the standard deviations along them.
+        directions: (d, d), unit vectors in rows; None for a ball, whose axes are any.
+    """
+
+    lengths: NDArray[np.float64]
+    directions: NDArray[np.float64] | None
+
+    def direction(self, rank: int) -> NDArray[np.float64]:
+        """The unit vector of one axis, (d,); of a ball a random one, the same each time."""
+        if self.directions is not None:
+            return self.directions[rank]
+        drawn = np.random.default_rng(rank).standard_normal(len(self.lengths))
+        return drawn / np.linalg.norm(drawn)
 
 
 def gallery(
@@ -100,37 +105,27 @@ def gallery(
     for source in sources(line for line in lines if not line.is_log):
         own = [line for line in lines if line.source.folder == source.folder]
         try:
-            images, scales = _images(source, data_root), Scales(source.folder)
+            images = data.load(source.dataset or "", "test", data_root)
+            if images.sha256 != source.metadata.get("data_sha256"):
+                raise ValueError(
+                    f"images of {source.dataset} must be those that were certified, got others; "
+                    "give the folder of that run with --data-root"
+                )
+            scales = Scales(source.folder)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise
             remarks.append(f"No images of {source.folder}: {error}.")
             continue
-        model = networks.get(source.metadata.get("weights_sha256", ""))
-        if model is None:
-            remarks.append(_not_walked(source, networks))
+        sha256 = source.metadata.get("weights_sha256", "")
+        if sha256 not in networks:
+            given = ", ".join(one[:12] for one in networks)
+            why = f"is none of those given, {given}" if given else "was not given (--checkpoints)"
+            walked = f"Nothing was walked in {source.folder}: its network, sha256 {sha256[:12]}"
+            remarks.append(f"{walked}, {why}.")
         for index in _indices(own, chosen):
-            entries.append(_entry(own, index, images, scales, model))
+            entries.append(_entry(own, index, images, scales, networks.get(sha256)))
     return entries, remarks
-
-
-def _not_walked(source: Source, networks: Mapping[str, nn.Module]) -> str:
-    """Why nothing was walked in a run."""
-    wanted = source.metadata.get("weights_sha256", "")[:12]
-    given = ", ".join(sha256[:12] for sha256 in networks)
-    why = f"is none of those given, {given}" if given else "was not given (--checkpoints)"
-    return f"Nothing was walked in {source.folder}: its network, sha256 {wanted}, {why}."
-
-
-def _images(source: Source, data_root: Path | None) -> data.ImageSet:
-    """The images that were certified."""
-    images = data.load(source.dataset or "", "test", data_root)
-    if images.sha256 != source.metadata.get("data_sha256"):
-        raise ValueError(
-            f"images of {source.dataset} must be those that were certified, got others; give the "
-            "folder of that run with --data-root"
-        )
-    return images
 
 
 def _indices(lines: Sequence[Line], chosen: Sequence[int] | None) -> list[int]:
@@ -156,7 +151,7 @@ def _entry(
 ) -> Entry:
     """One image with all methods."""
     image = torch.from_numpy(images.images[index][None])
-    figure, shown, absent, title = spectrum.empty(image.numel()), [], [], ""
+    figure, shown, absent, title = _empty(image.numel()), [], [], ""
     for rank, line in enumerate(lines):
         for row in line.rows.loc[line.rows["index"] == index].to_dict("records"):
             title = f"image {index}, class {row['label']}, σ = {line.sigma:g}"
@@ -166,26 +161,31 @@ def _entry(
                 absent.append(f"{line.label} (no scale is stored)")
                 continue
             noise = scales.noise(line.method, [index], images.event_shape)
-            found, eps = axes(noise), _drawn(index, image, noise, SAMPLES)
-            shown.append(_shown(line, row, image, noise, found))
-            aside = rank - (len(lines) - 1) / 2
-            figure.add_traces(spectrum.traces(line, row, image, eps, found, model, aside))
-    whole = Picture(picture(image[0].numpy()), "image")
-    return Entry(title, whole, shown, figure, ", ".join(absent))
+            found = axes(noise)
+            certificate = f"{line.label}: {_verdict(row)}"
+            shown.append((line.method, certificate, _pictures(index, image, noise, found)))
+            if row["prediction"] == ABSTAIN:
+                continue
+            figure.add_trace(_semi_axes(line, row["radius"] * found.lengths))
+            if model is not None:
+                eps = _drawn(index, image, noise, _SAMPLES)
+                aside = rank - (len(lines) - 1) / 2
+                figure.add_trace(_walks(line, row, image, eps, found, model, aside))
+    return Entry(title, picture(image[0].numpy()), shown, figure, ", ".join(absent))
 
 
-def _shown(line: Line, row: Mapping[Any, Any], image: Tensor, noise: Noise, found: Axes) -> Shown:
-    """Pictures of the noise of one method."""
-    seen = (image + _drawn(row["index"], image, noise, 1))[0].numpy()
+def _pictures(index: int, image: Tensor, noise: Noise, found: Axes) -> dict[str, str]:
+    """What the network sees of an image, and the shape of the noise."""
     shape = tuple(image.shape[1:])
-    made = [Picture(picture(seen), "x + S z, clipped")]
+    seen = (image + _drawn(index, image, noise, 1))[0].numpy()
+    made = {"x + S z, clipped": picture(seen)}
     if found.directions is not None:
         deviations = noise.variances()[0].sqrt().view(shape).numpy()
-        made.append(Picture(magnitudes(deviations), "standard deviation of each pixel"))
+        made["standard deviation of each pixel"] = picture(deviations / deviations.max())
         for k, name in ((0, "widest"), (-1, "narrowest")):
             text = f"{name} axis: {found.lengths[k]:.3g}"
-            made.append(Picture(signed(found.directions[k].reshape(shape)), text))
-    return Shown(line.method, f"{line.label}: {_verdict(row)}", made)
+            made[text] = signed(found.directions[k].reshape(shape))
+    return made
 
 
 def _drawn(index: int, image: Tensor, noise: Noise, n: int) -> Tensor:
@@ -202,19 +202,143 @@ def _verdict(row: Mapping[Any, Any]) -> str:
     return f"class {row['prediction']}{verdict}, proxy radius {proxy}, l2 {l2}"
 
 
+def axes(noise: Noise) -> Axes:
+    """The axes of the noise of one image."""
+    lengths = noise.axes_below[0].flip(0).numpy()
+    if not noise.is_diagonal:
+        vectors = linalg.eigh(noise.covariance()[0]).eigenvectors
+        return Axes(lengths, vectors.T.flip(0).numpy())
+    variances = noise.variances()[0]
+    if bool((variances == variances[0]).all()):
+        return Axes(lengths, None)
+    order = variances.argsort(descending=True)
+    return Axes(lengths, torch.eye(len(order), dtype=torch.float64)[order].numpy())
+
+
+@torch.no_grad()
+def reach(model: nn.Module, image: Tensor, eps: Tensor, target: int, step: Tensor) -> float:
+    """The largest multiple of a step, there and back, up to which the most frequent class stays.
+
+    First `MULTIPLES` are tried, then halves of the interval in which the class changes, on a
+    logarithmic scale. A class that changes and comes back between two multiples is not seen.
+
+    Args:
+        model: Maps (N, *event) to logits.
+        image: (1, *event).
+        eps: (n, *event), samples of its noise.
+        target: The class.
+        step: (*event), a displacement.
+
+    Returns:
+        The multiple, the smaller of both directions; 0 where the class has changed at the first.
+    """
+
+    def stays(multiple: float) -> bool:
+        for way in (multiple * step, -multiple * step):
+            votes = one_hot(model(image + way + eps)).sum(0)
+            if int(votes.argmax()) != target or not votes[target]:
+                return False
+        return True
+
+    changes = next((multiple for multiple in MULTIPLES if not stays(multiple)), None)
+    if changes is None:
+        return MULTIPLES[-1]
+    if changes == MULTIPLES[0]:
+        return 0.0
+    held = changes / 2
+    for _ in range(_HALVINGS):
+        middle = (held * changes) ** 0.5
+        held, changes = (middle, changes) if stays(middle) else (held, middle)
+    return held
+
+
+def _empty(d: int) -> go.Figure:
+    """A figure for semi-axes of images of d elements, with the diameter of their domain."""
+    figure = empty_figure(x="rank of the axis, widest first", y="semi-axis, pixels")
+    figure.update_layout(hoverdistance=-1)  # ranks are far apart at the left
+    diameter = math.sqrt(d)
+    figure.update_xaxes(type="log", dtick=1, range=[-0.1, math.log10(d) + 0.1])
+    figure.update_yaxes(type="log", dtick=1, range=[-2, math.log10(100 * diameter)])
+    figure.add_hline(y=diameter, line={"width": 1, "dash": "dot", "color": "#888888"})
+    figure.add_annotation(
+        text="diameter of the pixel domain",
+        x=1,
+        xref="paper",
+        xanchor="right",
+        y=math.log10(diameter),
+        yanchor="bottom",
+        showarrow=False,
+    )
+    return figure
+
+
+def _semi_axes(line: Line, semi: NDArray[np.float64]) -> go.Scatter:
+    """The semi-axes of the region of one method, the widest first."""
+    return go.Scatter(
+        x=np.arange(1, len(semi) + 1, dtype=np.int32),
+        y=semi.astype(np.float32),
+        customdata=[_four_digits(length) for length in semi],
+        mode="lines",
+        line={"width": 2, "dash": dashes(line)},
+        hovertemplate=f"<b>{line.label}</b>, axis %{{x}}: certified to %{{customdata}}"
+        "<extra></extra>",
+        meta={"method": line.method},
+    )
+
+
+def _walks(
+    line: Line,
+    row: Mapping[Any, Any],
+    image: Tensor,
+    eps: Tensor,
+    found: Axes,
+    model: nn.Module,
+    aside: float,
+) -> go.Scatter:
+    """Walks along some semi-axes of the region of one method.
+
+    Markers stand aside, so that those of no other method hide them.
+    """
+    semi = row["radius"] * found.lengths
+    ranks = np.unique(np.geomspace(1, len(semi), _WALKED).round().astype(int)) - 1
+    steps = [torch.from_numpy(found.direction(k) * semi[k]).view(image.shape[1:]) for k in ranks]
+    held = [reach(model, image, eps, row["prediction"], step.float()) for step in steps]
+    told = []
+    for k, multiple in zip(ranks, held, strict=True):
+        # Of a ball every direction is an axis.
+        place = "at random" if found.directions is None else f"axis {k + 1}"
+        further = "and further" if multiple == MULTIPLES[-1] else "of the certified length"
+        stays = f"the class stays up to {floor_to(multiple, 2):g} times {further}"
+        reached = f"{stays} ({_four_digits(multiple * semi[k])})"
+        told.append(f"{place}: {reached if multiple else 'the class has changed at the border'}")
+    symbols = {0.0: "x", MULTIPLES[-1]: "triangle-up"}  # an arrow where it never ended
+    return go.Scatter(
+        x=(ranks + 1) * 10 ** (_APART * aside),
+        y=semi[ranks] * np.maximum(held, MULTIPLES[0]),
+        customdata=told,
+        mode="markers",
+        marker={"size": 8, "symbol": [symbols.get(multiple, "circle") for multiple in held]},
+        hovertemplate=f"<b>{line.label}</b>, %{{customdata}}<extra></extra>",
+        meta={"method": line.method},
+    )
+
+
+def _four_digits(length: float) -> str:
+    """A length with four significant digits, rounded down."""
+    places = max(0, 3 - math.floor(math.log10(length))) if 0 < length < math.inf else 0
+    return floored(length, places)
+
+
 def picture(pixels: NDArray[np.floating]) -> str:
     """The PNG of an image with pixels in [0, 1], others clipped, as a data URI.
 
     Args:
         pixels: (C, H, W), C of 1 or 3.
     """
-    return _uri(np.clip(np.moveaxis(pixels, 0, -1), 0, 1) * 255)
-
-
-def magnitudes(values: NDArray[np.floating]) -> str:
-    """Values above zero, (C, H, W), as a picture with the largest in white."""
-    largest = float(values.max())
-    return picture(values / largest if largest > 0 else values)
+    bytes_ = np.rint(np.clip(np.moveaxis(pixels, 0, -1), 0, 1) * 255).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(bytes_.squeeze(-1) if len(pixels) == 1 else bytes_).save(content, "PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def signed(values: NDArray[np.floating]) -> str:
@@ -225,13 +349,5 @@ def signed(values: NDArray[np.floating]) -> str:
     scaled = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
     if len(values) > 1:
         return picture(0.5 + 0.5 * scaled)
-    share = np.abs(scaled[0])[..., None]
-    ends = np.where(scaled[0][..., None] < 0, _BELOW, _ABOVE)
-    return _uri(255 * (1 - share) + ends * share)
-
-
-def _uri(pixels: NDArray[np.floating]) -> str:
-    """(H, W, C) of 0 to 255 as a data URI."""
-    content, rounded = io.BytesIO(), np.rint(pixels).astype(np.uint8)
-    Image.fromarray(rounded[..., 0] if rounded.shape[-1] == 1 else rounded).save(content, "PNG")
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    ends = np.where(scaled < 0, _BELOW[:, None, None], _ABOVE[:, None, None]) / 255
+    return picture(1 - np.abs(scaled) * (1 - ends))

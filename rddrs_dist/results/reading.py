@@ -84,14 +84,15 @@ def read(directory: str | Path) -> pd.DataFrame:
 
 
 def read_run(directory: str | Path, *, with_disjoint: bool = True) -> tuple[Source, pd.DataFrame]:
-    """Reads all parts of a run as `read` does, and tells where they come from.
-
-    Args:
-        directory: Folder of a run.
-        with_disjoint: Whether to add the columns of the disjoint pass, where one was made.
-    """
+    """Reads a run as `read` does, on request without the disjoint pass, and its source."""
     folder = Path(directory)
-    parts = [files.read_part(path) for path in _part_files(folder)]
+    paths = files.part_paths(folder).values() if folder.is_dir() else ()
+    if not paths:
+        raise FileNotFoundError(
+            f"no run in {folder}: it does not exist or holds no part-*.parquet; give the folder "
+            "that was --out, or wait for the run's first part"
+        )
+    parts = [files.read_part(path) for path in paths]
     source = _source(folder, [read_metadata(part.schema) for part in parts])
     frame = pa.concat_tables([part.replace_schema_metadata(None) for part in parts]).to_pandas()
     frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")
@@ -101,21 +102,16 @@ def read_run(directory: str | Path, *, with_disjoint: bool = True) -> tuple[Sour
 
 
 def without_duplicates(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Drops rows that repeat an image and a method.
-
-    Args:
-        frame: Rows of one run.
-        where: Its folders, in words.
+    """Drops rows of one run that repeat an image and a method; `where` names its folders.
 
     Raises:
         ValueError: If repeated rows differ in more than timings.
     """
     compared = [name for name in frame.columns if name not in TIMINGS]
     distinct = frame.drop_duplicates(compared)  # NaN counts as equal to NaN here
-    repeated = distinct.loc[distinct.duplicated(list(KEY), keep=False)]
-    if len(repeated):
-        index, method = repeated["index"].iloc[0], repeated["method"].iloc[0]
-        twins = repeated.loc[(repeated["index"] == index) & (repeated["method"] == method)]
+    repeated = distinct[distinct.duplicated([*KEY], keep=False)]
+    for twins in (own for _, own in repeated.groupby([*KEY])):
+        index, method = twins["index"].tolist()[0], twins["method"].tolist()[0]
         unequal = [name for name in compared if len(set(map(repr, twins[name]))) > 1]
         raise ValueError(
             f"rows of {where} repeat image {index} with method {method} but differ in "
@@ -123,20 +119,6 @@ def without_duplicates(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             "fresh --out"
         )
     return distinct
-
-
-def _part_files(folder: Path) -> Sequence[Path]:
-    """Lists the parts of a run, and raises where there is nothing to read."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no run in {folder}: the folder does not exist; give the folder that was --out"
-        )
-    if found := list(files.part_paths(folder).values()):
-        return found
-    raise FileNotFoundError(
-        f"no run in {folder}: it holds no part-*.parquet; give the folder that was --out, or "
-        "wait for the run's first part"
-    )
 
 
 def _source(folder: Path, metadata: Sequence[dict[str, str]]) -> Source:
@@ -148,8 +130,8 @@ def _source(folder: Path, metadata: Sequence[dict[str, str]]) -> Source:
             "with --resume, which sets foreign parts aside"
         )
     own = dict(metadata[0])
-    config, run_id = _renamed(json.loads(own.pop("config", "{}"))), own.pop("run_id", None)
-    return Source(folder, run_id, config, own, (folder / files.SUCCESS).exists())
+    config, run_id = json.loads(own.pop("config", "{}")), own.pop("run_id", None)
+    return Source(folder, run_id, _renamed(config), own, (folder / files.SUCCESS).exists())
 
 
 def _renamed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def log(path: Path, *entries: str, header: str = COHEN) -> Path:
 def logged(path: Path, *entries: str, header: str = COHEN, **changes) -> Line:
     """The line of a log, at sigma 0.5."""
     log(path, *(entries or LINES), header=header)
-    return read_log([path], **{"name": "cohen", "sigma": 0.5} | changes)
+    return read_log(path, **{"name": "cohen", "sigma": 0.5} | changes)
 
 
 def run(

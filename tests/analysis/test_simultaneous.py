@@ -1,11 +1,12 @@
 """Sizes for all images at once are those of a certificate with alpha divided by their number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rddrs_dist import cli
 from rddrs_dist.analysis.lines import available, read_lines
-from rddrs_dist.analysis.simultaneous import with_simultaneous
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
 from .making import logged
@@ -33,10 +34,9 @@ def test_a_limit_stays_one(original):
     lines = read_lines([original.folder])
 
     def radii(limit: float) -> np.ndarray:
-        found = [
-            with_simultaneous(one.rows.assign(radius_limit=limit), one.source) for one in lines
-        ]
-        return np.concatenate([one["simultaneous_radius"] for one in found])
+        limited = [replace(one, rows=one.rows.assign(radius_limit=limit)) for one in lines]
+        found = [one.with_simultaneous() for one in limited]
+        return np.concatenate([one.rows["simultaneous_radius"] for one in found])
 
     assert (radii(np.nan) > 0.5).any()
     assert np.array_equal(radii(0.5), radii(np.nan).clip(max=0.5))

@@ -8,7 +8,6 @@ import pytest
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.checkpoints import load
 from rddrs_dist.report import charts, facts
-from rddrs_dist.report.attempts import events
 from rddrs_dist.report.gallery import gallery
 from rddrs_dist.report.page import render
 from tests.analysis.making import lines, logged
@@ -30,10 +29,8 @@ def test_a_log_alone_has_no_empty_parts(tmp_path):
 def test_a_log_alone_at_its_sigma_has_a_table_of_each_size_and_no_curve_that_it_lacks(tmp_path):
     both = [*lines(sized([1.0])), logged(tmp_path / "log", sigma=1.0)]
     tables = [one for one in facts.at_radii(both) if one.size == "capped"]
-    assert [[cell.text for cell in one.rows[0]][:2] for one in tables] == [
-        ["RS", "1.000"],
-        ["cohen (rounded)", "–"],
-    ]
+    told = [tuple(row.values())[:2] for one in tables for row in one.rows]
+    assert told == [("RS", "1.000"), ("cohen (rounded)", "-")]
     drawn = [one.title for one in charts.curve_charts(both) if one.size == "capped"]
     assert drawn == ["σ = 0.5"]
     assert render(both)
@@ -44,15 +41,19 @@ def test_where_nothing_is_certified_the_page_says_so():
     (proxy, *_) = charts.curve_charts(nothing)
     assert [one.text for one in proxy.figure.layout.annotations] == ["nothing certified"]
     assert proxy.figure.layout.xaxis.range == (0, 1)
-    assert "Radii by class" not in headings(render(nothing))
+    page = render(nothing)
+    assert "Radii by class" not in headings(page) and "0.000" in page
     assert not charts.curve_charts(lines(sized([1.0])))[0].figure.layout.annotations
 
 
 def test_columns_of_words_start_at_the_left():
-    (cost,) = facts.cost(lines(sized([1.0] * 1200)))
-    assert cost.words == [True] + [False] * 7
-    assert cost.rows[0][2].text == "1,200" and cost.rows[0][3].text == "1,000"
-    assert facts.endings(lines(sized([1.0]))).words[-1]
+    cost = facts.cost(lines(sized([1.0] * 1200)))
+    assert list(cost.words.values()) == [True] + [False] * 7
+    assert (cost.rows[0]["images"], cost.rows[0]["samples of a certificate, mean"]) == (
+        "1,200",
+        "1,000",
+    )
+    assert facts.endings(lines(sized([1.0]))).words["how fits ended"]
 
 
 def test_a_network_of_no_run_is_named_by_its_hash(original):
@@ -76,13 +77,12 @@ def test_provenance_says_when_and_where(made):
     status += '"wanted": 2, "retries": 0, "losses": 0}'
     (made.folder / "_progress.json").write_text(status)
     found = read_lines([made.folder])
-    ((_, told),) = facts.provenance(found, events(found))
-    known = dict(told)
-    assert known["last driver"] == "1970-01-01 00:00:00 UTC to 1970-01-01 00:01:00 UTC"
-    assert known["actors"] == "1 of 2" and "first call" not in known
+    (told,) = facts.provenance(found, facts.events(found)).values()
+    assert told["last driver"] == "1970-01-01 00:00:00 UTC to 1970-01-01 00:01:00 UTC"
+    assert told["actors"] == "1 of 2" and "first call" not in told
     (made.folder / "_progress.json").write_text("{}")
     with pytest.raises(ValueError, match="progress"):
-        facts.provenance(found, events(found))
+        facts.provenance(found, facts.events(found))
     (made.folder / "_progress.json").unlink()
-    ((_, told),) = facts.provenance(found, events(found))
-    assert "actors" not in dict(told)
+    (told,) = facts.provenance(found, facts.events(found)).values()
+    assert "actors" not in told

@@ -102,7 +102,7 @@ def test_different_duplicates_are_refused_and_the_column_named(tmp_path):
 
 
 def test_nothing_to_read_is_one_clear_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="no run in .*absent: it does not exist"):
         read(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match=r"holds no part-\*\.parquet"):
         read(tmp_path)
