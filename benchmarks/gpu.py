@@ -65,7 +65,7 @@ def work(method: Method, steps: int) -> tuple[int, int]:
             return forward, lengths * steps * method.gradient_samples
         case RDDRSTR():
             start = len(method.start_multiples) * method.start_samples
-            few, many = method.sizing.few, method.compare_samples
+            few, many = method.coarse_samples, method.compare_samples
             coarse, fine = len(method.coarse_multiples) + 1, len(method.fine_multiples) + 1
             # Samples near the boundary go forward once more to be differentiated.
             near = steps * round(method.boundary_share * method.samples)

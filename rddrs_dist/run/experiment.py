@@ -240,4 +240,4 @@ def check_shared(options: Any) -> None:
     positive(options, "sigma", "fit_seconds")
     if options.seed < 0:
         raise ValueError(f"--seed must not be negative, got {options.seed}")
-    checked(options.precision, "--precision")
+    checked(options.precision)
