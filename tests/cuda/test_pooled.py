@@ -104,7 +104,7 @@ def test_layers_that_the_kernel_is_not_for_stay(device):
         "padding": layers(nn.Conv2d(1, 4, 5, padding=1)),
         "pool": layers(nn.Conv2d(1, 4, 5), 3),
         "bare": layers(nn.Conv2d(1, 4, 5, bias=False)),
-        "double": layers(nn.Conv2d(1, 4, 5).double()),
+        "float64": layers(nn.Conv2d(1, 4, 5).double()),
     }
     found = swapped(nn.ModuleDict(others))
     assert all(isinstance(one, nn.Sequential) for one in found.children())
