@@ -200,13 +200,9 @@ class Noise(ABC):
         """Whether S is lower triangular."""
         return self.is_diagonal
 
+    @abstractmethod
     def lower(self) -> "Noise":
         """The same noise with a lower triangular scale of positive diagonal."""
-        if self.is_diagonal:
-            return self
-        from rddrs_dist.noise.full import FullNoise
-
-        return FullNoise(self.matrix().to(self.scale.dtype), self.event_shape).lower()
 
     def whitening(self, row: int) -> Tensor:
         """A matrix A of one image with ||A^T delta|| = ||S^-1 delta||.

@@ -27,6 +27,10 @@ class _Pixelwise(Noise):
         scale = self.scale.detach().cpu()
         return [Packed(self.kinds[0], one.numpy().reshape(-1)) for one in scale]
 
+    def lower(self) -> Self:
+        """Itself."""
+        return self
+
     def adjoint(self, w: Tensor) -> Tensor:
         return self.colour(w)
 

@@ -14,8 +14,9 @@ import pytest
 from rddrs_dist import RDDRSTR
 from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
+from rddrs_dist.run.disjoint import Disjoint, disjoint
 from rddrs_dist.verify.findings import Severity, as_text, is_sound
-from tests.small_run import RUN, Made, certify_here, pass_here
+from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
     PASS,
@@ -45,7 +46,7 @@ def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
     run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
     certify_here(run, folder, original.checkpoint)
-    pass_here(folder, "narrow")
+    disjoint(Disjoint(folder, executor="local"))
     return folder
 
 
@@ -67,7 +68,7 @@ def test_the_run_of_these_tests_has_pairs_of_all_kinds(whole: Path):
 @pytest.mark.parametrize("rule", ["narrow", "order-free", "in-order"])
 def test_a_pass_is_sound(folder: Path, rule: str):
     if rule != "narrow":
-        pass_here(folder, rule)
+        disjoint(Disjoint(folder, rule=rule, executor="local"))
     outcomes = verified(folder)
     assert is_sound(outcomes), as_text(outcomes)
     assert not found(outcomes, Severity.WARNING), as_text(outcomes)
