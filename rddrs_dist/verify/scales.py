@@ -16,7 +16,7 @@ from rddrs_dist.results.files import reason
 from rddrs_dist.verify.findings import Claim, Finding, Key, Missing, at
 
 Floats = NDArray[np.float64]
-_NAME = re.compile(r"(\w+)/(\d+)/(\w+)")
+_NAME = re.compile(r"(\w+)/(\d+)/([\w-]+)")
 # What logarithms and exponentials may add to a mean; a share.
 _MEAN = 1e-13
 
