@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rddrs_dist import (
@@ -55,25 +54,14 @@ from rddrs_dist.train import train_new
 Name = Literal["digits", "mnist", "cifar10"]
 NAMES = {"digits": "Digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 CIFAR_IMAGES = 10_000
-_LOOK: dict[Any, Any] = {
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-}
+_GRID: dict[Any, Any] = {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4"}
 _REPEATS = 5  # times that a short measurement is made
 _TRIED = 20  # test images among which those of the dimension trial are looked for
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Trained networks; a network is trained for each data set that has none here.
-
-    Attributes:
-        digits: For the 8x8 digits.
-        mnist: For MNIST.
-        cifar10: For CIFAR-10.
-    """
+    """Trained networks; a network is trained for each data set that has none here."""
 
     digits: Path | None = None
     mnist: Path | None = None
@@ -178,18 +166,13 @@ class Trial:
     def check(self) -> None:
         """Refuses what cannot be meant, with a ValueError in one line."""
         if not self.actors or min(self.actors) < 1 or len(set(self.actors)) < len(self.actors):
-            raise ValueError(
-                f"--actors must be different numbers of at least 1, got {self.actors}"
-            )
+            raise ValueError(f"--actors must be different numbers from 1 on, got {self.actors}")
         if self.rounds < 1 or self.images < 2:
             raise ValueError(
                 "--rounds must be at least 1 and --images at least 2, got "
                 f"{self.rounds} and {self.images}"
             )
-        if unknown := set(self.methods) - set(METHODS):
-            raise ValueError(
-                f"unknown methods {sorted(unknown)}: choose from {', '.join(METHODS)}"
-            )
+        self.run("digits", Path(), self.out).check()
         # In a job the address of the cluster is in the environment, and the folder is temporary.
         if os.environ.get("RAY_ADDRESS") and not self.out.is_absolute():
             raise ValueError(f"--out of a job must be an absolute path, got {self.out}")
@@ -210,23 +193,16 @@ def network(trial: Trial, name: str) -> Path:
     architecture = "lenet" if some.event_shape[0] == 1 else "resnet20"
     print(f"training {architecture} on {len(some)} images", flush=True)
     model = train_new(architecture, some, sigma=sigma, epochs=trial.epochs)
-    kind = {"architecture": architecture, "event_shape": some.event_shape}
-    checkpoints.save(path, model, **kind, classes=some.classes, sigma=sigma)
+    facts = {"event_shape": some.event_shape, "classes": some.classes, "sigma": sigma}
+    checkpoints.save(path, model, architecture=architecture, **facts)
     return path
 
 
 def shortened(method: Method, samples: int) -> tuple[Method, float, int]:
-    """Cuts methods whose steps all cost the same to so many gradient samples, RDDRS to one step.
+    """Cuts DDRS and ANCER to so many gradient samples, RDDRS to one step; leaves others whole.
 
-    Other methods are left whole.
-
-    Args:
-        method: As it would be run.
-        samples: Gradient samples per image that are affordable.
-
-    Returns:
-        A few steps of a single candidate; how often these steps make all steps of all candidates;
-        samples that go forward to compare the candidates.
+    Returns a few steps of a single candidate; how often these make all steps of all candidates;
+    and samples that go forward to compare the candidates.
     """
     match method:
         case DDRS():
@@ -247,15 +223,11 @@ def shortened(method: Method, samples: int) -> tuple[Method, float, int]:
     return short, factor, candidates * method.compare_samples * (candidates > 1)
 
 
-# Images per hour against actors.
-
-
 def actor_trial(trial: Trial, checkpoint: Path) -> pd.DataFrame:
     """Runs of `rddrs certify`, each number of actors in turn within each round.
 
-    Returns:
-        A row per round and number of actors: round, actors, images_per_hour and efficiency, the
-        rate per actor over that of the fewest actors in the same round.
+    A row says round, actors, images_per_hour and efficiency, the rate per actor over that of the
+    fewest actors in the same round.
     """
     rows = []
     for number, actors in itertools.product(range(trial.rounds), trial.actors):
@@ -283,16 +255,8 @@ def _rate(trial: Trial, checkpoint: Path, actors: int) -> float:
 def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
     """Images per second while all actors are at work, each of them past its first call.
 
-    An actor's first call loads libraries and fills caches. A call that reaches beyond the time in
-    which all are at work counts by its share.
-
-    Args:
-        begins: When each call of one image began, (N,), in seconds.
-        ends: When it ended, (N,).
-        actors: How many there are.
-
-    Raises:
-        ValueError: If there is no such time.
+    An actor's first call loads libraries and fills caches. A call of one image, from begins to
+    ends, (N,), that reaches beyond the time in which all are at work counts by its share.
     """
     running = (begins <= begins[:, None]) & (ends > begins[:, None])  # (N, N), at each begin
     full = np.flatnonzero(running.sum(1) >= actors)
@@ -308,23 +272,17 @@ def steady_rate(begins: Floats, ends: Floats, actors: int) -> float:
     return float((inside.clip(0) / (ends - begins)).sum() / (stop - start))
 
 
-# Seconds per image against dimension.
-
-
 class Bench:
     """A worker and a few images of a data set, with which methods are measured."""
 
     def __init__(self, trial: Trial, name: str, checkpoint: Path) -> None:
-        """Reads them as a run does.
+        """Reads them as a run does: the first images that RS does not abstain on.
 
-        The images are the first that RS does not abstain on: for an abstention nothing is done
-        with the training images, which would be measured as fast.
+        Abstentions are not compared with training images, which would be measured as fast.
         """
         self.trial, self.name = trial, name
         inputs = driver.read_inputs(trial.run(name, checkpoint, trial.out))
-        known = inputs.training
-        training = None if known is None else (known.images, known.labels)
-        self.worker = Worker(inputs.experiment, inputs.execution, inputs.checkpoint, training)
+        self.worker = Worker(*inputs.work)
         self.smoothed, batch = self.worker.smoothed, trial.batch
         images = torch.from_numpy(inputs.images.images[: max(_TRIED, 2 * batch)])
         images = images.to(self.worker.device)
@@ -335,21 +293,18 @@ class Bench:
         self.images = images[self.indices]
         if len(self.indices) < batch:
             raise ValueError(
-                f"only {len(self.indices)} of the first {len(images)} test images of {name} are "
-                f"certified by RS, wanted {batch}: train longer (--epochs, --train-images) or "
-                "give a checkpoint"
+                f"RS certifies {len(self.indices)} of the first {len(images)} images of {name}, "
+                f"wanted {batch}: give a checkpoint or more --epochs"
             )
 
     def measured(self, method: Method) -> dict[str, Any]:
         """One row of the table: seconds per image, by phase, of a method at its settings.
 
-        The phases are `fit`, without the DDRS start; `sample`, which makes the certificate;
-        `sizes`, those of its region; and `neighbours`, the training images inside it. Samples
-        that compare candidates of a fit take as long as those of a certificate.
+        Samples that compare candidates of a fit take as long as those of a certificate.
         """
         trial, (short, factor, compared) = self.trial, shortened(method, self.trial.samples)
         budget, streams = Budget(n=trial.n_measured), Streams.of(0, self.indices)
-        neighbours = self.worker.neighbours
+        device, neighbours = self.worker.device, self.worker.neighbours
         context = Context(
             trial.sigma,
             streams,
@@ -370,12 +325,13 @@ class Bench:
             "sizes_seconds": sizing,
             "neighbours_seconds": looking,
         }
-        total = sum(phases.values())
+        total, threads = sum(phases.values()), torch.get_num_threads()
+        cpu = f"{threads} CPU thread{'s' * (threads > 1)}"
         return {
             "dataset": self.name,
             "dimension": region.dimension,
             "method": method.name,
-            "device": device_name(self.worker.device),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
             "steps": float(fit.steps.mean()),
             "seconds": total,
             **phases,
@@ -402,21 +358,20 @@ def _sized(region: Region) -> Region:
     return again
 
 
-def device_name(device: torch.device) -> str:
-    """What the device is, as the table and the figure name it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU thread{'s' * (torch.get_num_threads() > 1)}"
-
-
 def draw(blocks: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
     """Draws efficiency against actors, see `actor_trial`, and seconds against dimension."""
-    with matplotlib.rc_context({**plots.RC, **_LOOK}):
+    with matplotlib.rc_context({**plots.RC, **_GRID}):
         figure = Figure(figsize=(8.2, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.set(xlabel="Actors", ylabel="Rate per actor, relative to the fewest")
         if len(blocks):
-            _draw_actors(left, blocks)
+            medians = blocks.groupby("actors")["efficiency"].median()
+            left.axhline(1, color="grey", linestyle="--", linewidth=0.8)
+            left.plot(medians.index, medians.to_numpy(), color="black", label="median")
+            left.plot(blocks["actors"], blocks["efficiency"], "k.", label="one round")
+            left.set_xticks(medians.index)
+            left.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
+            left.legend(loc="lower left")
         right.set(xlabel="Dimension $d$ of an image", ylabel="Seconds per image")
         right.set(xscale="log", yscale="log")
         for name, rows in table.sort_values("dimension").groupby("method", sort=False):
@@ -428,17 +383,6 @@ def draw(blocks: pd.DataFrame, table: pd.DataFrame, path: Path) -> None:
         right.minorticks_off()
         right.legend(title=f"one worker on {table['device'].iloc[0]}")
         figure.savefig(path, dpi=200, metadata={"Software": None})
-
-
-def _draw_actors(ax: Axes, blocks: pd.DataFrame) -> None:
-    """A dot per round, a line through the medians."""
-    medians = blocks.groupby("actors")["efficiency"].median()
-    ax.axhline(1, color="grey", linestyle="--", linewidth=0.8)
-    ax.plot(medians.index, medians.to_numpy(), color="black", label="median")
-    ax.plot(blocks["actors"], blocks["efficiency"], "k.", alpha=0.5, label="one round")
-    ax.set_xticks(medians.index)
-    ax.set_ylim(0, 1.12 * max(1.0, *blocks["efficiency"]))
-    ax.legend(loc="lower left")
 
 
 def measure(trial: Trial) -> int:
@@ -457,19 +401,13 @@ def measure(trial: Trial) -> int:
             rows.append(bench.measured(trial.method(method)))
             print(f"{name} {method}: {rows[-1]['seconds']:.4g} s per image", flush=True)
     table = pd.DataFrame(rows)
-    _show("images per hour against actors", blocks)
-    _show("seconds per image against dimension, hours of the CIFAR-10 test set", table)
+    for found in filter(len, (blocks, table)):
+        print(f"\n{found.to_string(index=False)}")
     draw(blocks, table, trial.out / "scaling.png")
     for name, found in {"scaling": table, "scaling-actors": blocks}.items():
         found.to_csv(trial.out / f"{name}.csv", index=False, lineterminator="\n")
     print(f"\nwrote scaling.png, scaling.csv and scaling-actors.csv in {trial.out}")
     return cli.COMPLETE
-
-
-def _show(title: str, table: pd.DataFrame) -> None:
-    """Prints a table."""
-    shown = table.to_string(index=False, float_format=lambda x: f"{x:,.4g}")
-    print(f"\n{title}\n{shown if len(table) else '(none)'}", flush=True)
 
 
 def main(flags: Sequence[str] | None = None) -> int:

@@ -81,7 +81,7 @@ def test_the_job_measures_and_draws(job: ModuleType, tmp_path: Path):
     [
         ("--actors 1 1", "--actors must be different numbers"),
         ("--images 1", "--images at least 2, got 3 and 1"),
-        ("--methods best", "unknown methods ['best']"),
+        ("--methods best", "unknown method 'best'"),
         ("--out here", "--out of a job must be an absolute path, got here"),
     ],
 )
