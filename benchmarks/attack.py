@@ -32,27 +32,16 @@ _SUSPICIOUS = 0.6  # a share of the class below which more samples are drawn
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Folder):
-    """What is attacked, and how hard.
+    """What is attacked, and how hard."""
 
-    Attributes:
-        checkpoint: The network of that run.
-        methods: Methods whose regions are attacked; by default all of the run.
-        axes: Narrowest axes tried in each region, each both ways.
-        neighbours: Nearest training images of other classes tried.
-        restarts: Gradient descents per region, one from the centre, others from the border.
-        steps: Steps of each.
-        gradient_samples: Samples per step.
-        n: Samples that look for a change at each point; a change is confirmed with 20 times more.
-    """
-
-    checkpoint: Path
-    methods: tuple[str, ...] = ()
-    axes: int = 4
-    neighbours: int = 4
-    restarts: int = 2
-    steps: int = 20
-    gradient_samples: int = 100
-    n: int = 500
+    checkpoint: Path  # the network of that run
+    methods: tuple[str, ...] = ()  # methods whose regions are attacked; by default all of the run
+    axes: int = 4  # narrowest axes tried in each region, each both ways
+    neighbours: int = 4  # nearest training images of other classes tried
+    restarts: int = 2  # gradient descents per region, one from the centre, others from the border
+    steps: int = 20  # steps of each
+    gradient_samples: int = 100  # samples per step
+    n: int = 500  # samples that look for a change at each point; 20 times more confirm it
 
 
 class Target:

@@ -21,23 +21,14 @@ from rddrs_dist.results.columns import KEY, TIMINGS
 
 @dataclass(frozen=True)
 class Soak:
-    """What is disturbed, and for how long.
+    """What is disturbed, and for how long."""
 
-    Attributes:
-        checkpoint: Network for the 8x8 digits, as `make quickstart` trains it.
-        minutes: No fault is begun after this time; each is tried at least once.
-        faults: What is done, in turn.
-        nodes: Worker nodes, each a raylet with one CPU.
-        indices: Test images of each run.
-        methods: Methods of each run.
-    """
-
-    checkpoint: Path
-    minutes: float = 10.0
-    faults: tuple[str, ...] = tuple(FAULTS)
-    nodes: int = 2
-    indices: str = "0:240:10"
-    methods: tuple[str, ...] = ("rs", "ddrs", "rddrs_tr")
+    checkpoint: Path  # network for the 8x8 digits, as `make quickstart` trains it
+    minutes: float = 10.0  # no fault is begun after this time; each is tried at least once
+    faults: tuple[str, ...] = tuple(FAULTS)  # what is done, in turn
+    nodes: int = 2  # worker nodes, each a raylet with one CPU
+    indices: str = "0:240:10"  # test images of each run
+    methods: tuple[str, ...] = ("rs", "ddrs", "rddrs_tr")  # methods of each run
 
     def case(self, bed: Bed, out: Path) -> Case:
         """A run, by its command line."""

@@ -22,21 +22,13 @@ def network(checkpoint: Path) -> nn.Module:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the network and the images come from.
+    """Where the network and the images come from."""
 
-    Attributes:
-        checkpoint: Network trained on MNIST.
-        data_root: Folder of the data.
-        sigma: Standard deviation of the noise the network was trained with.
-        indices: Test images.
-        threads: CPU threads.
-    """
-
-    checkpoint: Path
-    data_root: Path = Path("data")
-    sigma: float = 0.25
-    indices: tuple[int, ...] = (0, 4, 100, 200)
-    threads: int = 1
+    checkpoint: Path  # network trained on MNIST
+    data_root: Path = Path("data")  # folder of the data
+    sigma: float = 0.25  # standard deviation of the noise the network was trained with
+    indices: tuple[int, ...] = (0, 4, 100, 200)  # test images
+    threads: int = 1  # CPU threads
 
 
 class Case(NamedTuple):
@@ -69,19 +61,12 @@ class Mnist:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """A run whose regions are looked at again.
+    """A run whose regions are looked at again."""
 
-    Attributes:
-        dir: Folder written by `rddrs certify --save-scales`.
-        data_root: Folder of the data.
-        images: Images of each method; by default all.
-        threads: CPU threads.
-    """
-
-    dir: Path
-    data_root: Path = Path("data")
-    images: int | None = None
-    threads: int = 1
+    dir: Path  # folder written by `rddrs certify --save-scales`
+    data_root: Path = Path("data")  # folder of the data
+    images: int | None = None  # images of each method; by default all
+    threads: int = 1  # CPU threads
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -26,17 +26,11 @@ PLAIN_CHUNK = 10_000
 
 @dataclass(frozen=True)
 class Options(Source):
-    """What to measure, on the first of the images.
+    """What to measure, on the first of the images."""
 
-    Attributes:
-        sigma_star: Isotropic scale to start from.
-        samples: Samples of the gradient.
-        rounds: Times that everything is measured, in turn; medians are printed.
-    """
-
-    sigma_star: float = 0.558
-    samples: int = 20_000
-    rounds: int = 3
+    sigma_star: float = 0.558  # isotropic scale to start from
+    samples: int = 20_000  # samples of the gradient
+    rounds: int = 3  # times that everything is measured, in turn; medians are printed
 
 
 def plain_step(model: nn.Module, image: Tensor, scale: Tensor, samples: int) -> Tensor:

@@ -21,19 +21,12 @@ from rddrs_dist.analysis.tables import floor_to
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Folder):
-    """What is certified.
+    """What is certified."""
 
-    Attributes:
-        checkpoint: The network of that run.
-        n: Samples that estimate.
-        sequential_tests: Tests of the count, at least two.
-        tolerance: Share of its radius that an image may lose.
-    """
-
-    checkpoint: Path
-    n: int = 100_000
-    sequential_tests: int = 6
-    tolerance: float = 0.05
+    checkpoint: Path  # the network of that run
+    n: int = 100_000  # samples that estimate
+    sequential_tests: int = 6  # tests of the count, at least two
+    tolerance: float = 0.05  # share of its radius that an image may lose
 
 
 def main(options: Options) -> None:

@@ -70,59 +70,30 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Trial:
-    """Measure images per hour against actors and seconds per image against dimension.
+    """Measure images per hour against actors and seconds per image against dimension."""
 
-    Attributes:
-        out: Folder for tables, figure and trained networks; made if missing.
-        datasets: Data sets of the dimension trial: digits, mnist, cifar10.
-        methods: Methods of both trials.
-        actors: Numbers of actors to compare, in turn within each round.
-        rounds: Rounds of the actor trial.
-        scaled: Data set of the actor trial; none leaves that trial out.
-        images: Images per actor of the largest number of actors. Every number of actors does the
-            same images, one to a shard.
-        cpus_per_actor: CPU cores, and torch threads, of each actor and of the dimension trial.
-        gpus_per_actor: GPUs of each actor; above 0 the dimension trial runs on a GPU too.
-        address: Ray cluster to join; by default a local one is started.
-        start_timeout: Seconds to wait for actors before giving up.
-        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
-        cifar_parquet: Folder of CIFAR-10 as Parquet files, in place of that of torchvision.
-        sigma: Standard deviation of the noise, in pixel units.
-        train_images: Training images of a network that is trained here.
-        epochs: Passes over them.
-        samples: Gradient samples per image after which DDRS and ANCER are extrapolated to their
-            settings; RDDRS is extrapolated from one step.
-        n: Samples of a certificate to which seconds are extrapolated.
-        n_measured: Samples of a certificate that is measured.
-        seconds: A measurement is repeated, up to five times, until it has taken so long.
-        batch: Images of the dimension trial that are done together; a GPU wants as many as its
-            memory holds.
-        checkpoints: Trained networks.
-        settings: Hyper-parameters of each method.
-    """
-
-    out: Path
-    datasets: tuple[Name, ...] = ("digits", "mnist", "cifar10")
-    methods: tuple[str, ...] = ("rs", "ddrs", "ancer", "rddrs_tr")
-    actors: tuple[int, ...] = (1, 2)
-    rounds: int = 3
-    scaled: Name | Literal["none"] = "mnist"
-    images: int = 3
-    cpus_per_actor: int = 1
-    gpus_per_actor: float = 0.0
-    address: str | None = None
-    start_timeout: float = 120.0
-    data_root: Path | None = None
-    cifar_parquet: Path | None = None
-    sigma: float = 0.25
-    train_images: int = 5000
-    epochs: int = 3
-    samples: int = 2000
-    n: int = 100_000
-    n_measured: int = 2000
-    seconds: float = 3.0
-    batch: int = 1
-    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    out: Path  # folder for tables, figure and trained networks; made if missing
+    datasets: tuple[Name, ...] = ("digits", "mnist", "cifar10")  # of the dimension trial
+    methods: tuple[str, ...] = ("rs", "ddrs", "ancer", "rddrs_tr")  # methods of both trials
+    actors: tuple[int, ...] = (1, 2)  # numbers of actors to compare, in turn within each round
+    rounds: int = 3  # rounds of the actor trial
+    scaled: Name | Literal["none"] = "mnist"  # data set of the actor trial; none: no trial
+    images: int = 3  # images per actor when there are most, which every number of actors does
+    cpus_per_actor: int = 1  # cores, and torch threads, of each actor and of the dimension trial
+    gpus_per_actor: float = 0.0  # of each actor; above 0 the dimension trial runs on a GPU too
+    address: str | None = None  # Ray cluster to join; by default a local one is started
+    start_timeout: float = 120.0  # seconds to wait for actors before giving up
+    data_root: Path | None = None  # folder of the data; RDDRS_DATA is read where this is not given
+    cifar_parquet: Path | None = None  # CIFAR-10 as Parquet files, in place of torchvision's
+    sigma: float = 0.25  # standard deviation of the noise, in pixel units
+    train_images: int = 5000  # training images of a network that is trained here
+    epochs: int = 3  # passes over them
+    samples: int = 2000  # gradient samples per image from which DDRS and ANCER are extrapolated
+    n: int = 100_000  # samples of a certificate to which seconds are extrapolated
+    n_measured: int = 2000  # samples of a certificate that is measured
+    seconds: float = 3.0  # a measurement is repeated, up to five times, until it has taken so long
+    batch: int = 1  # images that the dimension trial does together: many on a GPU
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)  # trained networks
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(  # pyright: ignore[reportInvalidTypeForm]
         default_factory=Settings
     )
