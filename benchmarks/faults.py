@@ -46,12 +46,7 @@ _CHUNK_BYTES = 64 << 20
 
 @dataclass
 class Bed:
-    """A Ray whose nodes may be lost: a head that does no work, and workers of one CPU each.
-
-    Attributes:
-        cluster: The nodes; all are processes of this machine.
-        nodes: Those that work.
-    """
+    """A Ray whose nodes may be lost: a head that does no work, and nodes of one CPU each."""
 
     cluster: Cluster
     nodes: list[Any] = field(default_factory=list)
@@ -87,12 +82,7 @@ class Bed:
 
 @dataclass(frozen=True)
 class Case:
-    """A run to be disturbed.
-
-    Attributes:
-        bed: Where.
-        flags: Its command line without `rddrs certify`, with `--out` and `--address`.
-    """
+    """A run to be disturbed: its flags of `rddrs certify`, with `--out` and `--address`."""
 
     bed: Bed
     flags: Sequence[str]
@@ -187,8 +177,14 @@ def actor_out_of_memory(case: Case) -> bool:
     total, available = _memory()
     allowed = total - available + _ALLOWED_BYTES
 
+    def take(_: object) -> None:
+        taken = []
+        while (known := _memory())[0] - known[1] < allowed + _OVER_BYTES:
+            taken.append(b"\1" * _CHUNK_BYTES)
+        time.sleep(60)  # and keeps it
+
     def hoard(executor: RayExecutor, actor: int, _: Shard) -> None:
-        _inside(executor, actor, lambda _: _take(allowed + _OVER_BYTES))
+        _inside(executor, actor, take)
 
     share = {"RAY_memory_usage_threshold": f"{allowed / total:.4f}"}
     case.bed.join(**share, RAY_memory_monitor_refresh_ms="100")
@@ -198,14 +194,6 @@ def actor_out_of_memory(case: Case) -> bool:
     finally:
         case.bed.remove(-1)
         case.bed.join()
-
-
-def _take(used: int) -> None:
-    """Takes memory and keeps it for a minute once the machine has so many bytes in use."""
-    taken = []
-    while (known := _memory())[0] - known[1] < used:
-        taken.append(b"\1" * _CHUNK_BYTES)
-    time.sleep(60)
 
 
 def _memory() -> tuple[int, int]:

@@ -13,24 +13,21 @@ import numpy as np
 import torch
 import tyro
 from gpu import HEADER, SHORT, Bench, line
-from inputs import Case, Mnist, Source
+from inputs import Mnist, Source
 
-from rddrs_dist import RDDRSTR, RS, Budget, IsotropicNoise, Method, Smoothed
-
-
-def measure(mnist: Mnist, case: Case, method: Method) -> list[float]:
-    """One image, see `Bench.times`."""
-    wide = IsotropicNoise.constant(2 * case.context.sigma, case.image)
-    context = replace(case.context, sigma_star=wide)
-    return Bench(Smoothed(mnist.model), case.image, context, Budget()).times(method)
+from rddrs_dist import RDDRSTR, RS, Budget, IsotropicNoise, Smoothed
 
 
 def main(source: Source) -> None:
     """Prints medians over the images."""
-    mnist = Mnist(source)
+    mnist, benches = Mnist(source), []
+    for case in mnist.cases:
+        wide = IsotropicNoise.constant(2 * case.context.sigma, case.image)
+        context = replace(case.context, sigma_star=wide)
+        benches.append(Bench(Smoothed(mnist.model), case.image, context, Budget()))
     print(f"torch {torch.__version__}, {source.threads} threads, n = {Budget().n:,}\n{HEADER}")
     for method in (RS(), RDDRSTR(), SHORT):
-        times = [measure(mnist, case, method) for case in mnist.cases]
+        times = [bench.times(method) for bench in benches]
         print(line(method, np.median(times, axis=0).tolist()), flush=True)
 
 
