@@ -58,8 +58,9 @@ def test_ray_starts_with_a_token_and_flags_that_it_knows(name: str, kind: str):
 
 def test_the_job_of_the_readme_fits_the_cluster_on_aws():
     (command,) = re.findall(r"ray job submit(?:.*\\\n)+.*$", readme(), re.M)
-    run, worker = submitted(command), read("deploy/aws.yaml")["available_node_types"]["gpu-worker"]
-    there = worker["max_workers"] * worker["resources"]["GPU"]
+    run, cluster = submitted(command), read("deploy/aws.yaml")
+    worker = cluster["available_node_types"]["gpu-worker"]
+    there = cluster["max_workers"] * worker["resources"]["GPU"]
     assert 0 < run.execution.workers * run.execution.gpus_per_actor <= there
     sent = re.findall(r"^ray rsync-up deploy/aws.yaml \S+ (\S+)$", readme(), re.M)
     assert {Path(path) for path in sent} == {run.data_root, run.checkpoint}
