@@ -57,19 +57,15 @@ def test_ray_starts_with_a_token_and_flags_that_it_knows(name: str, kind: str):
 
 
 def test_the_job_of_the_readme_fits_the_cluster_on_aws():
-    (command,) = re.findall(r"ray job submit(?:.*\\\n)+.*$", readme(), re.M)
+    text = (ROOT / "deploy/README.md").read_text()
+    (command,) = re.findall(r"ray job submit(?:.*\\\n)+.*$", text, re.M)
     run, cluster = submitted(command), read("deploy/aws.yaml")
     worker = cluster["available_node_types"]["gpu-worker"]
     there = cluster["max_workers"] * worker["resources"]["GPU"]
     assert 0 < run.execution.workers * run.execution.gpus_per_actor <= there
-    sent = re.findall(r"^ray rsync-up deploy/aws.yaml \S+ (\S+)$", readme(), re.M)
+    sent = re.findall(r"^ray rsync-up deploy/aws.yaml \S+ (\S+)$", text, re.M)
     assert {Path(path) for path in sent} == {run.data_root, run.checkpoint}
-    assert readme().index("\nray rsync-down ") < readme().index("\nray down ")
-
-
-def readme() -> str:
-    """How the files are used."""
-    return (ROOT / "deploy/README.md").read_text()
+    assert text.index("\nray rsync-down ") < text.index("\nray down ")
 
 
 def test_the_job_on_kubernetes_reads_and_writes_the_volume_and_fits_its_workers():
