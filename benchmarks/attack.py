@@ -117,10 +117,7 @@ def descended(target: Target, options: Attack) -> Tensor:
 
 
 def spread(logits: Tensor, chosen: Tensor) -> float:
-    """A temperature at which the softmax of logits (n, K) has a gradient at most samples.
-
-    Under wide noise the network's own is saturated, and an attack on it follows a few samples.
-    """
+    """A temperature at which logits (n, K) are not saturated: their own follows a few samples."""
     others = logits.detach().masked_fill(chosen > 0, -torch.inf)
     margin = (logits.detach() * chosen).sum(1) - others.amax(1)
     return 0.6 * max(float(margin.std()), 1e-30)
@@ -139,10 +136,12 @@ def main(options: Attack) -> None:
         changes = 0
         for k in range(len(rows)):
             target = Target(model, options.region(rows.iloc[[k]]), int(rows["index"].iloc[k]))
-            axes, others = along_axes(target, options), toward_others(target, training, options)
-            for own, points in zip(
-                shares, (axes, others, descended(target, options)), strict=True
-            ):
+            every = (
+                along_axes(target, options),
+                toward_others(target, training, options),
+                descended(target, options),
+            )
+            for own, points in zip(shares, every, strict=True):
                 for point in points:
                     share, changed = target.tried(point, options.n)
                     own.append(share)

@@ -102,17 +102,17 @@ class Case:
         run = cli.parse(["certify", *self.flags])
         driver.certify(replace(run, execution=replace(run.execution, **changes)))
 
-    def struck(self, blow: Blow, at: int = 3, **changes: Any) -> bool:
-        """Does the run with a fault at one call, counted from 1; whether there was that call."""
+    def struck(self, blow: Blow, **changes: Any) -> bool:
+        """Does the run with a fault at its third call; whether there was that call."""
         original, calls = RayExecutor.submit, itertools.count(1)
 
         def submit(executor: RayExecutor, actor: int, shard: Shard, resort: bool) -> None:
-            given = blow(executor, actor, shard) if next(calls) == at else None
+            given = blow(executor, actor, shard) if next(calls) == 3 else None
             original(executor, actor, given or shard, resort)
 
         with mock.patch.object(RayExecutor, "submit", submit):
             self.certify(**changes)
-        return next(calls) > at
+        return next(calls) > 3
 
     def begun(self) -> "subprocess.Popen[bytes]":
         """A driver in a process of its own that has written a part and goes on."""
