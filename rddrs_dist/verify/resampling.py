@@ -167,7 +167,9 @@ def check_fresh(case: Case) -> Checked:
 
 def check_others_inside(case: Case) -> Checked:
     """others_inside counts the training images with another label at a distance below radius."""
-    rows, training = _chosen(case), case.training
+    rows, training = _chosen(case), case.loaded("train")
+    if training.sha256 != case.run.training_sha256:
+        raise Missing("the training images are not those of the run")
     images = torch.from_numpy(training.images).flatten(1)  # (N, d)
 
     def judge(row: Row) -> Iterator[Claim]:
