@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from rddrs_dist import checkpoints, data
-from rddrs_dist.data import parse_indices
 from rddrs_dist.results import columns, files
 from rddrs_dist.results.disjoint import DISJOINT
 from rddrs_dist.results.scales import NARROWED
@@ -144,7 +141,7 @@ class Case:
     def sizes(self) -> tuple[int, ...]:
         """Samples after which an image may have stopped: n / 2^k rounded up, the last n."""
         n, tests = self.run.budget.n, self.run.budget.sequential_tests
-        return tuple(math.ceil(Fraction(n, 2**k)) for k in reversed(range(tests)))
+        return tuple(-(-n // 2**k) for k in reversed(range(tests)))
 
     @cached_property
     def by_key(self) -> Mapping[Key, Row]:
@@ -234,7 +231,7 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     named = {_FORMER.get(name, name): value for name, value in config.items()}
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
     checked(run.precision)
-    parse_indices(run.indices, MOST_IMAGES)
+    data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)
     if min(run.shard_size, run.quantisation or 1) < 1 or run.seed < 0:
         raise ValueError(

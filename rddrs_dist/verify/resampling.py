@@ -43,10 +43,7 @@ def _model(case: Case) -> tuple[nn.Module, torch.device]:
 
 @lru_cache(1)
 def _chosen(case: Case) -> list[Row]:
-    """The --resample rows that are drawn again, chosen by --seed.
-
-    Rows whose settings or class are impossible are passed over: other checks tell of them.
-    """
+    """The --resample rows that are drawn again, chosen by --seed among those that can be."""
     if not case.options.resample:
         raise Missing("no --resample given")
     if case.network.event_shape != case.images.event_shape:
