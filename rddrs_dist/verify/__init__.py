@@ -17,8 +17,6 @@ from rddrs_dist.verify.folder import Case, Verify
 __all__ = ["UNSOUND", "Verify", "command", "verify"]
 
 UNSOUND = 1
-# What was left of a disjoint pass of version 0.7.0.
-_FORMER_PASS = "_sound.parquet"
 _Check = Callable[[Case], Checked]
 
 _OF_ALL_ROWS: dict[str, _Check] = {
@@ -96,7 +94,7 @@ def verify(options: Verify) -> list[Outcome]:
     made += [Outcome("table", skipped="no --tables given")] * (not options.tables)
     if case.pass_table.path.exists():
         made += _made(_OF_A_PASS, case)
-    elif (options.dir / _FORMER_PASS).exists():
+    elif (options.dir / "_sound.parquet").exists():
         made.append(Outcome("disjoint rows", skipped="of version 0.7.0; run `rddrs disjoint`"))
     return made
 

@@ -33,7 +33,8 @@ _ANY_FLOAT = ("log_volume", "fit_objective")  # -inf for nothing, NaN where noth
 _ANY_SIGN = (*_ANY_FLOAT, "prediction")
 # No p_lower below 1 gives a larger radius, no scale in single precision longer axes; more samples
 # than that nobody draws.
-_AT_MOST = {"radius": 40.0, "min_axis": 1e60, "mean_axis": 1e60, "max_axis": 1e60, "n": 10**8}
+_AXES = ("min_axis", "mean_axis", "max_axis")
+_AT_MOST = {"radius": 40.0, **dict.fromkeys(_AXES, 1e60), "n": 10**8}
 
 
 def check_rows(case: Case) -> Checked:
@@ -152,7 +153,8 @@ def judge_sizes(row: Row, _: Case) -> Iterator[Claim]:
     for name, axis in (("l2_radius", "min_axis"), ("proxy_radius", "mean_axis")):
         most = Fraction(row["radius"]) * Fraction(row[axis])
         yield from bounded(name, row[name], float(most) * (1 - LOOSE), most)
-    proxy, capped, axes = row["proxy_radius"], row["capped_proxy_radius"], _axes(row)
+    proxy, capped = row["proxy_radius"], row["capped_proxy_radius"]
+    axes = [row[name] for name in _AXES]
     small = capped <= proxy * (1 + ROUNDING)
     yield small, f"no more than proxy_radius, {proxy!r}", repr(capped)
     yield axes == sorted(axes), "min_axis <= mean_axis <= max_axis", axes
@@ -160,14 +162,9 @@ def judge_sizes(row: Row, _: Case) -> Iterator[Claim]:
     yield proxy > 0 or volume == -math.inf, "log_volume -inf of 0", volume
 
 
-def _axes(row: Row) -> list[float]:
-    """The least axis of a row, their mean and the largest."""
-    return [row["min_axis"], row["mean_axis"], row["max_axis"]]
-
-
 def judge_given_noise(row: Row, _: Case) -> Iterator[Claim]:
     """The noise of rs is sigma in single precision, that of ddrs is the same in all directions."""
-    axes, sigma = set(_axes(row)), float(np.float32(row["sigma"]))
+    axes, sigma = {row[name] for name in _AXES}, float(np.float32(row["sigma"]))
     given = row["method"] == "rs" or row["fit_status"] == "fallback"
     if row["error"] is None:
         yield not given or axes == {sigma}, f"axes of {sigma!r}", axes
@@ -223,13 +220,11 @@ def check_scales(case: Case) -> Checked:
     stored, rows = case.scales, case.by_key
     wanted = {key for key, row in rows.items() if row["scale_sha256"] is not None}
     findings = list(stored.findings)
-    for key in sorted(stored.keys() - wanted):
-        other = "one without such a row"
-        claim = (False, "scales of certified rows alone", other, Severity.WARNING)
-        findings += at(key, [claim])
-    for key in sorted(wanted - stored.keys()):
-        findings += at(key, [(False, "a stored scale, as other rows have", "none")])
-    there = sorted(rows.keys() & stored.keys())
+    kept, other = stored.keys(), ("one without such a row", Severity.WARNING)
+    for key in sorted(wanted | kept):
+        findings += at(key, [(key in wanted, "scales of certified rows alone", *other)])
+        findings += at(key, [(key in kept, "a stored scale, as other rows have", "none")])
+    there = sorted(rows.keys() & kept)
     for key in there:
         packed, sha256 = stored.packed(key), rows[key]["scale_sha256"]
         found = f"{packed.values.size} of {packed.values.dtype} as {packed.kind}"

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +81,7 @@ def check_sizes(case: Case) -> Checked:
     """Disjoint sizes are finite, not above the certified ones, nor above radius times axis."""
 
     def judge(row: Row) -> Iterator[Claim]:
-        own = case.disjoint[key_of(row)]
+        key, own = key_of(row), case.disjoint[key_of(row)]
         for name in _SIZES:
             most = row[name.removeprefix("disjoint_")]
             yield 0 <= own[name] <= most, f"{name} from 0 to {most!r}", own[name]
@@ -90,23 +89,19 @@ def check_sizes(case: Case) -> Checked:
             claims = (own["disjoint_scale_sha256"], own["nearest_conflict"], own["contact_factor"])
             nothing = "no scale, no conflict and contact_factor 1 for an abstention"
             yield claims == (None, None, 1), nothing, claims
-        elif all(math.isfinite(own[name]) for name in _SIZES):
-            yield from _axis_claims(case, row, own)
+            return
+        least, mean = row["min_axis"], row["mean_axis"]  # checked by themselves
+        if _store(case, key) is not case.scales:
+            if (scale := _inner(case, key)) is None:
+                return  # told by `disjoint scales`
+            axes = Axes.of(scale)
+            least, mean = float(axes.above[0]), axes.mean_above
+        finite = all(math.isfinite(own[name]) for name in _SIZES)
+        for name, axis in zip(_SIZES[1:], (least, mean), strict=True) if finite else ():
+            most = Fraction(own["disjoint_radius"]) * Fraction(axis)
+            yield from bounded(name, own[name], float(most) * (1 - 1e-6), most)
 
     return each_row(_certified(case), judge)
-
-
-def _axis_claims(case: Case, row: Row, own: Row) -> Iterator[Claim]:
-    """Disjoint sizes are no more than the axes of the scale that they are of give."""
-    key, least, mean = key_of(row), row["min_axis"], row["mean_axis"]  # checked by themselves
-    if _store(case, key) is not case.scales:
-        if (scale := _inner(case, key)) is None:
-            return  # told by `disjoint scales`
-        axes = Axes.of(scale)
-        least, mean = float(axes.above[0]), axes.mean_above
-    for name, axis in (("disjoint_l2_radius", least), ("disjoint_proxy_radius", mean)):
-        most = Fraction(own["disjoint_radius"]) * Fraction(axis)
-        yield from bounded(name, own[name], float(most) * (1 - 1e-6), most)
 
 
 def check_scales(case: Case) -> Checked:
@@ -153,7 +148,6 @@ class Regions:
     """The N regions of one method whose scales are stored, in the order of their images."""
 
     def __init__(self, case: Case, keys: Sequence[Key]) -> None:
-        """`outer` makes r S out of the number of a region, `inner` what the pass left of it."""
         usable = (key for key in keys if case.scales.find(key) is not None)
         self.keys = [key for key in usable if _inner(case, key) is not None]
         rows = [case.by_key[key] for key in self.keys]
@@ -165,6 +159,7 @@ class Regions:
         self.different = prediction[:, None] != prediction
         # The contact factor of each pair that a hyperplane is stored of, (N, N).
         self.factors = np.full(self.different.shape, np.inf)
+        # r S of a region by its number, and what the pass left of it.
         self.outer = lambda k: rows[k]["radius"] * case.scales.matrix(self.keys[k])
         self.inner = lambda k: left[k] * _store(case, self.keys[k]).matrix(self.keys[k])
 
@@ -217,25 +212,19 @@ def regions_of(case: Case) -> tuple[dict[str, Regions], list[Finding]]:
         method: Regions(case, [key for key in keys if key[0] == method])
         for method in sorted({key[0] for key in keys})
     }
-    path = case.options.dir / HYPERPLANES
-    return methods, at(HYPERPLANES, _taken(path, methods) if path.exists() else [])
-
-
-def _taken(path: Path, methods: Mapping[str, Regions]) -> Iterator[Claim]:
-    """Has each method take its hyperplanes."""
+    path, content, claims = case.options.dir / HYPERPLANES, {}, list[Claim]()
     try:
-        content = load_file(path)
+        content = load_file(path) if path.exists() else {}
     except (SafetensorError, OSError, ValueError) as error:
-        yield False, "a whole file of hyperplanes", files.reason(error)
-        return
+        claims.append((False, "a whole file of hyperplanes", files.reason(error)))
     for method in sorted({name.split("/")[0] for name in content}):
         try:
             own = [content[f"{method}/{name}"] for name in ("first", "second", "normal")]
-            regions = methods[method]
+            claims += methods[method].take(own[0], own[1], own[2].astype(np.float64))
         except KeyError as error:
-            yield False, "first, second and normal of each method of the run", f"no {error}"
-            continue
-        yield from regions.take(own[0], own[1], own[2].astype(np.float64))
+            wanted = "first, second and normal of each method of the run"
+            claims.append((False, wanted, f"no {error}"))
+    return methods, at(HYPERPLANES, claims)
 
 
 def check_pairs(case: Case) -> Checked:
@@ -274,11 +263,7 @@ def check_nearest(case: Case) -> Checked:
 
 
 def _nearest(row: Row, factors: Mapping[int, float], distant: bool) -> Iterator[Claim]:
-    """Holds a row of the pass against the contact factors of its region with others, by image.
-
-    They are infinite where no hyperplane is stored; `distant` is whether distance alone tells the
-    region from all others.
-    """
+    """What a row claims of its contact factor with each image: inf without a hyperplane."""
     nearest, factor, witness = row["nearest_conflict"], row["contact_factor"], row["witness"]
     yield row["rule"] in _RULES, f"a rule of {', '.join(_RULES)}", row["rule"]
     least = min(factors.values())

@@ -22,13 +22,7 @@ _ROOT_2_PI = Decimal("2.50662827463100050241576528481104525300698674060993831662
 
 @lru_cache(maxsize=1 << 16)
 def binomial_tail(count: int, n: int, p: float) -> Decimal:
-    """P(Binomial(n, p) >= count), rounded up: the sum of its terms from the first one on.
-
-    Args:
-        count: From 0 to n.
-        n: Trials, up to some millions.
-        p: Probability of a success, in [0, 1).
-    """
+    """P(Binomial(n, p) >= count) for p in [0, 1), rounded up: its terms from the first one on."""
     if count == 0 or p == 0:
         return Decimal(int(count == 0))
     with localcontext(_DIGITS):
@@ -50,11 +44,7 @@ def binomial_tail(count: int, n: int, p: float) -> Decimal:
 
 @lru_cache(maxsize=1 << 16)
 def normal_cdf(x: float) -> Decimal:
-    """Phi(x), rounded up: 1/2 + phi(x) (x + x^3 / 3 + x^5 / 15 + ...).
-
-    Args:
-        x: Not negative.
-    """
+    """Phi(x) for x >= 0, rounded up: 1/2 + phi(x) (x + x^3 / 3 + x^5 / 15 + ...)."""
     if x > _FAR:
         return Decimal(1)
     with localcontext(_DIGITS):

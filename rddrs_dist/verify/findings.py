@@ -30,10 +30,6 @@ class Finding:
     found: str
     severity: Severity = Severity.ERROR
 
-    def __str__(self) -> str:
-        """One line."""
-        return f"{self.where}: wanted {self.wanted}, found {self.found}"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,24 +95,34 @@ def is_sound(outcomes: Sequence[Outcome]) -> bool:
     return not _counts(outcomes)[Severity.ERROR]
 
 
+def _counts(outcomes: Sequence[Outcome]) -> Counter[Severity]:
+    """Findings of each severity."""
+    return Counter(finding.severity for one in outcomes for finding in one.findings)
+
+
 def as_text(outcomes: Sequence[Outcome]) -> str:
     """One line per check, one per finding (20 at most) and a verdict."""
     ranks = list(Severity)
     found = [
-        (ranks.index(one.severity), k, f"{one.severity.value}: {outcome.check}: {one}")
+        (ranks.index(one.severity), k, outcome.check, one)
         for outcome in outcomes
         for k, one in enumerate(outcome.findings)
     ]
     found.sort(key=lambda entry: entry[:2])  # errors first, the first of each check before others
-    shown = [text for *_, text in found[:_SHOWN]]
+    lines = list(map(_line, outcomes))
+    for _, _, check, one in found[:_SHOWN]:
+        claim = f"{one.where}: wanted {one.wanted}, found {one.found}"
+        lines.append(f"{one.severity.value}: {check}: {claim}")
     if len(found) > _SHOWN:
-        shown.append(f"and {len(found) - _SHOWN} more of {len(found)} findings")
-    return "\n".join([*map(_line, outcomes), *shown, _verdict(outcomes)]) + "\n"
-
-
-def _counts(outcomes: Sequence[Outcome]) -> Counter[Severity]:
-    """Findings of each severity."""
-    return Counter(finding.severity for one in outcomes for finding in one.findings)
+        lines.append(f"and {len(found) - _SHOWN} more of {len(found)} findings")
+    counts, left = _counts(outcomes), [one.check for one in outcomes if one.skipped is not None]
+    errors = _plural(counts[Severity.ERROR], "error")
+    warnings = _plural(counts[Severity.WARNING], "warning")
+    made = _plural(len(outcomes) - len(left), "check")
+    verdict = "sound" if is_sound(outcomes) else "UNSOUND"
+    missing = ", ".join(left) or "nothing"
+    lines.append(f"{verdict}: {errors}, {warnings}, {made} made; not checked: {missing}\n")
+    return "\n".join(lines)
 
 
 def _line(outcome: Outcome) -> str:
@@ -126,19 +132,6 @@ def _line(outcome: Outcome) -> str:
     counts = _counts([outcome])
     result = ", ".join(_plural(counts[kind], kind.value) for kind in Severity if counts[kind])
     return f"{outcome.check}: {outcome.checked}: {result or 'ok'}"
-
-
-def _verdict(outcomes: Sequence[Outcome]) -> str:
-    """The last line."""
-    counts = _counts(outcomes)
-    left = [outcome.check for outcome in outcomes if outcome.skipped is not None]
-    return (
-        f"{'sound' if is_sound(outcomes) else 'UNSOUND'}: "
-        f"{_plural(counts[Severity.ERROR], 'error')}, "
-        f"{_plural(counts[Severity.WARNING], 'warning')}, "
-        f"{_plural(len(outcomes) - len(left), 'check')} made; "
-        f"not checked: {', '.join(left) or 'nothing'}"
-    )
 
 
 def _plural(count: int, word: str) -> str:

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from rddrs_dist import checkpoints, data
-from rddrs_dist.data import parse_indices
 from rddrs_dist.results import columns, files
 from rddrs_dist.results.disjoint import DISJOINT
 from rddrs_dist.results.scales import NARROWED
@@ -104,12 +101,7 @@ class Case:
 
     @classmethod
     def read(cls, options: Verify) -> "Case":
-        """Reads a folder of results.
-
-        Raises:
-            FileNotFoundError: If there is nothing to check in it.
-            ValueError: If another version wrote it, and this one cannot read its configuration.
-        """
+        """Reads a folder of results; what cannot be used is refused as `verify` says."""
         path, recorded = options.dir, {}
         found = files.part_paths(path) if path.is_dir() else {}
         if not found:
@@ -149,7 +141,7 @@ class Case:
     def sizes(self) -> tuple[int, ...]:
         """Samples after which an image may have stopped: n / 2^k rounded up, the last n."""
         n, tests = self.run.budget.n, self.run.budget.sequential_tests
-        return tuple(math.ceil(Fraction(n, 2**k)) for k in reversed(range(tests)))
+        return tuple(-(-n // 2**k) for k in reversed(range(tests)))
 
     @cached_property
     def by_key(self) -> Mapping[Key, Row]:
@@ -185,13 +177,6 @@ class Case:
         if self.loaded("test").sha256 != self.run.data_sha256:
             raise Missing("the data set is another")
         return self.loaded("test")
-
-    @property
-    def training(self) -> data.ImageSet:
-        """The training images of the run."""
-        if self.loaded("train").sha256 != self.run.training_sha256:
-            raise Missing("the training images are not those of the run")
-        return self.loaded("train")
 
     @cached_property
     def given_network(self) -> checkpoints.Checkpoint:
@@ -246,7 +231,7 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     named = {_FORMER.get(name, name): value for name, value in config.items()}
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
     checked(run.precision)
-    parse_indices(run.indices, MOST_IMAGES)
+    data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)
     if min(run.shard_size, run.quantisation or 1) < 1 or run.seed < 0:
         raise ValueError(
@@ -299,16 +284,12 @@ def check_manifest(case: Case) -> Checked:
         return "0 files", at(files.MANIFEST, [(False, "a manifest", files.reason(error))])
     own = {name: case.recorded[name] for name in ("run_id", "config") if name in case.recorded}
     findings = _alike(files.MANIFEST, manifest, own)
-    there = {part.path.name: _described(part.path) for part in case.parts.values()}
+    there = {part.path.name: part.path for part in case.parts.values()}
     for name in sorted(listed.keys() | there.keys()):
-        wanted, found = listed.get(name, "no such part"), there.get(name, "no such file")
+        wanted = listed.get(name, "no such part")
+        try:
+            found = files.describe(there[name]) if name in there else "no such file"
+        except (pa.ArrowException, OSError, ValueError) as error:
+            found = files.reason(error)
         findings += at(name, [(wanted == found, wanted, found)])
     return f"{len(listed)} files", findings
-
-
-def _described(path: Path) -> dict[str, Any] | str:
-    """What a manifest says of a part, or why nothing can be said."""
-    try:
-        return files.describe(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return files.reason(error)

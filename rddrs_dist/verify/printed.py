@@ -6,6 +6,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
@@ -36,8 +37,6 @@ _COUNTED = {
     "with_others_inside": lambda row: row["others_inside"] > 0,
 }
 _OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|@([0-9.e+-]+))")
-# Place of a line of a table, and its texts by the name of their column in a CSV file.
-_Line = tuple[str, Mapping[str, str]]
 
 
 def check_table(case: Case, path: Path) -> Checked:
@@ -64,22 +63,18 @@ def _with_sizes(case: Case) -> list[Row]:
     for row in case.rows:
         made = case.disjoint.get(key_of(row), {}).get("disjoint_proxy_radius", math.nan)
         known = {"disjoint_proxy_radius": made} if math.isfinite(made) else {}
-        shares = case.run.budget.sequential_tests * images[row["method"]]
-        rows.append({**row, **known, "simultaneous_proxy_radius": _simultaneous(row, shares)})
+        radius = 0.0  # at a share of alpha: an abstention stays one, a limit one too
+        if row["radius"] > 0:
+            share = row["alpha"] / case.run.budget.sequential_tests / images[row["method"]]
+            p_lower = beta.ppf(share, row["count"], row["n"] - row["count"] + 1)
+            limit = math.inf if row["radius_limit"] is None else row["radius_limit"]
+            radius = min(max(float(norm.ppf(p_lower)), 0.0), limit)
+        rows.append({**row, **known, "simultaneous_proxy_radius": radius * row["mean_axis"]})
     return rows
 
 
-def _simultaneous(row: Row, shares: int) -> float:
-    """The proxy radius at a share of alpha; an abstention stays one, a limit one too."""
-    if not row["radius"] > 0:
-        return 0.0
-    p_lower = beta.ppf(row["alpha"] / shares, row["count"], row["n"] - row["count"] + 1)
-    limit = math.inf if row["radius_limit"] is None else row["radius_limit"]
-    return min(max(float(norm.ppf(p_lower)), 0.0), limit) * row["mean_axis"]
-
-
-def _lines(path: Path) -> Iterator[_Line]:
-    """Lines of a CSV file, or of the Markdown tables of a file, under their titles."""
+def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The place of each line of a CSV file, or of Markdown tables, and its texts by column."""
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             yield from ((f"{path.name}, {one.get('method')}", one) for one in csv.DictReader(file))
@@ -125,20 +120,15 @@ def _cell_claims(name: str, text: str, value: Fraction | float) -> Iterator[Clai
         yield text in known, f"{name} {value}", text
         return
     try:
-        printed, step = Fraction(text or ""), _last_digit(text)
-    except (ValueError, ZeroDivisionError):
+        printed = Fraction(Decimal(text or ""))
+    except (ValueError, ArithmeticError):
         yield False, f"{name} as a number", text or "nothing"
         return
+    # What one unit of the last printed digit is worth; nothing for whole numbers.
+    step = Fraction(10) ** int(Decimal(text).as_tuple().exponent) if "." in text else 0
     slack = abs(value) * Fraction(_COMPUTED if name.startswith("simultaneous") else _ORDER)
     yield printed <= value + slack, f"{name} of at most {float(value)!r}", text
     yield printed + step >= value - slack, f"{name} {float(value)!r}, rounded down", text
-
-
-def _last_digit(text: str) -> Fraction:
-    """What one unit of the last printed digit is worth; nothing for whole numbers."""
-    digits, _, power = text.lower().partition("e")
-    behind = digits.partition(".")[2]
-    return Fraction(10) ** (int(power or 0) - len(behind)) if behind else Fraction(0)
 
 
 def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:

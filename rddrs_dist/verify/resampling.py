@@ -43,10 +43,7 @@ def _model(case: Case) -> tuple[nn.Module, torch.device]:
 
 @lru_cache(1)
 def _chosen(case: Case) -> list[Row]:
-    """The --resample rows that are drawn again, chosen by --seed.
-
-    Rows whose settings or class are impossible are passed over: other checks tell of them.
-    """
+    """The --resample rows that are drawn again, chosen by --seed among those that can be."""
     if not case.options.resample:
         raise Missing("no --resample given")
     if case.network.event_shape != case.images.event_shape:
@@ -167,7 +164,9 @@ def check_fresh(case: Case) -> Checked:
 
 def check_others_inside(case: Case) -> Checked:
     """others_inside counts the training images with another label at a distance below radius."""
-    rows, training = _chosen(case), case.training
+    rows, training = _chosen(case), case.loaded("train")
+    if training.sha256 != case.run.training_sha256:
+        raise Missing("the training images are not those of the run")
     images = torch.from_numpy(training.images).flatten(1)  # (N, d)
 
     def judge(row: Row) -> Iterator[Claim]:

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from rddrs_dist.noise import Packed, unpack
 from rddrs_dist.results import scales
 from rddrs_dist.results.files import reason
-from rddrs_dist.verify.findings import Claim, Finding, Key, Missing, at
+from rddrs_dist.verify.findings import Finding, Key, Missing, at
 
 Floats = NDArray[np.float64]
 _NAME = re.compile(r"(\w+)/(\d+)/([\w-]+)")
@@ -29,23 +28,20 @@ class Stored:
         self._shape, self._where = shape, dict[Key, tuple[Path, str]]()
         self.files, self.findings = scales.files(folder, kind), list[Finding]()
         for file in self.files:
-            self.findings += at(file.name, self._add(file))
-
-    def _add(self, file: Path) -> Iterator[Claim]:
-        """Takes the names of one file."""
-        try:
-            with safe_open(file, framework="numpy") as stored:
-                names = list(stored.keys())
-        except (SafetensorError, OSError) as error:
-            yield False, "a whole file of scales", reason(error)
-            return
-        for name in names:
-            match = _NAME.fullmatch(name)
-            key = (match[1], int(match[2])) if match else ("", -1)
-            new = match and key not in self._where
-            yield new, "names such as rs/7/isotropic, one of each method and image", name
-            if new:
-                self._where[key] = (file, name)
+            try:
+                with safe_open(file, framework="numpy") as stored:
+                    names = list(stored.keys())
+            except (SafetensorError, OSError) as error:
+                self.findings += at(file.name, [(False, "a whole file of scales", reason(error))])
+                continue
+            for name in names:
+                match = _NAME.fullmatch(name)
+                key = (match[1], int(match[2])) if match else ("", -1)
+                new = match and key not in self._where
+                wanted = "names such as rs/7/isotropic, one of each method and image"
+                self.findings += at(file.name, [(new, wanted, name)])
+                if new:
+                    self._where[key] = (file, name)
 
     def keys(self) -> frozenset[Key]:
         """Method and index of all that is stored."""

@@ -40,14 +40,15 @@ def skipped(outcomes: list[Outcome]) -> dict[str, str]:
     return {one.check: one.skipped for one in outcomes if one.skipped is not None}
 
 
-def _read(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file with its metadata."""
     with pq.ParquetFile(path) as file:
         return file.read()
 
 
 def read_rows(folder: Path, pattern: str = PARTS) -> list[Row]:
     """Rows of the run, or of the disjoint pass."""
-    return [row for path in sorted(folder.glob(pattern)) for row in _read(path).to_pylist()]
+    return [row for path in sorted(folder.glob(pattern)) for row in read_table(path).to_pylist()]
 
 
 def rewrite(change: Callable[[list[Row]], list[Row]], pattern: str = PARTS) -> Spoil:
@@ -56,7 +57,7 @@ def rewrite(change: Callable[[list[Row]], list[Row]], pattern: str = PARTS) -> S
     def spoil(folder: Path) -> None:
         before = read_rows(folder, pattern)
         for path in folder.glob(pattern):
-            part = _read(path)
+            part = read_table(path)
             pq.write_table(pa.Table.from_pylist(change(part.to_pylist()), part.schema), path)
         assert read_rows(folder, pattern) != before
         update_manifest(folder)
@@ -129,7 +130,7 @@ def remetadata(key: str, to: Callable[[str], str]) -> Spoil:
 
     def spoil(folder: Path) -> None:
         path = folder / "part-00000.parquet"
-        part = _read(path)
+        part = read_table(path)
         name = f"rddrs_dist.{key}".encode()
         new = {name: to(part.schema.metadata[name].decode()).encode()}
         pq.write_table(part.replace_schema_metadata(part.schema.metadata | new), path)

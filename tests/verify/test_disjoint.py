@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from .tampering import (
     edit,
     found,
     read_rows,
+    read_table,
     rewrite,
     scaled,
     shift_cell,
@@ -76,15 +78,7 @@ def test_a_pass_is_sound(folder: Path, rule: str):
     assert " pairs" in next(one.checked for one in outcomes if one.check == "disjoint pairs")
 
 
-def read_pass(folder: Path) -> pa.Table:
-    """The rows of the pass."""
-    with pq.ParquetFile(folder / PASS) as file:
-        return file.read()
-
-
-def rows(only: Callable[[Row], bool], **changes: Any) -> Spoil:
-    """Changes columns of some rows of the pass."""
-    return edit(only, PASS, **changes)
+rows = partial(edit, pattern=PASS)  # of the pass
 
 
 def turned(name: str, values: np.ndarray) -> np.ndarray:
@@ -110,7 +104,7 @@ def unnarrowed(folder: Path) -> None:
 
 
 def with_a_null(folder: Path) -> None:
-    own = read_pass(folder)
+    own = read_table(folder / PASS)
     schema = pa.schema([field.with_nullable(True) for field in own.schema], own.schema.metadata)
     changed = [{**own.to_pylist()[0], "disjoint_proxy_radius": None}, *own.to_pylist()[1:]]
     pq.write_table(pa.Table.from_pylist(changed, schema), folder / PASS)
@@ -167,8 +161,7 @@ def test_what_is_spoilt_is_found(folder: Path, check: str, spoil: Spoil):
 
 
 def test_an_earlier_pass_is_refused(folder: Path):
-    own = read_pass(folder)
-    pq.write_table(own.drop_columns(["rule"]), folder / PASS)
+    pq.write_table(read_table(folder / PASS).drop_columns(["rule"]), folder / PASS)
     assert "run `rddrs disjoint` again" in found(verified(folder))["disjoint rows"].wanted
 
 
