@@ -43,8 +43,8 @@ def write(
     """Writes what a pass has found; its table last, whole or not at all.
 
     Args:
-        folder: Folder of the run.
-        rows: One row per image and method, with the columns of `DISJOINT_SCHEMA`.
+        folder: Of the run.
+        rows: One per image and method, with the columns of `DISJOINT_SCHEMA`.
         hyperplanes: Of each method: `first` and `second`, the index of the image of either region
             of C pairs, (C,) int64; and `normal`, w (C, d) float32 with w . (x_j - x_i) > 0 for a
             hyperplane between regions i and j.
@@ -90,14 +90,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def join(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Adds the columns of a pass to the rows of a run.
-
-    Args:
-        frame: Rows of the run.
-        folder: Its folder.
-
-    Returns:
-        The frame, as it was where no pass was made, or where that was by version 0.7.0.
+    """Adds the columns of a pass to the rows of a run, if one was made and not by version 0.7.0.
 
     Raises:
         ValueError: If the file cannot be read, has other columns, or rows have changed since.

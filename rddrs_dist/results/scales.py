@@ -57,12 +57,9 @@ class Scales:
         hashes: Mapping[Key, str] | None = None,
         prefixes: Sequence[str] = (CERTIFIED,),
     ) -> None:
-        """Looks up what there is.
+        """Looks up what there is; a scale in a later file stands for one in an earlier.
 
-        Args:
-            folder: Folder of the run.
-            hashes: What scales must hash to, where that is to be checked as they are read.
-            prefixes: Files to look at; a scale in a later one stands for one in an earlier.
+        Where `hashes` are given, what is read must have them.
 
         Raises:
             ValueError: If a file cannot be read, or there is none.
