@@ -123,15 +123,10 @@ def _table(folder: Path) -> pa.Table:
     """The rows of a pass, if they have the columns of this version and are of the parts there."""
     path = folder / DISJOINT
     table = files.read_table(path)
-    wanted, got = DISJOINT_SCHEMA.names, table.schema.names
-    if got != wanted:
-        raise ValueError(
-            f"{path} must have the columns {', '.join(wanted)}, got {', '.join(got)}: it is of "
-            f"another version; run `rddrs disjoint {folder}` again"
-        )
-    if read_metadata(table.schema).get("parts") != fingerprint(folder):
-        raise ValueError(
-            f"{path} must be of the parts that are there, got one of others: the run went on "
-            f"since; run `rddrs disjoint {folder}` again, or remove the file"
-        )
-    return table
+    if table.schema.names != DISJOINT_SCHEMA.names:
+        fault = f"has the columns {', '.join(table.schema.names)}: it is of another version"
+    elif read_metadata(table.schema).get("parts") != fingerprint(folder):
+        fault = "is not of the parts that are there: the run went on since"
+    else:
+        return table
+    raise ValueError(f"{path} {fault}; run `rddrs disjoint {folder}` again, or remove the file")

@@ -26,9 +26,6 @@ from rddrs_dist.run.worker import Done, given_up
 
 logger = logging.getLogger(__name__)
 
-# The network is tried on a few images before anything is computed with it.
-_TRIED_IMAGES = 8
-
 
 class Stopped(Exception):
     """The run was asked to stop; what was done is on disk."""
@@ -69,7 +66,15 @@ def read_inputs(run: Run) -> Inputs:
     content = checkpoints.read(run.checkpoint)
     # From the bytes that workers will get, so that what is checked and hashed is what is used.
     checkpoint = checkpoints.load(content, f"checkpoint {run.checkpoint}")
-    _check_fit(run, images, checkpoint)
+    wants = (checkpoint.event_shape, checkpoint.classes)
+    if wants != (images.event_shape, images.classes):
+        raise ValueError(
+            f"{run.checkpoint} takes images of shape {wants[0]} in {wants[1]} classes, but "
+            f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
+            "use a network trained on this data set"
+        )
+    # A few images show whether it can be computed with at all.
+    checkpoints.check_logits(checkpoint.model, torch.from_numpy(images.images[:8]))
     sigma = run.sigma or checkpoint.sigma
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
@@ -108,18 +113,6 @@ def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
             f"{images.event_shape}: both splits must be of one size"
         )
     return training
-
-
-def _check_fit(run: Run, images: data.ImageSet, checkpoint: checkpoints.Checkpoint) -> None:
-    """Refuses a network that was not made for these images."""
-    wants = (checkpoint.event_shape, checkpoint.classes)
-    if wants != (images.event_shape, images.classes):
-        raise ValueError(
-            f"{run.checkpoint} takes images of shape {wants[0]} in {wants[1]} classes, but "
-            f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
-            "use a network trained on this data set"
-        )
-    checkpoints.check_logits(checkpoint.model, torch.from_numpy(images.images[:_TRIED_IMAGES]))
 
 
 def certify(run: Run) -> dict[int, str]:
