@@ -119,8 +119,7 @@ def certify(run: Run) -> dict[int, str]:
     """Does a whole run, or what is left of it.
 
     Returns:
-        Index and reason of each image for which nothing could be computed; empty where the run is
-        complete.
+        Index and reason of each image for which nothing could be computed.
 
     Raises:
         ValueError: If the configuration is wrong.
@@ -186,16 +185,15 @@ class _Rows:
             self._store.write(number, whole.rows, whole.scales or None)
         self._progress.advance(len(shard.indices))
 
-    def give_up(self, shard: Shard, why: str) -> None:
-        """Takes a shard for which nothing could be computed."""
-        self.add(shard, given_up(self._inputs.experiment, shard, why))
-
 
 def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; indices and reasons of the images given up."""
     total, left = len(inputs.indices), sum(len(shard.indices) for shard in todo)
     progress = Progress(inputs.out, inputs.execution.workers, total, total - left)
     rows, events = _Rows(inputs, store, todo, progress), EventLog(inputs.out)
+
+    def give_up(shard: Shard, why: str) -> None:
+        rows.add(shard, given_up(inputs.experiment, shard, why))
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
@@ -204,7 +202,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 
     with _executor(inputs) as executor, _stoppable() as check_stop:
         scheduler = Scheduler(
-            executor, todo, inputs.execution, rows.add, rows.give_up, events.add, on_tick
+            executor, todo, inputs.execution, rows.add, give_up, events.add, on_tick
         )
         try:
             return scheduler.run()

@@ -171,11 +171,7 @@ class Execution:
         return self.actors or {"ray": 2, "local": 1}[self.executor]
 
     def check(self) -> None:
-        """Refuses values that cannot be.
-
-        Raises:
-            ValueError: In one line that names the flag.
-        """
+        """Refuses values that cannot be, as a ValueError in one line that names the flag."""
         at_least_one(self, "actors", "cpus_per_actor", "max_attempts", "max_losses")
         positive(self, "memory", "start_timeout", "image_seconds")
         if self.gpus_per_actor < 0:

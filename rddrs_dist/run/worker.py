@@ -106,8 +106,7 @@ class Worker:
                 fit_seconds, certify_seconds = (one / len(images) for one in seconds)
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
-                known = self.neighbours
-                inside = None if known is None else known.inside(found.region)
+                inside = self.neighbours and self.neighbours.inside(found.region)
                 computed = Computed(fit, found, inside, ball, fit_seconds, certify_seconds, packed)
                 shared = _shared(self.experiment, shard, method)
                 done.rows.extend(rows_of(shard.indices, shared, computed))
