@@ -54,19 +54,14 @@ class Computed:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One column.
+    """One column, and whether a cell may be null or NaN.
 
     Attributes:
-        name: In files and frames.
-        type: Of its cells.
         meaning: What it says, for the documented table; Markdown.
         value: From what was computed for B images to the cells of their rows; None where the rows
             of a shard and a method share one cell, or the driver adds it.
         blank: What stands in the row of an image for which nothing could be computed.
-        unit: Of its cells.
         since: Schema version that added it; parts of earlier ones are read with nulls in it.
-        nullable: Whether a cell may be null.
-        nan: Whether a cell may be NaN.
     """
 
     name: str

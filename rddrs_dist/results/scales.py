@@ -67,7 +67,15 @@ class Scales:
         self._where: dict[Key, tuple[Path, str]] = {}
         self._hashes = hashes or {}
         for file in itertools.chain(*(files(folder, prefix) for prefix in prefixes)):
-            for name in _names(file):
+            try:
+                with safe_open(file, framework="numpy") as stored:
+                    names = list(stored.keys())
+            except (SafetensorError, OSError) as error:
+                raise ValueError(
+                    f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
+                    "continue the run with --save-scales --resume"
+                ) from error
+            for name in names:
                 method, index, _ = name.split("/")
                 self._where[method, int(index)] = (file, name)
         if not self._where:
@@ -101,15 +109,3 @@ class Scales:
     def noise(self, method: str, indices: Sequence[int], event_shape: tuple[int, ...]) -> Noise:
         """One noise of several images; see `unpack`."""
         return unpack([self.packed(method, index) for index in indices], event_shape)
-
-
-def _names(file: Path) -> list[str]:
-    """Names of the scales in a file."""
-    try:
-        with safe_open(file, framework="numpy") as stored:
-            return list(stored.keys())
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
-            "continue the run with --save-scales --resume"
-        ) from error

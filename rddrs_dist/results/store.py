@@ -27,7 +27,6 @@ class Store:
         lock: filelock.BaseFileLock,
         with_scales: bool = False,
     ) -> None:
-        """Keeps what `open` has locked; call `open` instead."""
         self.out, self.metadata = out, dict(metadata)
         self._lock, self._with_scales = lock, with_scales
 
@@ -72,11 +71,9 @@ class Store:
         return cls(out, {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
 
     def __enter__(self) -> Self:
-        """Returns the store itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the store."""
         self.close()
 
     def close(self) -> None:

@@ -34,8 +34,8 @@ from rddrs_dist.disjoint import (
 )
 from rddrs_dist.noise import Packed, pack
 from rddrs_dist.region import ABSTAIN, Floats, Region, product_below
-from rddrs_dist.results import Source, read_run, scales
 from rddrs_dist.results import disjoint as results
+from rddrs_dist.results import read_run, scales
 from rddrs_dist.run.experiment import Execution
 
 # What tells a region from those of other predictions.
@@ -95,7 +95,13 @@ def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     """
     options.execution.check()
     source, frame = read_run(options.dir, with_disjoint=False)
-    images = _images(source, options.data_root)
+    name, wanted = source.config["dataset"], source.config["data_sha256"]
+    images = data.load(name, "test", options.data_root)
+    if images.sha256 != wanted:
+        raise ValueError(
+            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
+            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
+        )
     stored = scales.Scales(options.dir, scales.hashes(frame, "scale_sha256"))
     with _connected(options.execution) as tasks:
         results.clear(options.dir)
@@ -110,18 +116,6 @@ def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     facts = {"rule": options.rule, "methods": summaries}
     results.write(options.dir, rows, {one.method: one.hyperplanes() for one in passes}, facts)
     return summaries
-
-
-def _images(source: Source, data_root: Path | None) -> data.ImageSet:
-    """The images that were certified."""
-    name, wanted = source.config["dataset"], source.config["data_sha256"]
-    images = data.load(name, "test", data_root)
-    if images.sha256 != wanted:
-        raise ValueError(
-            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
-            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
-        )
-    return images
 
 
 def _connected(execution: Execution) -> AbstractContextManager[Any]:
