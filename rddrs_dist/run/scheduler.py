@@ -69,15 +69,19 @@ class Executor(Protocol):
 
     def start(self) -> int:
         """Starts an actor; an event tells when it is ready."""
+        ...
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
         """Gives a shard to an idle actor, to be done in full or by the last resort."""
+        ...
 
     def wait(self, timeout: float) -> Sequence[Event]:
         """Events of the next `timeout` seconds, at once when there are some."""
+        ...
 
     def discard(self, actor: int) -> None:
         """Kills an actor and forgets its call."""
+        ...
 
 
 class NoActorError(RuntimeError):
