@@ -73,11 +73,7 @@ def clear(folder: Path) -> None:
 
 
 def facts(folder: Path) -> dict[str, Any] | None:
-    """Returns what was kept of a pass beside its rows; None where none was made.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
+    """Returns what was kept of a pass beside its rows; None where none was made."""
     if not (folder / DISJOINT).exists():
         return None
     return json.loads(read_metadata(_table(folder).schema)["disjoint"])
