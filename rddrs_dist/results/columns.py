@@ -34,16 +34,12 @@ _KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """What one method has computed for some images.
+    """What one method has computed for B images; seconds are per image.
 
     Attributes:
-        fit: Of its B images.
-        certificate: Of the same.
         others_inside: Training images with another label in each region; None where there are no
             training images.
         ddrs_l2_radius: The l2 radius of DDRS of each image; None where DDRS was not certified.
-        fit_seconds: Per image.
-        certify_seconds: Per image.
         packed: The scales.
     """
 
@@ -58,19 +54,14 @@ class Computed:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One column.
+    """One column, and whether a cell may be null or NaN.
 
     Attributes:
-        name: In files and frames.
-        type: Of its cells.
         meaning: What it says, for the documented table; Markdown.
         value: From what was computed for B images to the cells of their rows; None where the rows
             of a shard and a method share one cell, or the driver adds it.
         blank: What stands in the row of an image for which nothing could be computed.
-        unit: Of its cells.
         since: Schema version that added it; parts of earlier ones are read with nulls in it.
-        nullable: Whether a cell may be null.
-        nan: Whether a cell may be NaN.
     """
 
     name: str
@@ -84,9 +75,14 @@ class Column:
     nan: bool = False
 
 
-def _size(name: str) -> Callable[[Computed], Sequence[Any]]:
-    """The cells of an attribute of the region."""
-    return lambda found: getattr(found.certificate.region, name).tolist()
+def _size(name: str, meaning: str, unit: str, blank: float = 0.0, **more: Any) -> Column:
+    """A number that the region itself has under that name; a count where its blank is one."""
+    kind = _INTEGER if isinstance(blank, int) else _NUMBER
+
+    def value(found: Computed) -> Sequence[Any]:
+        return getattr(found.certificate.region, name).tolist()
+
+    return Column(name, kind, meaning, value, blank, unit, **more)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -94,10 +90,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("label", _INTEGER, "its true class; no worker ever sees it"),
     Column("method", _TEXT, "name of the method"),
     Column("sigma", _NUMBER, "standard deviation of the base noise", unit="pixels"),
-    Column(
-        "prediction", _INTEGER, "certified class; -1 is an abstention", _size("prediction"),
-        ABSTAIN,
-    ),
+    _size("prediction", "certified class; -1 is an abstention", "", ABSTAIN),
     Column("correct", _BOOL, "whether prediction is label"),
     Column(
         "count", _INTEGER, "samples, out of `n`, in which the selected class was the answer",
@@ -114,10 +107,9 @@ COLUMNS: tuple[Column, ...] = (
         "p_lower", _NUMBER, "lower confidence bound on the probability of the selected class",
         lambda found: found.certificate.p_lower.tolist(), 0.0,
     ),
-    Column(
-        "radius", _NUMBER,
-        r"$\Phi^{-1}$ of it, or `radius_limit` where that is less; 0 for an abstention",
-        _size("radius"), 0.0, "of the noise",
+    _size(
+        "radius", r"$\Phi^{-1}$ of it, or `radius_limit` where that is less; 0 for an abstention",
+        "of the noise",
     ),
     Column(
         "radius_limit", _NUMBER,
@@ -126,30 +118,24 @@ COLUMNS: tuple[Column, ...] = (
         lambda found: [one if one < math.inf else None for one in found.fit.limit.tolist()],
         None, "of the noise", since=5, nullable=True,
     ),
-    Column(
-        "l2_radius", _NUMBER, "radius of the largest ball in the certified region",
-        _size("l2_radius"), 0.0, "pixels",
-    ),
-    Column(
-        "proxy_radius", _NUMBER, "radius of the ball with the region's volume",
-        _size("proxy_radius"), 0.0, "pixels",
-    ),
-    Column(
-        "capped_proxy_radius", _NUMBER,
+    _size("l2_radius", "radius of the largest ball in the certified region", "pixels"),
+    _size("proxy_radius", "radius of the ball with the region's volume", "pixels"),
+    _size(
+        "capped_proxy_radius",
         r"the same with each semi-axis cut at the diameter of the pixel domain, $\sqrt d$",
-        _size("capped_proxy_radius"), 0.0, "pixels", since=2, nullable=True,
+        "pixels", since=2, nullable=True,
     ),
-    Column(
-        "log_volume", _NUMBER, "natural logarithm of that volume; -inf for an abstention",
-        _size("log_volume"), -math.inf, "log of pixels^d",
+    _size(
+        "log_volume", "natural logarithm of that volume; -inf for an abstention",
+        "log of pixels^d", -math.inf,
     ),
-    Column("min_axis", _NUMBER, "smallest axis of the noise", _size("min_axis"), 0.0, "pixels"),
-    Column("mean_axis", _NUMBER, "geometric mean of its axes", _size("mean_axis"), 0.0, "pixels"),
-    Column("max_axis", _NUMBER, "largest axis of the noise", _size("max_axis"), 0.0, "pixels"),
-    Column(
-        "axes_beyond_domain", _INTEGER,
+    _size("min_axis", "smallest axis of the noise", "pixels"),
+    _size("mean_axis", "geometric mean of its axes", "pixels"),
+    _size("max_axis", "largest axis of the noise", "pixels"),
+    _size(
+        "axes_beyond_domain",
         "semi-axes of the region longer than the diameter of the pixel domain",
-        _size("axes_beyond_domain"), 0, since=2, nullable=True,
+        "", 0, since=2, nullable=True,
     ),
     Column(
         "others_inside", _INTEGER,
@@ -244,12 +230,9 @@ SCHEMA_NAMES = frozenset(SCHEMA.names)
 def rows_of(
     indices: Sequence[int], shared: Mapping[str, Any], found: Computed | None
 ) -> list[dict[str, Any]]:
-    """The rows of one method, without the columns that the driver adds.
+    """The rows of one method for B images, without the columns that the driver adds.
 
-    Args:
-        indices: Of B images.
-        shared: The cells that all the rows have in common; of `n`, what an abstention has.
-        found: What was computed for the images; None makes abstentions.
+    All have the `shared` cells (the `n` there is an abstention's); None makes abstentions.
     """
     blank = {**{one.name: one.blank for one in COLUMNS if one.value}, **shared}
     cells = {"index": indices} | {name: [one] * len(indices) for name, one in blank.items()}
@@ -275,16 +258,10 @@ def as_markdown() -> str:
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:
-    """Writes a configuration as the one JSON text that equal configurations share.
-
-    Args:
-        value: Nested mappings, sequences, strings, numbers, bools and None; no NaN.
-
-    Returns:
-        JSON with sorted keys and no spaces.
+    """The one JSON text that equal configurations share: keys sorted, no spaces.
 
     Raises:
-        ValueError: If something in it is not JSON.
+        ValueError: If something in it is not JSON, such as NaN.
     """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -296,14 +273,9 @@ def canonical_json(value: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
-    """Builds the table of one part and checks every name and type.
+    """Builds the table of one part, rows in order, and checks every name and type.
 
-    Args:
-        rows: One mapping per image and method with exactly the columns of `COLUMNS`.
-        metadata: Texts for the file's metadata; each key is stored with `PREFIX` before it.
-
-    Returns:
-        The table, in the order of the rows, with `schema_version` added to its metadata.
+    Its metadata are the given texts and `schema_version`, with `PREFIX` before each key.
 
     Raises:
         ValueError: If there is no row, a column is missing or unknown, a value has another

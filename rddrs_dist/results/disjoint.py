@@ -43,8 +43,8 @@ def write(
     """Writes what a pass has found; its table last, whole or not at all.
 
     Args:
-        folder: Folder of the run.
-        rows: One row per image and method, with the columns of `DISJOINT_SCHEMA`.
+        folder: Of the run.
+        rows: One per image and method, with the columns of `DISJOINT_SCHEMA`.
         hyperplanes: Of each method: `first` and `second`, the index of the image of either region
             of C pairs, (C,) int64; and `normal`, w (C, d) float32 with w . (x_j - x_i) > 0 for a
             hyperplane between regions i and j.
@@ -73,11 +73,7 @@ def clear(folder: Path) -> None:
 
 
 def facts(folder: Path) -> dict[str, Any] | None:
-    """Returns what was kept of a pass beside its rows; None where none was made.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
+    """Returns what was kept of a pass beside its rows; None where none was made."""
     if not (folder / DISJOINT).exists():
         return None
     return json.loads(read_metadata(_table(folder).schema)["disjoint"])
@@ -90,14 +86,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def join(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Adds the columns of a pass to the rows of a run.
-
-    Args:
-        frame: Rows of the run.
-        folder: Its folder.
-
-    Returns:
-        The frame, as it was where no pass was made, or where that was by version 0.7.0.
+    """Adds the columns of a pass to the rows of a run, if one was made and not by version 0.7.0.
 
     Raises:
         ValueError: If the file cannot be read, has other columns, or rows have changed since.
@@ -130,15 +119,10 @@ def _table(folder: Path) -> pa.Table:
     """The rows of a pass, if they have the columns of this version and are of the parts there."""
     path = folder / DISJOINT
     table = files.read_table(path)
-    wanted, got = DISJOINT_SCHEMA.names, table.schema.names
-    if got != wanted:
-        raise ValueError(
-            f"{path} must have the columns {', '.join(wanted)}, got {', '.join(got)}: it is of "
-            f"another version; run `rddrs disjoint {folder}` again"
-        )
-    if read_metadata(table.schema).get("parts") != fingerprint(folder):
-        raise ValueError(
-            f"{path} must be of the parts that are there, got one of others: the run went on "
-            f"since; run `rddrs disjoint {folder}` again, or remove the file"
-        )
-    return table
+    if table.schema.names != DISJOINT_SCHEMA.names:
+        fault = f"has the columns {', '.join(table.schema.names)}: it is of another version"
+    elif read_metadata(table.schema).get("parts") != fingerprint(folder):
+        fault = "is not of the parts that are there: the run went on since"
+    else:
+        return table
+    raise ValueError(f"{path} {fault}; run `rddrs disjoint {folder}` again, or remove the file")

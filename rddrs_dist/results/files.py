@@ -17,13 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rddrs_dist.results.columns import (
-    PREFIX,
-    SCHEMA,
-    SCHEMA_VERSION,
-    added_after,
-    read_metadata,
-)
+from rddrs_dist.results.columns import PREFIX, SCHEMA, SCHEMA_VERSION, added_after, read_metadata
 
 CONFIG = "_config.json"
 MANIFEST = "_manifest.json"
@@ -47,13 +41,7 @@ def part_paths(folder: Path) -> dict[int, Path]:
 
 
 def read_part(path: Path) -> pa.Table:
-    """Reads one part whole and checks its pages, its columns and its schema version.
-
-    Args:
-        path: A file that `encode` made.
-
-    Returns:
-        The table, with the file's metadata in its schema.
+    """Reads one part whole, with its metadata; checks its pages, columns and schema version.
 
     Raises:
         ValueError: If the part cannot be read or was written with another schema.
@@ -85,9 +73,6 @@ def _difference(got: pa.Schema) -> str:
 def read_table(path: Path) -> pa.Table:
     """Reads a Parquet file whole and checks its pages.
 
-    Args:
-        path: A file that `encode` made.
-
     Raises:
         ValueError: If it cannot be read.
     """
@@ -112,10 +97,7 @@ def encode(part: pa.Table) -> bytes:
 def replace(path: Path, content: bytes, then: str = "continue with --resume") -> None:
     """Writes a file so that it exists whole or not at all, also after a power cut.
 
-    Args:
-        path: Where the content goes; an earlier file there is replaced in one step.
-        content: All of the file.
-        then: What to do once a fault is mended, for the error.
+    An earlier file is replaced in one step; `then` says what to do once a fault is mended.
 
     Raises:
         OSError: If it could not be written, in one line; no temporary file is left and an
@@ -146,14 +128,10 @@ def replace_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def refuse_run(folder: Path, what: str) -> None:
-    """Refuses to put something that is not data among the data of a run.
-
-    Args:
-        folder: Where it would go; need not exist.
-        what: What it is, in words.
+    """Refuses to put something that is not data, `what` in words, among the data of a run.
 
     Raises:
-        ValueError: If the folder holds a run.
+        ValueError: If the folder, which need not exist, holds a run.
     """
     if folder.is_dir() and part_paths(folder):
         raise ValueError(

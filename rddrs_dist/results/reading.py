@@ -24,14 +24,13 @@ RENAMED = {
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where rows come from: a run, or the log of another project.
+    """Where rows come from: a run, or the log of another project, which has no configuration.
 
     Attributes:
         folder: Folder of the run; of a log its file.
         run_id: Name of the run, or hash of the log.
-        config: What decides the rows of a run, keys by their present names; empty of a log.
-        metadata: Hashes and versions of a run; empty of a log.
-        complete: Whether the run has ended.
+        config: What decides the rows, keys by their present names.
+        metadata: Hashes and versions.
         digits: Significant digits of the radii of a log; None of a run.
     """
 
@@ -62,13 +61,9 @@ def read(directory: str | Path) -> pd.DataFrame:
     Files whose names start with `_` or `.` are ignored. Rows that a retry wrote twice are kept
     once; they may differ in their timings only.
 
-    Args:
-        directory: Folder of a run, as given to `--out`.
-
     Returns:
         A frame with the columns of the rows, and those of the disjoint pass where one was made.
-        Its `attrs` hold run_id, config, metadata, complete and dataset of the `Source`, as long
-        as pandas keeps them.
+        Its `attrs` hold run_id, config, metadata, complete and dataset of the `Source`.
 
     Raises:
         FileNotFoundError: If the folder does not exist or has no part.

@@ -57,12 +57,9 @@ class Scales:
         hashes: Mapping[Key, str] | None = None,
         prefixes: Sequence[str] = (CERTIFIED,),
     ) -> None:
-        """Looks up what there is.
+        """Looks up what there is; a scale in a later file stands for one in an earlier.
 
-        Args:
-            folder: Folder of the run.
-            hashes: What scales must hash to, where that is to be checked as they are read.
-            prefixes: Files to look at; a scale in a later one stands for one in an earlier.
+        Where `hashes` are given, what is read must have them.
 
         Raises:
             ValueError: If a file cannot be read, or there is none.
@@ -70,7 +67,15 @@ class Scales:
         self._where: dict[Key, tuple[Path, str]] = {}
         self._hashes = hashes or {}
         for file in itertools.chain(*(files(folder, prefix) for prefix in prefixes)):
-            for name in _names(file):
+            try:
+                with safe_open(file, framework="numpy") as stored:
+                    names = list(stored.keys())
+            except (SafetensorError, OSError) as error:
+                raise ValueError(
+                    f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
+                    "continue the run with --save-scales --resume"
+                ) from error
+            for name in names:
                 method, index, _ = name.split("/")
                 self._where[method, int(index)] = (file, name)
         if not self._where:
@@ -104,15 +109,3 @@ class Scales:
     def noise(self, method: str, indices: Sequence[int], event_shape: tuple[int, ...]) -> Noise:
         """One noise of several images; see `unpack`."""
         return unpack([self.packed(method, index) for index in indices], event_shape)
-
-
-def _names(file: Path) -> list[str]:
-    """Names of the scales in a file."""
-    try:
-        with safe_open(file, framework="numpy") as stored:
-            return list(stored.keys())
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{file} must be a whole file of scales, got {reason(error)}; remove it and "
-            "continue the run with --save-scales --resume"
-        ) from error

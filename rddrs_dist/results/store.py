@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import filelock
-import pyarrow as pa
 
 from rddrs_dist.noise import Packed
 from rddrs_dist.results import files, scales
@@ -28,7 +27,6 @@ class Store:
         lock: filelock.BaseFileLock,
         with_scales: bool = False,
     ) -> None:
-        """Keeps what `open` has locked; call `open` instead."""
         self.out, self.metadata = out, dict(metadata)
         self._lock, self._with_scales = lock, with_scales
 
@@ -47,14 +45,11 @@ class Store:
 
         Args:
             out: Folder of the run; created where it does not exist.
-            run_id: Name of the configuration; a folder holds one run only.
-            config: The whole configuration, as plain JSON values.
+            run_id: Name of the configuration.
+            config: All of it, as plain JSON values.
             metadata: Texts stored in every part, such as weights_sha256 and code_version.
             resume: Whether a folder that already holds this run may be continued.
             with_scales: Whether a shard without stored scales counts as unfinished.
-
-        Returns:
-            The store, which holds the folder's lock until it is closed.
 
         Raises:
             ValueError: If the folder cannot be written, belongs to something else or to
@@ -76,11 +71,9 @@ class Store:
         return cls(out, {**metadata, "run_id": run_id, "config": text}, lock, with_scales)
 
     def __enter__(self) -> Self:
-        """Returns the store itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the store."""
         self.close()
 
     def close(self) -> None:
@@ -106,15 +99,7 @@ class Store:
         rows: Sequence[Mapping[str, Any]],
         stored: Mapping[scales.Key, Packed] | None = None,
     ) -> Path:
-        """Writes the part of one shard so that it exists whole or not at all.
-
-        Args:
-            shard: Number of the shard, as in every row.
-            rows: The rows of the shard; see `columns.table`.
-            stored: Scales to be stored with them, if any.
-
-        Returns:
-            The part's path.
+        """Writes the part of one shard, and its scales, whole or not at all; returns its path.
 
         Raises:
             ValueError: If the rows do not fit the columns or name another shard.
@@ -134,10 +119,7 @@ class Store:
         return path
 
     def complete(self, summary: Mapping[str, Any]) -> None:
-        """Writes the manifest of all parts and then marks the run as complete.
-
-        Args:
-            summary: What the driver wants to tell of the run, as plain JSON values.
+        """Writes the manifest of all parts, and a summary, and then marks the run as complete.
 
         Raises:
             OSError: If either could not be written; the run then is not marked as complete.
@@ -158,25 +140,18 @@ class Store:
         """Tells whether a part needs no more work; one that is not whole and ours is set aside."""
         try:
             part = files.read_part(path)
-            self._check_ours(shard, part)
+            run_id, wanted = read_metadata(part.schema).get("run_id"), self.metadata["run_id"]
+            if run_id != wanted:
+                raise ValueError(f"it is of run {run_id}, not of run {wanted}")
+            if (shards := part["shard"].unique().to_pylist()) != [shard]:
+                raise ValueError(f"its rows are of shards {shards}, not of {shard}")
         except ValueError as fault:
             aside = path.with_name(files.CORRUPT + path.name)
-            _log.warning(
-                "set %s aside as %s, its shard is redone: %s", path.name, aside.name, fault
-            )
+            _log.warning("set %s aside as %s and redo it: %s", path.name, aside.name, fault)
             self._retract()
             os.replace(path, aside)
             return False
         return part["error"].null_count == len(part)
-
-    def _check_ours(self, shard: int, part: pa.Table) -> None:
-        """Raises where a part is not the one of this run that its name promises."""
-        run_id = read_metadata(part.schema).get("run_id")
-        if run_id != self.metadata["run_id"]:
-            raise ValueError(f"it is of run {run_id}, not of run {self.metadata['run_id']}")
-        shards = part["shard"].unique().to_pylist()
-        if shards != [shard]:
-            raise ValueError(f"its rows are of shards {shards}, not of {shard}")
 
     def _retract(self) -> None:
         """Removes the mark of completeness, since the parts are about to change."""

@@ -25,8 +25,6 @@ _LOST = (
     exceptions.RuntimeEnvSetupError,
 )
 
-_KNOCK_SECONDS = 10.0
-
 
 @ray.remote(max_restarts=0, max_task_retries=0)
 class _Actor(Worker):
@@ -48,28 +46,23 @@ class RayExecutor:
         training: Training | None,
     ) -> None:
         """Ships the checkpoint and the training images once for all actors."""
-        self._options = {
-            "num_cpus": execution.cpus_per_actor,
-            "num_gpus": execution.gpus_per_actor,
-        }
+        cpus, gpus = execution.cpus_per_actor, execution.gpus_per_actor
+        self._options = {"num_cpus": cpus, "num_gpus": gpus}
         self._work = (experiment, execution, ray.put(checkpoint), ray.put(training))
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
 
     def start(self) -> int:
-        """Starts an actor; see Executor.start."""
         name, self._next = self._next, self._next + 1
         self._actors[name] = _Actor.options(**self._options).remote(*self._work)
         self._calls[self._actors[name].ready.remote()] = name
         return name
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
-        """Gives a shard to an idle actor; see Executor.submit."""
         self._calls[self._actors[actor].certify.remote(shard, resort)] = actor
 
     def wait(self, timeout: float) -> Sequence[Event]:
-        """Events of the next seconds; see Executor.wait."""
         calls = list(self._calls)
         ready, _ = ray.wait(calls, num_returns=1, timeout=timeout)
         if ready:
@@ -77,7 +70,6 @@ class RayExecutor:
         return [self._event(call) for call in ready]
 
     def discard(self, actor: int) -> None:
-        """Kills an actor; see Executor.discard."""
         ray.kill(self._actors.pop(actor))
         self._calls = {call: owner for call, owner in self._calls.items() if owner != actor}
 
@@ -104,7 +96,6 @@ class Tasks:
     """Calls of a function on the cluster this process is connected to."""
 
     def __init__(self, execution: Execution) -> None:
-        """Keeps how many calls may be under way, and how many cores each may use."""
         self._at_once, self._cpus = execution.workers, execution.cpus_per_actor
 
     @classmethod
@@ -145,7 +136,7 @@ def _knock(address: str) -> None:
     """Raises OSError within seconds where nobody listens; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
 """The disjoint pass: which certified regions of a run overlap, and what is left of each of them.
 
-This is meant for hundreds of regions per method. The driver holds the hyperplanes of all pairs
-that overlap and the narrowed scales of one method, the workers share the regions of one method. Of
-200 dense regions of 784 elements that is at most 60 MB, 0.25 GB and 0.5 GB per method; of 1,000,
-1.4 GB, 1.2 GB and 2.5 GB, and of hyperplanes twice that while they come in.
+This is meant for hundreds of regions per method. Of 1,000 dense regions of 784 elements the driver
+holds 1.4 GB of hyperplanes (twice that while they come in) and 1.2 GB of narrowed scales, and the
+workers share 2.5 GB of regions.
 """
 
 import math
@@ -35,8 +34,8 @@ from rddrs_dist.disjoint import (
 )
 from rddrs_dist.noise import Packed, pack
 from rddrs_dist.region import ABSTAIN, Floats, Region, product_below
-from rddrs_dist.results import Source, read_run, scales
 from rddrs_dist.results import disjoint as results
+from rddrs_dist.results import read_run, scales
 from rddrs_dist.run.experiment import Execution
 
 # What tells a region from those of other predictions.
@@ -96,7 +95,13 @@ def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     """
     options.execution.check()
     source, frame = read_run(options.dir, with_disjoint=False)
-    images = _images(source, options.data_root)
+    name, wanted = source.config["dataset"], source.config["data_sha256"]
+    images = data.load(name, "test", options.data_root)
+    if images.sha256 != wanted:
+        raise ValueError(
+            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
+            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
+        )
     stored = scales.Scales(options.dir, scales.hashes(frame, "scale_sha256"))
     with _connected(options.execution) as tasks:
         results.clear(options.dir)
@@ -111,18 +116,6 @@ def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     facts = {"rule": options.rule, "methods": summaries}
     results.write(options.dir, rows, {one.method: one.hyperplanes() for one in passes}, facts)
     return summaries
-
-
-def _images(source: Source, data_root: Path | None) -> data.ImageSet:
-    """The images that were certified."""
-    name, wanted = source.config["dataset"], source.config["data_sha256"]
-    images = data.load(name, "test", data_root)
-    if images.sha256 != wanted:
-        raise ValueError(
-            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
-            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
-        )
-    return images
 
 
 def _connected(execution: Execution) -> AbstractContextManager[Any]:
@@ -315,11 +308,9 @@ def _narrow(
 
 
 def block_size(dimension: int, dense: bool) -> int:
-    """Regions in one of the two halves of a block of pairs, at least one.
+    """Regions m in either half of a block of pairs, at least one.
 
-    Args:
-        dimension: d.
-        dense: Whether scales are dense: 2 m scales of d^2 numbers come to m^2 vectors of d.
+    If dense, 2 m scales of d^2 numbers come to m^2 vectors of d.
     """
     vectors = _PER_NUMBER * dimension
     matrices = _PER_ENTRY * dimension**2 if dense else 0

@@ -26,9 +26,6 @@ from rddrs_dist.run.worker import Done, given_up
 
 logger = logging.getLogger(__name__)
 
-# The network is tried on a few images before anything is computed with it.
-_TRIED_IMAGES = 8
-
 
 class Stopped(Exception):
     """The run was asked to stop; what was done is on disk."""
@@ -69,7 +66,15 @@ def read_inputs(run: Run) -> Inputs:
     content = checkpoints.read(run.checkpoint)
     # From the bytes that workers will get, so that what is checked and hashed is what is used.
     checkpoint = checkpoints.load(content, f"checkpoint {run.checkpoint}")
-    _check_fit(run, images, checkpoint)
+    wants = (checkpoint.event_shape, checkpoint.classes)
+    if wants != (images.event_shape, images.classes):
+        raise ValueError(
+            f"{run.checkpoint} takes images of shape {wants[0]} in {wants[1]} classes, but "
+            f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
+            "use a network trained on this data set"
+        )
+    # A few images show whether it can be computed with at all.
+    checkpoints.check_logits(checkpoint.model, torch.from_numpy(images.images[:8]))
     sigma = run.sigma or checkpoint.sigma
     if not sigma:
         raise ValueError(f"{run.checkpoint} does not say its sigma: give it with --sigma")
@@ -110,24 +115,11 @@ def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
     return training
 
 
-def _check_fit(run: Run, images: data.ImageSet, checkpoint: checkpoints.Checkpoint) -> None:
-    """Refuses a network that was not made for these images."""
-    wants = (checkpoint.event_shape, checkpoint.classes)
-    if wants != (images.event_shape, images.classes):
-        raise ValueError(
-            f"{run.checkpoint} takes images of shape {wants[0]} in {wants[1]} classes, but "
-            f"{run.dataset} has shape {images.event_shape} in {images.classes}: "
-            "use a network trained on this data set"
-        )
-    checkpoints.check_logits(checkpoint.model, torch.from_numpy(images.images[:_TRIED_IMAGES]))
-
-
 def certify(run: Run) -> dict[int, str]:
     """Does a whole run, or what is left of it.
 
     Returns:
-        Index and reason of each image for which nothing could be computed; empty where the run is
-        complete.
+        Index and reason of each image for which nothing could be computed.
 
     Raises:
         ValueError: If the configuration is wrong.
@@ -193,16 +185,15 @@ class _Rows:
             self._store.write(number, whole.rows, whole.scales or None)
         self._progress.advance(len(shard.indices))
 
-    def give_up(self, shard: Shard, why: str) -> None:
-        """Takes a shard for which nothing could be computed."""
-        self.add(shard, given_up(self._inputs.experiment, shard, why))
-
 
 def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]:
     """Has shards done and writes their rows; indices and reasons of the images given up."""
     total, left = len(inputs.indices), sum(len(shard.indices) for shard in todo)
     progress = Progress(inputs.out, inputs.execution.workers, total, total - left)
     rows, events = _Rows(inputs, store, todo, progress), EventLog(inputs.out)
+
+    def give_up(shard: Shard, why: str) -> None:
+        rows.add(shard, given_up(inputs.experiment, shard, why))
 
     def on_tick(state: Scheduler) -> None:
         check_stop()
@@ -211,7 +202,7 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 
     with _executor(inputs) as executor, _stoppable() as check_stop:
         scheduler = Scheduler(
-            executor, todo, inputs.execution, rows.add, rows.give_up, events.add, on_tick
+            executor, todo, inputs.execution, rows.add, give_up, events.add, on_tick
         )
         try:
             return scheduler.run()

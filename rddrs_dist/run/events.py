@@ -36,8 +36,7 @@ class EventLog:
     """Collects attempts and writes them from time to time."""
 
     def __init__(self, out: Path) -> None:
-        """Starts a file of its own beside those of earlier drivers of the run."""
-        # Nanoseconds, since two drivers may start within one second.
+        # A file of its own; in nanoseconds, since two drivers may start within one second.
         self._path = out / f"{PREFIX}{time.time_ns()}.parquet"
         self._rows: list[dict[str, object]] = []
         self._written, self._due = 0, time.monotonic() + _EVENT_SECONDS
@@ -119,9 +118,6 @@ class Progress:
 
 def read_events(out: Path) -> pa.Table:
     """All attempts of a run, of the earliest driver first.
-
-    Args:
-        out: Folder of the run.
 
     Returns:
         Columns: index of the image; shard; attempt, how often it had failed or lost an actor

@@ -24,23 +24,17 @@ class Experiment:
     """What decides the rows; its hash is the identity of a run, and it is what a worker gets.
 
     Attributes:
-        dataset: Name of the data set.
-        data_sha256: Hash of its images.
-        training_sha256: Hash of its training images; None where it has none.
-        weights_sha256: Hash of the checkpoint.
+        training_sha256: Hash of the training images; None where the data set has none.
         sigma: Standard deviation of the base noise, in pixels.
         methods: Methods whose rows are wanted, in this order.
         start: DDRS, from which others start.
         indices: Test images, as on the command line.
-        budget: Samples and confidence of a certificate.
-        seed: Of all random streams.
         shard_size: Images per unit of work, which are computed together.
         quantisation: See `Smoothed`.
         precision: See `Smoothed`.
         device: cpu or cuda.
         threads: Torch threads of a worker.
         fit_seconds: Seconds per image and method after which a fit returns what it has.
-        code_version: Version of this package.
 
     Raises:
         ValueError: If a value is not one that it may have.
@@ -102,9 +96,8 @@ class Experiment:
         version, settings = config.get("code_version"), config.get("settings", {})
         try:
             known = {name: _method(name, own) for name, own in settings.items()}
-            names = config["methods"]
             made = cls(
-                methods=tuple(known[name] for name in names),
+                methods=tuple(known[name] for name in config["methods"]),
                 start=known.get(DDRS.name, DDRS()),  # pyright: ignore[reportArgumentType]
                 budget=Budget(**{name: config[name] for name in _BUDGET}),
                 **{one.name: config[one.name] for one in fields(cls) if one.name not in _APART},
@@ -178,11 +171,7 @@ class Execution:
         return self.actors or {"ray": 2, "local": 1}[self.executor]
 
     def check(self) -> None:
-        """Refuses values that cannot be.
-
-        Raises:
-            ValueError: In one line that names the flag.
-        """
+        """Refuses values that cannot be, as a ValueError in one line that names the flag."""
         at_least_one(self, "actors", "cpus_per_actor", "max_attempts", "max_losses")
         positive(self, "memory", "start_timeout", "image_seconds")
         if self.gpus_per_actor < 0:

@@ -21,22 +21,19 @@ class LocalExecutor:
     """
 
     def __init__(self, *work: Any) -> None:
-        """Keeps what the worker is made of; see Worker."""
         self._work = work
         self._worker: Worker | None = None
         self._call: tuple[Shard, bool] | None = None
 
     def start(self) -> int:
-        """Makes the worker; see Executor.start."""
         self._worker = Worker(*self._work)
         return 0
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
-        """Keeps a shard until somebody waits for it; see Executor.submit."""
         self._call = (shard, resort)
 
     def wait(self, timeout: float) -> Sequence[Event]:
-        """Does the shard that was submitted, however long it takes; see Executor.wait."""
+        """Does the shard that was submitted, however long it takes."""
         if self._worker is None or self._call is None:
             return [Event(0, result="this process")]
         call, self._call = self._call, None
@@ -48,7 +45,6 @@ class LocalExecutor:
             return [Event(0, error=" ".join(f"{type(error).__name__}: {error}".split())[:500])]
 
     def discard(self, actor: int) -> None:
-        """Forgets the worker; see Executor.discard."""
         self._worker = None
 
 

@@ -101,11 +101,7 @@ class Run:
     )
 
     def check(self) -> None:
-        """Refuses what cannot be run, before anything is read.
-
-        Raises:
-            ValueError: In one line that names the flag.
-        """
+        """Refuses what cannot be run, as a ValueError in one line that names the flag."""
         for name in ("checkpoint", "out"):
             if getattr(self, name) is None:
                 raise ValueError(f"{flag(name)} is required")

@@ -25,13 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Some images of a run; no label goes with them.
-
-    Attributes:
-        number: Number of the shard, from 0.
-        indices: Index of each image in the data set.
-        images: (B, *event) float32.
-    """
+    """Some images of a run, (B, *event), and their indices; no label goes with them."""
 
     number: int
     indices: tuple[int, ...]
@@ -123,10 +117,8 @@ class Scheduler:
     """The state of a run in progress.
 
     Attributes:
-        execution: How many actors are wanted, and when to stop trying.
         on_result: Called with each shard, or image of a split shard, and its rows as they come.
         on_failure: Called with each image that is given up, and why.
-        on_attempt: Called with each call that ended.
         on_tick: Called at least once a second with the scheduler.
         retries: Calls that were tried again.
         losses: Actors that were lost.
@@ -153,10 +145,7 @@ class Scheduler:
         self._last_loss = ""
 
     def run(self) -> dict[int, str]:
-        """Does all shards.
-
-        Returns:
-            Index and reason of each image that was given up.
+        """Does all shards; returns index and reason of each image that was given up.
 
         Raises:
             NoActorError: If no actor was ready for `start_timeout` seconds.

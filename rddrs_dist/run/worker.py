@@ -89,11 +89,7 @@ class Worker:
         return Neighbours(*tensors)
 
     def certify(self, shard: Shard, resort: bool = False) -> Done:
-        """Rows and scales of a shard.
-
-        Args:
-            shard: Images.
-            resort: Whether to certify the noise of RS in place of every fit.
+        """Rows and scales of a shard; as last resort of the noise of RS in place of every fit.
 
         Raises:
             MethodError: If a method is not made as methods must be.
@@ -110,8 +106,7 @@ class Worker:
                 fit_seconds, certify_seconds = (one / len(images) for one in seconds)
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
-                known = self.neighbours
-                inside = None if known is None else known.inside(found.region)
+                inside = self.neighbours and self.neighbours.inside(found.region)
                 computed = Computed(fit, found, inside, ball, fit_seconds, certify_seconds, packed)
                 shared = _shared(self.experiment, shard, method)
                 done.rows.extend(rows_of(shard.indices, shared, computed))
@@ -131,13 +126,9 @@ class Worker:
         """All methods that are to be fitted, with their fits."""
         experiment, batching = self.experiment, self.smoothed.batching
         context = Context(experiment.sigma, streams, neighbours=self.neighbours, batching=batching)
+        model, seconds = self.smoothed.model, experiment.fit_seconds or math.inf
         return fit_all(
-            experiment.methods,
-            self.smoothed.model,
-            images,
-            context,
-            start=experiment.start,
-            seconds=experiment.fit_seconds or math.inf,
+            experiment.methods, model, images, context, start=experiment.start, seconds=seconds
         )
 
     def _fallbacks(self, images: Tensor) -> Iterator[tuple[Method, Fit]]:

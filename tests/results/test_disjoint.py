@@ -1,7 +1,5 @@
 """Files of a disjoint pass beside the rows of a run, without a pass."""
 
-import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +9,9 @@ from safetensors.numpy import load_file
 
 from rddrs_dist.results import disjoint as results
 from rddrs_dist.results import files, read
-from rddrs_dist.results.columns import DISJOINT_SCHEMA
 from rddrs_dist.results.store import Store
 
 from .rows import row
-
-RECORDED = Path(__file__).parents[1] / "recorded" / "run-0.7.0"
 
 
 @pytest.fixture
@@ -69,15 +64,3 @@ def test_a_table_of_other_columns_is_refused(folder: Path):
 def test_scales_want_a_pass(folder: Path):
     with pytest.raises(FileNotFoundError, match="run `rddrs disjoint"):
         results.scales(folder)
-
-
-def test_a_pass_of_0_7_0_is_not_read_and_one_warning_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    folder = shutil.copytree(RECORDED, tmp_path / "run")
-    with caplog.at_level(logging.WARNING):
-        frame = read(folder)
-    assert not set(DISJOINT_SCHEMA.names) - {"index", "method"} & set(frame.columns)
-    (record,) = caplog.records
-    assert "run `rddrs disjoint` again" in record.getMessage()
-    assert "\n" not in record.getMessage() and len(frame) == 30

@@ -115,7 +115,7 @@ def test_a_run_of_the_version_before_reads_with_its_settings_by_their_present_na
     assert source.config["settings"]["rddrs_tr"]["decay"] == 0.7 and source.complete
     assert not any(name.startswith(("sound", "disjoint")) for name in frame.columns)
     (told,) = caplog.messages
-    assert "_sound.parquet" in told and "run `rddrs disjoint` again" in told
+    assert "_sound.parquet" in told and "run `rddrs disjoint` again" in told and "\n" not in told
 
 
 def test_a_run_of_the_version_before_has_status_curves_and_report(capsys, tmp_path):

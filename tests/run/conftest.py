@@ -34,12 +34,7 @@ def checkpoint() -> Path:
 
 @dataclass(frozen=True)
 class Head:
-    """A running Ray head.
-
-    Attributes:
-        address: Where drivers connect.
-        dashboard: Where jobs are submitted.
-    """
+    """A running Ray head: where drivers connect, and where jobs are submitted."""
 
     address: str
     dashboard: str
@@ -94,16 +89,8 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 def _here(checkpoint: Path, out: Path) -> Run:
     """All methods on twelve digits, one to a shard, in this process, with quick fits."""
-    return Run(
-        checkpoint=checkpoint,
-        out=out,
-        indices="0:240:20",
-        n=200,
-        alpha=0.01,
-        shard_size=1,
-        execution=Execution(executor="local"),
-        settings=QUICK,
-    )
+    small = {"indices": "0:240:20", "n": 200, "alpha": 0.01, "shard_size": 1, "settings": QUICK}
+    return Run(checkpoint=checkpoint, out=out, execution=Execution(executor="local"), **small)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Runs of the tests of this folder: changed, done, and compared."""
 
+import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,14 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     text = capsys.readouterr().err
     assert text.startswith("rddrs: error: ") and text.count("\n") == 1
     return text
+
+
+def wait_for(done: Callable[[], Any], seconds: float) -> bool:
+    """Whether something came to be in time; asks 50 times a second."""
+    deadline = time.monotonic() + seconds
+    while not (found := done()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return bool(found)
 
 
 def rows(out: Path) -> pd.DataFrame:

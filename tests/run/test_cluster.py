@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from rddrs_dist.run.driver import read_inputs
 from rddrs_dist.run.options import Run
 
 from .flags import as_flags
-from .runs import assert_same_rows, certify, changed, one_line, parts, scales
+from .runs import assert_same_rows, certify, changed, one_line, parts, scales, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -44,9 +43,7 @@ def launch(run: Run, log: Path) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "rddrs_dist.cli", "certify", *as_flags(run)],
             start_new_session=True, stdout=stream, stderr=stream,
         )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while not parts(run.out) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: parts(run.out) or process.poll() is not None, 90)
     return process
 
 

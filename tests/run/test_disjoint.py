@@ -182,12 +182,6 @@ def test_a_pass_of_other_parts_is_refused(options: Disjoint):
         read(options.dir)
 
 
-def test_a_run_without_scales_says_how_to_get_them(tmp_path: Path):
-    folder = certify(tmp_path / "out", save_scales=False)
-    with pytest.raises(ValueError, match="certify with --save-scales"):
-        disjoint(Disjoint(folder, executor="local"))
-
-
 def test_other_images_are_refused_before_anything_is_removed(
     options: Disjoint, monkeypatch: pytest.MonkeyPatch
 ):

@@ -34,14 +34,11 @@ def test_a_data_set_may_have_no_training_images(run, caplog):
     assert "not checked against training images: no train-*.parquet" in caplog.text
 
 
-def test_training_images_are_part_of_the_identity(run):
+def test_training_images_are_part_of_the_identity_and_have_the_size_of_the_others(run):
     write_split(run.data_root, "train", 8)
     inputs = read_inputs(run)
     assert inputs.training is not None and len(inputs.training) == 4
     assert inputs.experiment.training_sha256 == inputs.training.sha256
-
-
-def test_training_images_of_another_size_are_refused(run):
     write_split(run.data_root, "train", 12)
     with pytest.raises(ValueError, match=r"shape \(1, 12, 12\), its test images \(1, 8, 8\)"):
         read_inputs(run)

@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from rddrs_dist.run.options import Run
 
 from .conftest import Head
 from .flags import as_flags
-from .runs import assert_same_rows, changed, one_line, parts, rows
+from .runs import assert_same_rows, changed, one_line, parts, rows, wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -45,9 +44,7 @@ def begin(head: Head, flags: list[str]) -> str:
 def ended(head: Head, job: str) -> Ended:
     """Waits for the end of a job."""
     client = JobSubmissionClient(head.dashboard)
-    deadline = time.monotonic() + _JOB_SECONDS
-    while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
-        time.sleep(0.3)
+    wait_for(lambda: client.get_job_status(job).is_terminal(), _JOB_SECONDS)
     return Ended(client.get_job_info(job).driver_exit_code, client.get_job_logs(job))
 
 
@@ -95,9 +92,7 @@ def test_a_job_that_is_stopped_keeps_its_shards_and_a_second_one_does_the_rest(
 ):
     whole = changed(run, address=None)
     job = begin(head, as_flags(whole))
-    deadline = time.monotonic() + _JOB_SECONDS
-    while not parts(run.out) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: parts(run.out), _JOB_SECONDS)
     client = JobSubmissionClient(head.dashboard)
     assert client.stop_job(job)
     assert "--resume" in ended(head, job).log

@@ -47,7 +47,7 @@ def test_the_paper_preset_has_the_papers_settings():
         ({"n": 5}, "the smallest n that can is 10"),
         ({"alpha": 2.0}, "alpha must be in (0, 1), got 2.0"),
         ({"precision": "tf32"}, "tf32 wants GPUs, got --gpus-per-actor 0: leave it out on CPUs"),
-        ({"precision": "bf16"}, "--precision must be one of float32, tf32, got 'bf16'"),
+        ({"precision": "bf16"}, "precision must be one of float32, tf32, got 'bf16'"),
         ({"actors": 0}, "--actors must be at least 1, got 0"),
         ({"memory": 0.0}, "--memory must be positive and finite, got 0.0"),
         ({"image_seconds": -1.0}, "--image-seconds must be positive"),
