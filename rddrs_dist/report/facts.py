@@ -137,15 +137,14 @@ def endings(lines: Sequence[Line]) -> Table:
         statuses = Counter(line.rows["fit_status"].dropna())
         ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses))
         counted = {
-            "right": line.right,
-            "wrong": ~line.right & ~line.abstained,
-            "abstained": line.abstained,
-            "failed": line.rows["error"].notna(),
-            "axes beyond the domain": line.column("axes_beyond_domain"),
-            "training images of another label inside": line.column("others_inside"),
+            "right": line.right.sum(),
+            "wrong": (~line.right & ~line.abstained).sum(),
+            "abstained": line.abstained.sum(),
+            "failed": line.rows["error"].notna().sum(),
+            "axes beyond the domain": line.column("axes_beyond_domain").sum(),
+            "training images of another label inside": line.column("others_inside").sum(),
         }
-        totals = {name: float(np.sum(np.asarray(own))) for name, own in counted.items()}
-        texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in totals.items()}
+        texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in counted.items()}
         named = {"method": line.label, "σ": f"{line.sigma:g}"}
         rows.append(named | texts | {"how fits ended": ended or "-"})
     return Table(rows)
@@ -221,9 +220,8 @@ def events(lines: Sequence[Line]) -> pd.DataFrame:
     seconds of a call that was not done.
     """
     runs = [one.folder for one in sources(lines) if one.digits is None]
-    found = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
-    found = [one for one in found if len(one)]
-    if not found:
+    known = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
+    if not (found := [one for one in known if len(one)]):
         return SCHEMA.empty_table().to_pandas().assign(run="", lost=0.0)
     calls = pd.concat(found).sort_values("ended", kind="stable")
     # Nothing numbers calls, but no two take the same time to the last digit.
