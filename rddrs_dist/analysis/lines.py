@@ -191,9 +191,8 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
     styles = {name: (own.dashes, own.colour) for name, own in METHODS.items()}
     others = sorted({one.method for one in ordered} - METHODS.keys())
     styles |= zip(others, cycle(_OTHERS), strict=False)
-    return [
-        replace(one, dashes=styles[one.method][0], colour=styles[one.method][1]) for one in ordered
-    ]
+    styled = [(one, *styles[one.method]) for one in ordered]
+    return [replace(one, dashes=dashes, colour=colour) for one, dashes, colour in styled]
 
 
 def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
@@ -288,11 +287,9 @@ def _with_images(panel: Sequence[Line], *, common: bool) -> list[Line]:
         images.setdefault(line.source.folder, set()).update(line.rows["index"])
     shared = set.intersection(*(set(one.rows["index"]) for one in panel))
     if common and shared:
-        kept = [one.rows["index"].isin(list(shared)) for one in panel]
-        return [
-            replace(one, rows=one.rows.loc[own].reset_index(drop=True), common=True)
-            for one, own in zip(panel, kept, strict=True)
-        ]
+        kept = [one.rows.loc[one.rows["index"].isin(shared)] for one in panel]
+        kept = [rows.reset_index(drop=True) for rows in kept]
+        return [replace(one, rows=own, common=True) for one, own in zip(panel, kept, strict=True)]
     if common or len(set(map(frozenset, images.values()))) > 1:
         counts = ", ".join(f"{folder} has {len(own)}" for folder, own in images.items())
         raise ValueError(

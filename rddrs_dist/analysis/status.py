@@ -130,7 +130,7 @@ def _state(kept: int, known: Mapping[str, float] | None, complete: bool, now: fl
         left = known["images"] - done
         facts.append(f"ETA {_duration(left / rate) if rate else 'unknown'}")
     facts.append(f"actors {known['actors']}/{known['wanted']}")
-    facts += [f"{name} {known[name]}" for name in ("retries", "losses")]
+    facts.append(f"retries {known['retries']}, losses {known['losses']}")
     if complete or running:
         return f"{'complete' if complete else 'running'}: {', '.join(facts)}"
     return f"stopped {_duration(quiet)} ago: {', '.join(facts)}; go on with --resume"
