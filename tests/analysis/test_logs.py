@@ -113,7 +113,7 @@ def test_a_log_is_not_called_like_a_method(tmp_path, name):
 def test_a_log_with_abstentions_only_is_a_curve_at_zero(tmp_path):
     line = logged(tmp_path / "log", "0 3 -1 0.0 0 1.0", "1 4 -1 0.0 0 1.0")
     (found,) = curves([line], "l2")
-    assert found.accuracy.tolist() == [0.0, 0.0]
+    assert found.accuracy.tolist() == [0.0, 0.0] and found.radii[0] == 0.0
     (told,) = tables.summary([line]).to_dict("records")
     assert (told["abstentions"], told["proxy_acr"], told["l2@0"]) == (2, 0.0, 0.0)
     assert math.isnan(told["capped_acr"]) and math.isnan(told["nonfinite"])

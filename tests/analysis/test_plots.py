@@ -78,6 +78,7 @@ def test_the_csv_holds_the_curve_at_full_precision(tmp_path):
     assert list(made[0]) == ["metric", "sigma", "method", "images", "radius", "accuracy", "lower"]
     right = line.rows["proxy_radius"][line.right]
     assert float(made[-2]["radius"]) == right.max()
+    assert {(one["method"], one["images"]) for one in made} == {("rddrs", "40")}
     assert float(made[0]["accuracy"]) == len(right) / 40
 
 
