@@ -15,10 +15,8 @@ _FEW = 3  # values that are listed one by one
 def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str] = ()) -> str:
     """Says what a figure shows: data, noise, budget, images, band, and what lies outside.
 
-    Args:
-        lines: The lines drawn.
-        cuts: One phrase per panel whose axis ends before the longest curve.
-        sizes: Those that are drawn, to tell which logs are left out for lack of one.
+    `cuts` has one phrase per panel whose axis ends before the longest curve. Logs that have none
+    of the sizes are not told.
     """
     budget = f"n₀ = {_values(lines, 'n0')}, n = {_values(lines, 'n')}"
     noise = f"σ = {_values(lines, 'sigma')}; {budget}, α = {_values(lines, 'alpha')}"

@@ -68,10 +68,7 @@ def certified_accuracy(
 def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[Curve]:
     """Computes the curves of all lines that have a size, in their order.
 
-    Args:
-        lines: The lines.
-        size: Name in `sizes.SIZES`.
-        knots: Most steps that are kept, evenly by rank.
+    Of more steps than `knots` as many are kept, evenly by rank.
 
     Raises:
         ValueError: If there is no such size.
@@ -99,11 +96,7 @@ def axis_end(panel: Sequence[Curve]) -> float:
 
 
 def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
-    """Puts curves into one long table, at full precision, for a CSV file.
-
-    Returns:
-        A frame with columns metric, sigma, method, images, radius, accuracy and lower.
-    """
+    """Puts curves into one long table, one row per step, at full precision, for a CSV file."""
     return pd.concat(
         pd.DataFrame(
             {

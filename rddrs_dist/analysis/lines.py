@@ -91,9 +91,6 @@ class Line:
         A wrong prediction or an abstention is -1 rather than 0, so that it does not count as
         certified at radius 0.
 
-        Args:
-            size: A name in `sizes.SIZES`.
-
         Returns:
             Array (N,), in pixels scaled to [0, 1]; None where the size of some image is not known.
 

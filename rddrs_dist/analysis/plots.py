@@ -43,15 +43,9 @@ _SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", "
 
 
 def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) -> list[Path]:
-    """Writes the figure of each size as PNG, SVG and CSV: curves-proxy.*, curves-l2.*.
+    """Writes the figure of each size, by default of all, as PNG, SVG and CSV: curves-proxy.*.
 
-    Args:
-        lines: The lines to draw.
-        folder: Where the files go; created where it does not exist.
-        sizes: Names in `sizes.SIZES`; by default all that the lines have.
-
-    Returns:
-        The paths written. The same rows give the same bytes.
+    The folder is made if missing. The same rows give the same bytes.
 
     Raises:
         ValueError: If a size is not known or the folder is a file.
@@ -73,15 +67,9 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
 
 
 def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
-    """Draws one panel per sigma and one curve per line.
+    """Draws one panel per sigma and one curve per line, legend above and caption below.
 
-    Args:
-        lines: The lines to draw.
-        size: Name in `sizes.SIZES`.
-
-    Returns:
-        The figure, with legend above and caption below the panels. A log that lacks the size has
-        no curve, and the caption says so.
+    A log that lacks the size has no curve, and the caption says so.
 
     Raises:
         ValueError: If the size is not known or no line has it.

@@ -61,15 +61,10 @@ def write_progress(out: Path, **values: float) -> None:
 
 
 def status(out: Path, now: float) -> str:
-    """Tells how far a run is and how it goes; safe while a driver writes.
+    """Tells how far a run is and how it goes at a unix time; safe while a driver writes.
 
-    Args:
-        out: Folder of the run.
-        now: The time, as unix time.
-
-    Returns:
-        Text: the state, the table of proxy radii over the images that are on disk, the fits that
-        did not end as fits should, and the slowest images.
+    It tells the state, the table of proxy radii over the images that are on disk, the fits that
+    did not end as fits should, and the slowest images.
 
     Raises:
         ValueError: If the folder holds no run, or a file of the run cannot be read.

@@ -24,11 +24,7 @@ _HEADINGS = {
 
 
 def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
-    """Summarises lines: one row per sigma and method, at full precision.
-
-    Args:
-        lines: The lines.
-        sizes: Names in `sizes.SIZES`; by default all that the lines have.
+    """Summarises lines, by default in all their sizes: one row each, at full precision.
 
     Returns:
         A frame with columns sigma, method, images, abstentions, nonfinite and with_others_inside
@@ -66,15 +62,11 @@ def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def floor_to(value: float, digits: int) -> float:
-    """Rounds down to a number of decimal digits, and never up.
-
-    Args:
-        value: Any float; infinities and NaN are returned as they are.
-        digits: Digits behind the point, 0 or more.
+    """Rounds down to a number of digits behind the point, and never up.
 
     Returns:
         The largest number of that many digits that is at most `value`, as its shortest
-        decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29.
+        decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29. Infinities and NaN stay.
     """
     value = float(value)
     if not math.isfinite(value) or abs(value) >= _WHOLE:

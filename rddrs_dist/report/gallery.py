@@ -83,13 +83,9 @@ def gallery(
     checkpoints: Sequence[Path] = (),
     data_root: Path | None = None,
 ) -> tuple[list[Entry], list[str]]:
-    """Looks at some images with the noise of every method.
+    """Looks at some images with the noise of every method, and walks with the networks of runs.
 
-    Args:
-        lines: Those of the page; logs have no noise.
-        chosen: Indices of images; None for those with the largest, median and smallest region.
-        checkpoints: Networks, each found by its hash; without a run's own nothing is walked.
-        data_root: Folder of the data.
+    Unless images are chosen they are those with the largest, median and smallest region.
 
     Returns:
         Images, and remarks on what could not be shown and why.
