@@ -116,10 +116,7 @@ class Line:
 
         By the union bound all N certificates of a line hold with probability at least 1 - alpha.
         The class was selected before, and counts are those of the rows: nothing is drawn anew.
-
-        Returns:
-            The line with simultaneous_radius and the keys of `_AXES`; a log as it was, since it
-            has no counts.
+        A log, which has no counts, stays as it was.
         """
         if self.is_log:
             return self
@@ -142,7 +139,7 @@ def read_lines(
     simultaneous: bool = False,
     logs: Sequence[Line] = (),
 ) -> list[Line]:
-    """Reads runs whose curves may be drawn beside each other.
+    """Reads runs whose curves may be drawn beside each other; lines come in the order of figures.
 
     Args:
         directories: Folders of runs; a run may be given twice or be spread over copies.
@@ -151,9 +148,6 @@ def read_lines(
         simultaneous: Whether to add sizes that hold for all images of a line at once.
         logs: Lines of `logs.read_log` to be drawn beside them. Their data and networks are not
             known; their labels are held against those of the runs.
-
-    Returns:
-        Lines by increasing sigma, then in the order of `METHODS`.
 
     Raises:
         FileNotFoundError: If a folder does not exist or has no part.

@@ -209,19 +209,16 @@ def _check(log: pd.DataFrame, good: Any, fault: str) -> None:
 def export(
     lines: Sequence[Line], folder: Path, *, kind: str = "cohen-tsv", radius: str = "l2"
 ) -> list[Path]:
-    """Writes one log per line, such as `rs-sigma-0.25.tsv`.
+    """Writes one log per line, such as `rs-sigma-0.25.tsv`; logs of the same names are replaced.
 
     Radii are the shortest decimals that read back as the stored numbers, not rounded to 3 digits
     as in the logs of others. An abstention is predict -1 and radius 0.0 there as here.
 
     Args:
         lines: The lines.
-        folder: Where the logs go; made if missing. Logs of the same names are replaced.
+        folder: Where the logs go; made if missing.
         kind: cohen-tsv or ancer-tsv.
         radius: One of `RADII`, the radius of cohen-tsv, in the names of the logs unless it is l2.
-
-    Returns:
-        The paths written.
 
     Raises:
         ValueError: If rows lack a size that the log wants, or the folder holds a run or is a file.

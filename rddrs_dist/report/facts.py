@@ -110,9 +110,7 @@ def at_radii(lines: Sequence[Line]) -> list[Table]:
 def cost(lines: Sequence[Line]) -> Table:
     """Seconds per image of each method; nothing of logs."""
     rows = []
-    for line in lines:
-        if line.is_log:
-            continue
+    for line in (line for line in lines if not line.is_log):
         fit, certificate = line.column("fit_seconds"), line.column("certify_seconds")
         both = fit + certificate
         rows.append(

@@ -18,9 +18,8 @@ ROWS = [
 ]
 
 
-def certified(line, size: str) -> list[float] | None:
-    found = line.certified(size)
-    return None if found is None else found.tolist()
+def certified(line, size: str) -> list[float]:
+    return line.certified(size).tolist()
 
 
 def test_wrong_rows_and_abstentions_are_below_every_radius():

@@ -1,6 +1,7 @@
 """What a run's folder tells while the run goes on, and its summary."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,7 @@ KNOWN = {
     **{"images": 100, "done": 30, "before": 10, "started": 1000.0, "updated": 1120.0},
     **{"actors": 2, "wanted": 3, "retries": 4, "losses": 1},
 }
-
-
-def run(out: Path, rows: list[dict], *, size: int = 1, done: bool = False) -> Path:
-    """Writes a run that is not complete."""
-    return making.run(out, rows, size=size, done=done)
+run = partial(making.run, done=False)
 
 
 def state(out: Path, now: float = 1120.0) -> str:
