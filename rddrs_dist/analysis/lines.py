@@ -278,7 +278,7 @@ def _with_images(panel: Sequence[Line], *, common: bool) -> list[Line]:
         images.setdefault(line.source.folder, set()).update(line.rows["index"])
     shared = set.intersection(*(set(one.rows["index"]) for one in panel))
     if common and shared:
-        kept = [one.rows.loc[one.rows["index"].isin(shared)] for one in panel]
+        kept = [one.rows.loc[one.rows["index"].isin(list(shared))] for one in panel]
         kept = [rows.reset_index(drop=True) for rows in kept]
         return [replace(one, rows=own, common=True) for one, own in zip(panel, kept, strict=True)]
     if common or len(set(map(frozenset, images.values()))) > 1:
