@@ -15,16 +15,17 @@ _FEW = 3  # values that are listed one by one
 def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str] = ()) -> str:
     """Says what a figure shows: data, noise, budget, images, band, and what lies outside.
 
-    Args:
-        lines: The lines drawn.
-        cuts: One phrase per panel whose axis ends before the longest curve.
-        sizes: Those that are drawn, to tell which logs are left out for lack of one.
+    `cuts` has one phrase per panel whose axis ends before the longest curve. Logs that have none
+    of the sizes are not told.
     """
     budget = f"n₀ = {_values(lines, 'n0')}, n = {_values(lines, 'n')}"
     noise = f"σ = {_values(lines, 'sigma')}; {budget}, α = {_values(lines, 'alpha')}"
     band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
     told = [f"Data set: {dataset(lines)}; {noise}; {_image_counts(lines)}."]
-    told += [*_not_known(lines), f"Shaded: {band}."]
+    logs = sorted({line.method for line in lines if line.is_log})
+    if logs and not all(line.is_log for line in lines):
+        told.append(f"Not known of {', '.join(logs)}: n₀, n, α.")
+    told.append(f"Shaded: {band}.")
     if cuts:
         told.append(
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
@@ -32,13 +33,15 @@ def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str
         )
     if changed := _changed_settings(lines):
         told.append(f"Not at the published or default setting: {', '.join(changed)}.")
-    lacking = {size: _methods_without(lines, size) for size in sizes}
-    nowhere = set.intersection(*map(set, lacking.values())) if lacking else set()
+    lacking = {
+        size: {line.method for line in lines if line.certified(size) is None} for size in sizes
+    }
+    nowhere = set.intersection(*lacking.values()) if lacking else set()
     told += of_logs(line for line in lines if line.method not in nowhere)
     for size, methods in lacking.items():
         if methods:
-            title = SIZES[size].title
-            told.append(f"No {title[0].lower()}{title[1:]} is known of {', '.join(methods)}.")
+            title, named = SIZES[size].title, ", ".join(sorted(methods))
+            told.append(f"No {title[0].lower()}{title[1:]} is known of {named}.")
     if any(line.common for line in lines):
         told.append("Only images that every method has.")
     if not all(line.source.complete for line in lines):
@@ -76,14 +79,6 @@ def _values(lines: Sequence[Line], name: str) -> str:
     return ", ".join(texts) or "unknown"
 
 
-def _not_known(lines: Sequence[Line]) -> list[str]:
-    """Says which of the values above are not known of which lines: logs lack all of them."""
-    logs = sorted({line.method for line in lines if line.is_log})
-    if not logs or all(line.is_log for line in lines):
-        return []
-    return [f"Not known of {', '.join(logs)}: n₀, n, α."]
-
-
 def _changed_settings(lines: Sequence[Line]) -> list[str]:
     """Names the hyper-parameters of the methods drawn that are not at their defaults."""
     changed = set()
@@ -96,11 +91,6 @@ def _changed_settings(lines: Sequence[Line]) -> list[str]:
                     values = value if isinstance(value, list) else [value]
                     changed.add(f"{line.method}.{name} = {' and '.join(map(str, values))}")
     return sorted(changed)
-
-
-def _methods_without(lines: Sequence[Line], size: str) -> list[str]:
-    """The methods with a line that lacks a size."""
-    return sorted({line.method for line in lines if line.certified(size) is None})
 
 
 def _image_counts(lines: Sequence[Line]) -> str:

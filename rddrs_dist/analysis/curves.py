@@ -68,10 +68,7 @@ def certified_accuracy(
 def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[Curve]:
     """Computes the curves of all lines that have a size, in their order.
 
-    Args:
-        lines: The lines.
-        size: Name in `sizes.SIZES`.
-        knots: Most steps that are kept; see `_knots`.
+    Of more steps than `knots` as many are kept, evenly by rank.
 
     Raises:
         ValueError: If there is no such size.
@@ -99,11 +96,7 @@ def axis_end(panel: Sequence[Curve]) -> float:
 
 
 def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
-    """Puts curves into one long table, at full precision, for a CSV file.
-
-    Returns:
-        A frame with columns metric, sigma, method, images, radius, accuracy and lower.
-    """
+    """Puts curves into one long table, one row per step, at full precision, for a CSV file."""
     return pd.concat(
         pd.DataFrame(
             {
@@ -126,14 +119,9 @@ def _reached(sizes: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[
 
 
 def _knots(sizes: NDArray[np.float64], limit: int) -> NDArray[np.float64]:
-    """Chooses the radii of a curve: 0, every size, and the first number behind the largest.
-
-    Of more sizes than `limit` as many are kept, evenly by rank. A step function drawn
-    through fewer of its points takes the value of the next larger one, so it never lies above
-    the full curve.
-    """
+    """Chooses the radii of a curve: 0, every size, and the first number behind the largest."""
     steps = np.unique(sizes[np.isfinite(sizes) & (sizes > 0)])
-    if len(steps) > limit:
+    if len(steps) > limit:  # fewer take the value of the next larger one: never above the curve
         steps = steps[np.linspace(0, len(steps) - 1, limit).round().astype(int)]
     behind = np.nextafter(steps[-1] if len(steps) else 0.0, np.inf)
     return np.concatenate([[0.0], steps, [behind]])

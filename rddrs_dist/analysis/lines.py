@@ -91,9 +91,6 @@ class Line:
         A wrong prediction or an abstention is -1 rather than 0, so that it does not count as
         certified at radius 0.
 
-        Args:
-            size: A name in `sizes.SIZES`.
-
         Returns:
             Array (N,), in pixels scaled to [0, 1]; None where the size of some image is not known.
 
@@ -119,10 +116,7 @@ class Line:
 
         By the union bound all N certificates of a line hold with probability at least 1 - alpha.
         The class was selected before, and counts are those of the rows: nothing is drawn anew.
-
-        Returns:
-            The line with simultaneous_radius and the keys of `_AXES`; a log as it was, since it
-            has no counts.
+        A log, which has no counts, stays as it was.
         """
         if self.is_log:
             return self
@@ -145,7 +139,7 @@ def read_lines(
     simultaneous: bool = False,
     logs: Sequence[Line] = (),
 ) -> list[Line]:
-    """Reads runs whose curves may be drawn beside each other.
+    """Reads runs whose curves may be drawn beside each other; lines come in the order of figures.
 
     Args:
         directories: Folders of runs; a run may be given twice or be spread over copies.
@@ -154,9 +148,6 @@ def read_lines(
         simultaneous: Whether to add sizes that hold for all images of a line at once.
         logs: Lines of `logs.read_log` to be drawn beside them. Their data and networks are not
             known; their labels are held against those of the runs.
-
-    Returns:
-        Lines by increasing sigma, then in the order of `METHODS`.
 
     Raises:
         FileNotFoundError: If a folder does not exist or has no part.
@@ -191,9 +182,8 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
     styles = {name: (own.dashes, own.colour) for name, own in METHODS.items()}
     others = sorted({one.method for one in ordered} - METHODS.keys())
     styles |= zip(others, cycle(_OTHERS), strict=False)
-    return [
-        replace(one, dashes=styles[one.method][0], colour=styles[one.method][1]) for one in ordered
-    ]
+    styled = [(one, *styles[one.method]) for one in ordered]
+    return [replace(one, dashes=dashes, colour=colour) for one, dashes, colour in styled]
 
 
 def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
@@ -288,11 +278,9 @@ def _with_images(panel: Sequence[Line], *, common: bool) -> list[Line]:
         images.setdefault(line.source.folder, set()).update(line.rows["index"])
     shared = set.intersection(*(set(one.rows["index"]) for one in panel))
     if common and shared:
-        kept = [one.rows["index"].isin(list(shared)) for one in panel]
-        return [
-            replace(one, rows=one.rows.loc[own].reset_index(drop=True), common=True)
-            for one, own in zip(panel, kept, strict=True)
-        ]
+        kept = [one.rows.loc[one.rows["index"].isin(list(shared))] for one in panel]
+        kept = [rows.reset_index(drop=True) for rows in kept]
+        return [replace(one, rows=own, common=True) for one, own in zip(panel, kept, strict=True)]
     if common or len(set(map(frozenset, images.values()))) > 1:
         counts = ", ".join(f"{folder} has {len(own)}" for folder, own in images.items())
         raise ValueError(

@@ -19,7 +19,7 @@ fit. Neither data set, split, network, sigma of the base noise, n0, n, alpha nor
 import datetime
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def read_log(path: Path, name: str, sigma: float, radius: str | None = None) -> 
 
 def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
     """Reads a file: its kind, its cells, and the significant digits of its radii."""
-    header, *lines = _text(path)
+    header, *lines = _text(path) or [""]
     kind = next((kind for kind, (own, _) in KINDS.items() if header == "\t".join(own)), None)
     if kind is None:
         known = "; ".join(f"{' '.join(own)} ({name})" for name, (own, _) in KINDS.items())
@@ -163,33 +163,21 @@ def _read(path: Path) -> tuple[str, pd.DataFrame, int]:
         pattern, wanted, _ = _CELLS[name]
         fault = f"{name} must be {wanted}, got {{{name}!r}}"
         _check(log, log[name].str.fullmatch(pattern), fault)
-    mantissas = pd.concat(
-        [log[name].str.split("e").str[0] for name in columns if "radius" in name]
-    )
-    digits = mantissas.str.replace(".", "").str.strip("0").str.len().max()
-    for name in columns:
-        log[name] = log[name].astype(_CELLS[name][2])
+    radii = pd.concat([log[name] for name in columns if "radius" in name])
+    digits = radii.str.split("e").str[0].str.replace(".", "").str.strip("0").str.len().max()
+    log = log.astype({name: _CELLS[name][2] for name in columns})
     seconds = [text if ":" in text else f"{text} s" for text in log["time"]]
     log["time"] = pd.to_timedelta(seconds).total_seconds()
     log["proxy"] = log["radius_proxy" if "radius_proxy" in log else "radius"]
     log["right"] = (log["predict"] == log["label"]).astype(int)
     nothing = (log["radius"] == 0) & (log["proxy"] == 0)
-    for good, fault in (
-        (~log.duplicated("idx"), "every idx must come once, got {idx} again"),
-        (
-            nothing | (log["predict"] != ABSTAIN),
-            "an abstention (predict -1) must have radius 0, got {radius} and {proxy}",
-        ),
-        (
-            log["correct"] == log["right"],
-            "correct must be {right} where label is {label} and predict {predict}, got {correct}",
-        ),
-        (
-            log["radius"] <= _SLACK * log["proxy"],
-            "radius_proxy must be at least radius, which is {radius}, got {proxy}",
-        ),
-    ):
-        _check(log, good, fault)
+    _check(log, ~log.duplicated("idx"), "every idx must come once, got {idx} again")
+    fault = "an abstention (predict -1) must have radius 0, got {radius} and {proxy}"
+    _check(log, nothing | (log["predict"] != ABSTAIN), fault)
+    fault = "correct must be {right} where label is {label} and predict {predict}, got {correct}"
+    _check(log, log["correct"] == log["right"], fault)
+    fault = "radius_proxy must be at least radius, which is {radius}, got {proxy}"
+    _check(log, log["radius"] <= _SLACK * log["proxy"], fault)
     log["correct"] = log["correct"] == 1
     return kind, pd.DataFrame(log[columns]), max(ROUNDED_DIGITS, int(digits))
 
@@ -202,8 +190,6 @@ def _text(path: Path) -> list[str]:
         raise ValueError(
             f"{path} must be a log of text, got {files.reason(error)}; give another file"
         ) from error
-    if not text.strip():
-        raise ValueError(f"{path} must be a log, got an empty file; give another")
     lines = text.replace("\r\n", "\n").split("\n")
     if last := lines.pop():
         raise ValueError(
@@ -223,19 +209,16 @@ def _check(log: pd.DataFrame, good: Any, fault: str) -> None:
 def export(
     lines: Sequence[Line], folder: Path, *, kind: str = "cohen-tsv", radius: str = "l2"
 ) -> list[Path]:
-    """Writes one log per line, such as `rs-sigma-0.25.tsv`.
+    """Writes one log per line, such as `rs-sigma-0.25.tsv`; logs of the same names are replaced.
 
     Radii are the shortest decimals that read back as the stored numbers, not rounded to 3 digits
     as in the logs of others. An abstention is predict -1 and radius 0.0 there as here.
 
     Args:
         lines: The lines.
-        folder: Where the logs go; made if missing. Logs of the same names are replaced.
+        folder: Where the logs go; made if missing.
         kind: cohen-tsv or ancer-tsv.
         radius: One of `RADII`, the radius of cohen-tsv, in the names of the logs unless it is l2.
-
-    Returns:
-        The paths written.
 
     Raises:
         ValueError: If rows lack a size that the log wants, or the folder holds a run or is a file.
@@ -257,21 +240,16 @@ def export(
                     f"{name} wants {column} of every image, got rows without it; choose another "
                     "--radius or --format (disjoint wants `rddrs disjoint` first)"
                 )
-        texts[name] = _log(line, KINDS[kind][0], sizes)
+        cells = {
+            "idx": line.rows["index"],
+            "label": line.rows["label"],
+            "predict": line.rows["prediction"],
+            "correct": line.rows["correct"].astype(int),
+            "time": [str(datetime.timedelta(seconds=s)) for s in line.rows["certify_seconds"]],
+        } | {theirs: line.rows[ours] for theirs, ours in sizes.items()}
+        log = pd.DataFrame(cells)[list(KINDS[kind][0])]
+        texts[name] = log.to_csv(sep="\t", index=False, lineterminator="\n")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         files.replace(folder / name, text.encode(), then="export again")
     return [folder / name for name in texts]
-
-
-def _log(line: Line, columns: Sequence[str], sizes: Mapping[str, str]) -> str:
-    """The text of a log."""
-    seconds = [datetime.timedelta(seconds=own) for own in line.rows["certify_seconds"]]
-    cells = {
-        "idx": line.rows["index"],
-        "label": line.rows["label"],
-        "predict": line.rows["prediction"],
-        "correct": line.rows["correct"].astype(int),
-        "time": list(map(str, seconds)),
-    } | {theirs: line.rows[ours] for theirs, ours in sizes.items()}
-    return pd.DataFrame(cells)[list(columns)].to_csv(sep="\t", index=False, lineterminator="\n")

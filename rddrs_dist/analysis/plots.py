@@ -43,15 +43,9 @@ _SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", "
 
 
 def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) -> list[Path]:
-    """Writes the figure of each size as PNG, SVG and CSV: curves-proxy.*, curves-l2.*.
+    """Writes the figure of each size, by default of all, as PNG, SVG and CSV: curves-proxy.*.
 
-    Args:
-        lines: The lines to draw.
-        folder: Where the files go; created where it does not exist.
-        sizes: Names in `sizes.SIZES`; by default all that the lines have.
-
-    Returns:
-        The paths written. The same rows give the same bytes.
+    The folder is made if missing. The same rows give the same bytes.
 
     Raises:
         ValueError: If a size is not known or the folder is a file.
@@ -73,15 +67,9 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
 
 
 def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
-    """Draws one panel per sigma and one curve per line.
+    """Draws one panel per sigma and one curve per line, legend above and caption below.
 
-    Args:
-        lines: The lines to draw.
-        size: Name in `sizes.SIZES`.
-
-    Returns:
-        The figure, with legend above and caption below the panels. A log that lacks the size has
-        no curve, and the caption says so.
+    A log that lacks the size has no curve, and the caption says so.
 
     Raises:
         ValueError: If the size is not known or no line has it.
@@ -99,16 +87,21 @@ def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
         for ax, (sigma, panel) in zip(axes, panels.items(), strict=True):
             ax.set_title(rf"$\sigma = {sigma:g}$")
             cuts += _panel(ax, curves(panel, size), size)
-        _legend(figure, drawn)
+        longest = max(len(one.label) for one in drawn.values())
+        fitting = int(figure.get_figwidth() / (_LEGEND_ENTRY + _LEGEND_CHARACTER * longest))
+        columns = max(1, min(fitting, len(drawn)))
+        styles = [
+            Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=1.6, label=one.label)
+            for one in drawn.values()
+        ]
+        place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
+        figure.legend(handles=styles, frameon=False, handlelength=2.3, columnspacing=1.2, **place)
         add_caption(figure, caption(lines, cuts, [size]))
     return figure
 
 
 def _panel(ax: Axes, panel: list[Curve], size: str) -> list[str]:
-    """Draws the curves of one panel, and as thin lines the size that stands beside it.
-
-    Returns what its axis leaves out, if anything.
-    """
+    """Draws the curves of one panel, thin ones of the size beside it; returns what it cuts off."""
     text = SIZES[size].axis.replace("radius R", "radius $R$").replace("l2", r"$\ell_2$")
     beside = SIZES[size].before
     ax.set_xlabel(f"{text} (thin: before)" if beside else text)
@@ -153,23 +146,6 @@ def _end(ax: Axes, panel: list[Curve]) -> list[str]:
     )
     share = f"{farthest.beyond(end):.1%} of its images, up to {reach}"
     return [f"{farthest.line.label} at σ = {farthest.line.sigma:g} ({share})"]
-
-
-def _legend(figure: Figure, drawn: dict[str, Line]) -> None:
-    """Puts one legend above all panels, in as many columns as its names leave room for."""
-    longest = max(len(one.label) for one in drawn.values())
-    columns = int(figure.get_figwidth() / (_LEGEND_ENTRY + _LEGEND_CHARACTER * longest))
-    figure.legend(
-        handles=[
-            Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=1.6, label=one.label)
-            for one in drawn.values()
-        ],
-        loc="outside upper center",
-        ncols=max(1, min(columns, len(drawn))),
-        frameon=False,
-        handlelength=2.3,
-        columnspacing=1.2,
-    )
 
 
 def add_caption(figure: Figure, text: str) -> None:

@@ -61,15 +61,10 @@ def write_progress(out: Path, **values: float) -> None:
 
 
 def status(out: Path, now: float) -> str:
-    """Tells how far a run is and how it goes; safe while a driver writes.
+    """Tells how far a run is and how it goes at a unix time; safe while a driver writes.
 
-    Args:
-        out: Folder of the run.
-        now: The time, as unix time.
-
-    Returns:
-        Text: the state, the table of proxy radii over the images that are on disk, the fits that
-        did not end as fits should, and the slowest images.
+    It tells the state, the table of proxy radii over the images that are on disk, the fits that
+    did not end as fits should, and the slowest images.
 
     Raises:
         ValueError: If the folder holds no run, or a file of the run cannot be read.
@@ -130,7 +125,7 @@ def _state(kept: int, known: Mapping[str, float] | None, complete: bool, now: fl
         left = known["images"] - done
         facts.append(f"ETA {_duration(left / rate) if rate else 'unknown'}")
     facts.append(f"actors {known['actors']}/{known['wanted']}")
-    facts += [f"{name} {known[name]}" for name in ("retries", "losses")]
+    facts.append(f"retries {known['retries']}, losses {known['losses']}")
     if complete or running:
         return f"{'complete' if complete else 'running'}: {', '.join(facts)}"
     return f"stopped {_duration(quiet)} ago: {', '.join(facts)}; go on with --resume"

@@ -24,11 +24,7 @@ _HEADINGS = {
 
 
 def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
-    """Summarises lines: one row per sigma and method, at full precision.
-
-    Args:
-        lines: The lines.
-        sizes: Names in `sizes.SIZES`; by default all that the lines have.
+    """Summarises lines, by default in all their sizes: one row each, at full precision.
 
     Returns:
         A frame with columns sigma, method, images, abstentions, nonfinite and with_others_inside
@@ -39,20 +35,38 @@ def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         ValueError: If there is no such size.
     """
-    names = tuple(sizes) or available(lines)
-    return pd.DataFrame([_summarised(line, names) for line in lines])
+    names, rows = tuple(sizes) or available(lines), []
+    for line in lines:
+        # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
+        ended = line.rows["fit_status"].tolist()
+        known = all(isinstance(one, str) for one in ended)
+        inside = line.column("others_inside")
+        row: dict[str, float | str] = {
+            "sigma": line.sigma,
+            "method": line.method,
+            "images": len(line),
+            "abstentions": int(line.abstained.sum()),
+            "nonfinite": ended.count("nonfinite") if known else math.nan,
+            "with_others_inside": math.nan if np.isnan(inside).any() else int(np.sum(inside > 0)),
+            "capped_acr": line.average("capped"),
+        }
+        for size in names:
+            radii, own = np.asarray(SIZES[size].radii), line.certified(size)
+            reached = (
+                np.full(len(radii), np.nan) if own is None else certified_accuracy(own, radii)
+            )
+            row[f"{size}_acr"] = line.average(size)
+            row |= zip((f"{size}@{radius:g}" for radius in radii), reached, strict=True)
+        rows.append(row | {name: float(np.median(line.column(name))) for name in _SECONDS})
+    return pd.DataFrame(rows)
 
 
 def floor_to(value: float, digits: int) -> float:
-    """Rounds down to a number of decimal digits, and never up.
-
-    Args:
-        value: Any float; infinities and NaN are returned as they are.
-        digits: Digits behind the point, 0 or more.
+    """Rounds down to a number of digits behind the point, and never up.
 
     Returns:
         The largest number of that many digits that is at most `value`, as its shortest
-        decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29.
+        decimal form shows it: 1.9057 gives 1.90 and 0.29 gives 0.29. Infinities and NaN stay.
     """
     value = float(value)
     if not math.isfinite(value) or abs(value) >= _WHOLE:
@@ -107,29 +121,6 @@ def to_markdown(table: pd.DataFrame) -> str:
         rows = [header, ["---:"] * len(header), *body]
         blocks.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(row)} |" for row in rows)]))
     return "\n\n".join(blocks) + "\n"
-
-
-def _summarised(line: Line, sizes: Sequence[str]) -> dict[str, float | str]:
-    """Summarises one line."""
-    # Fits that blew up: their regions may be larger than any image space, and decide the ACR.
-    ended = line.rows["fit_status"].tolist()
-    known = all(isinstance(one, str) for one in ended)
-    inside = line.column("others_inside")
-    found: dict[str, float | str] = {
-        "sigma": line.sigma,
-        "method": line.method,
-        "images": len(line),
-        "abstentions": int(line.abstained.sum()),
-        "nonfinite": ended.count("nonfinite") if known else math.nan,
-        "with_others_inside": math.nan if np.isnan(inside).any() else int(np.sum(inside > 0)),
-        "capped_acr": line.average("capped"),
-    }
-    for size in sizes:
-        radii, own = np.asarray(SIZES[size].radii), line.certified(size)
-        reached = np.full(len(radii), np.nan) if own is None else certified_accuracy(own, radii)
-        found[f"{size}_acr"] = line.average(size)
-        found |= zip((f"{size}@{radius:g}" for radius in radii), reached, strict=True)
-    return found | {name: float(np.median(line.column(name))) for name in _SECONDS}
 
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -108,38 +108,30 @@ def floored(values: NDArray[np.float64], digits: int) -> NDArray[np.floating]:
 def histogram_charts(lines: Sequence[Line]) -> list[Chart]:
     """Radii of the images of each class: one chart per size, sigma and class."""
     charts, panels = [], by_sigma(lines)
-    for size in available(lines):
-        for sigma, panel in panels.items():
-            known = [
-                (line, line.rows["label"], sizes)
-                for line in panel
-                if (sizes := line.certified(size)) is not None
-            ]
-            every = np.concatenate([sizes for _, _, sizes in known] or [[]])
-            positive = every[np.isfinite(every) & (every > 0)]
-            if not len(positive):
-                continue
-            bounds = np.histogram_bin_edges(np.log10(positive), _BINS)
-            counts = pd.concat([labels for _, labels, _ in known]).value_counts()
-            for name in sorted(counts.head(_CLASSES).index):
-                own = [(line, sizes[labels == name]) for line, labels, sizes in known]
-                title = f"class {name}" + (f", σ = {sigma:g}" if len(panels) > 1 else "")
-                charts.append(Chart(title, _histogram(own, bounds), size))
+    for size, (sigma, panel) in product(available(lines), panels.items()):
+        found = [(line, line.certified(size)) for line in panel]
+        known = [(line, sizes) for line, sizes in found if sizes is not None]
+        every = np.concatenate([[], *(sizes for _, sizes in known)])
+        positive = every[np.isfinite(every) & (every > 0)]
+        if not len(positive):
+            continue
+        bounds = np.histogram_bin_edges(np.log10(positive), _BINS)
+        counts = pd.concat([line.rows["label"] for line, _ in known]).value_counts()
+        for name in sorted(counts.head(_CLASSES).index):
+            own = [(line, sizes[line.rows["label"] == name]) for line, sizes in known]
+            title = f"class {name}" + (f", σ = {sigma:g}" if len(panels) > 1 else "")
+            charts.append(Chart(title, _histogram(own, bounds), size))
     return charts
 
 
 def _histogram(
     own: Sequence[tuple[Line, NDArray[np.float64]]], bounds: NDArray[np.float64]
 ) -> go.Figure:
-    """Images per bin of each line, those that are not certified in a bin at the left.
-
-    Bins are equal on a logarithmic axis, and bounds are logarithms to base 10. Outlines, since
-    filled bars of several lines would hide each other.
-    """
+    """Images per bin of each line, none certified at the left; bounds are base 10 logarithms."""
     bins = ["none", *(f"{10**a:.3g} to {10**b:.3g}" for a, b in pairwise(bounds))]
     figure, tallest = empty_figure(x="", y=""), 0
     figure.update_layout(hovermode=False, meta={"told": "histogram", "bins": bins})
-    for line, sizes in own:
+    for line, sizes in own:  # as outlines, since filled bars would hide each other
         counts, _ = np.histogram(np.log10(sizes[sizes > 0]), bounds)
         # An empty bin at either end closes an outline.
         counts = np.array([0, np.sum(sizes <= 0), *counts, 0], np.int32)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,23 +24,6 @@ _NEAREST = 10  # pairs of regions that are listed
 _AGAIN = 20  # images that were tried again
 _SLOWEST = 10
 _REASON = 80  # characters
-_RADII_NOTE = (
-    "ACR: average certified radius, 0 where wrong or abstained. @R: % of the images certified at "
-    "radius R. Floored, never rounded; ★ largest of its column among the methods shown (logs of "
-    "rounded radii have none)."
-)
-_COST_NOTE = (
-    "Per image: medians, and the largest sum. ANCER and RDDRS start from DDRS, whose fit is not "
-    "in theirs. Images of a shard share its mean."
-)
-_ATTEMPTS_NOTE = (
-    "An attempt is one image in one call of an actor; the images of a call that was not done "
-    "share the seconds that it took."
-)
-_SLOWEST_NOTE = (
-    "lost: in attempts at the image that were not done, in equal shares of its methods. The "
-    "images of a shard share its mean."
-)
 
 
 @dataclass(frozen=True)
@@ -104,38 +88,29 @@ def _printed(value: Any) -> str:
 
 
 def at_radii(lines: Sequence[Line]) -> list[Table]:
-    """Certified accuracy at chosen radii, one table per size and sigma."""
-    panels = by_sigma(lines)
-    return [
-        _starred(panel, size, _RADII_NOTE if sigma == max(panels) else "")
-        for size in available(lines)
-        for sigma, panel in panels.items()
-    ]
+    """Certified accuracy at chosen radii, one table per size and sigma.
 
-
-def _starred(panel: Sequence[Line], size: str, note: str) -> Table:
-    """The lines of one sigma; on the page whoever is largest in a column has its star.
-
-    Radii of logs that are rounded there compete with none.
+    On the page whoever is largest in a column has its star; rounded radii compete with none.
     """
-    shown = tables.summary(panel, [size]).filter(regex=rf"^{size}(@|_acr)")
-    if size != "proxy":
-        shown = shown.drop(columns=f"{size}@0")
-    rows, values = [], []
-    for line, own in zip(panel, shown.to_dict("records"), strict=True):
-        cells = {tables.heading(name): tables.cell(name, own[name]) for name in shown}
-        rows.append({"method": line.label} | cells)
-        above = {tables.heading(name): own[name] for name in shown if own[name] > 0}
-        values.append({} if line.rounded else above)
-    return Table(rows, f"σ = {panel[0].sigma:g}", note, size, values)
+    found = []
+    for size, (sigma, panel) in product(available(lines), by_sigma(lines).items()):
+        shown = tables.summary(panel, [size]).filter(regex=rf"^{size}(@|_acr)")
+        if size != "proxy":
+            shown = shown.drop(columns=f"{size}@0")
+        rows, values = [], []
+        for line, own in zip(panel, shown.to_dict("records"), strict=True):
+            cells = {tables.heading(name): tables.cell(name, own[name]) for name in shown}
+            rows.append({"method": line.label} | cells)
+            above = {tables.heading(name): own[name] for name in shown if own[name] > 0}
+            values.append({} if line.rounded else above)
+        found.append(Table(rows, f"σ = {sigma:g}", size=size, values=values))
+    return found
 
 
 def cost(lines: Sequence[Line]) -> Table:
     """Seconds per image of each method; nothing of logs."""
     rows = []
-    for line in lines:
-        if line.is_log:
-            continue
+    for line in (line for line in lines if not line.is_log):
         fit, certificate = line.column("fit_seconds"), line.column("certify_seconds")
         both = fit + certificate
         rows.append(
@@ -150,7 +125,7 @@ def cost(lines: Sequence[Line]) -> Table:
                 "hours in all": f"{np.sum(both) / 3600:,.3f}",
             }
         )
-    return Table(rows, note=_COST_NOTE)
+    return Table(rows)
 
 
 def endings(lines: Sequence[Line]) -> Table:
@@ -160,15 +135,14 @@ def endings(lines: Sequence[Line]) -> Table:
         statuses = Counter(line.rows["fit_status"].dropna())
         ended = ", ".join(f"{statuses[name]:,} {name}" for name in sorted(statuses))
         counted = {
-            "right": line.right,
-            "wrong": ~line.right & ~line.abstained,
-            "abstained": line.abstained,
-            "failed": line.rows["error"].notna(),
-            "axes beyond the domain": line.column("axes_beyond_domain"),
-            "training images of another label inside": line.column("others_inside"),
+            "right": line.right.sum(),
+            "wrong": (~line.right & ~line.abstained).sum(),
+            "abstained": line.abstained.sum(),
+            "failed": line.rows["error"].notna().sum(),
+            "axes beyond the domain": line.column("axes_beyond_domain").sum(),
+            "training images of another label inside": line.column("others_inside").sum(),
         }
-        totals = {name: float(np.sum(np.asarray(own))) for name, own in counted.items()}
-        texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in totals.items()}
+        texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in counted.items()}
         named = {"method": line.label, "σ": f"{line.sigma:g}"}
         rows.append(named | texts | {"how fits ended": ended or "-"})
     return Table(rows)
@@ -244,9 +218,8 @@ def events(lines: Sequence[Line]) -> pd.DataFrame:
     seconds of a call that was not done.
     """
     runs = [one.folder for one in sources(lines) if one.digits is None]
-    found = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
-    found = [one for one in found if len(one)]
-    if not found:
+    known = [read_events(run).to_pandas().assign(run=str(run)) for run in runs]
+    if not (found := [one for one in known if len(one)]):
         return SCHEMA.empty_table().to_pandas().assign(run="", lost=0.0)
     calls = pd.concat(found).sort_values("ended", kind="stable")
     # Nothing numbers calls, but no two take the same time to the last digit.
@@ -271,7 +244,7 @@ def attempts(lines: Sequence[Line], calls: pd.DataFrame) -> list[Table]:
                 "seconds lost": f"{failed['lost'].sum():,.1f}",
             }
         )
-    return [Table(rows, note=_ATTEMPTS_NOTE), _again(rows_of(lines), calls)]
+    return [Table(rows), _again(rows_of(lines), calls)]
 
 
 def _again(frame: pd.DataFrame, calls: pd.DataFrame) -> Table:
@@ -324,4 +297,4 @@ def slowest(lines: Sequence[Line], calls: pd.DataFrame) -> Table:
         }
         for one in timed.to_dict("records")
     ]
-    return Table(rows, note=_SLOWEST_NOTE)
+    return Table(rows)

@@ -83,13 +83,9 @@ def gallery(
     checkpoints: Sequence[Path] = (),
     data_root: Path | None = None,
 ) -> tuple[list[Entry], list[str]]:
-    """Looks at some images with the noise of every method.
+    """Looks at some images with the noise of every method, and walks with the networks of runs.
 
-    Args:
-        lines: Those of the page; logs have no noise.
-        chosen: Indices of images; None for those with the largest, median and smallest region.
-        checkpoints: Networks, each found by its hash; without a run's own nothing is walked.
-        data_root: Folder of the data.
+    Unless images are chosen they are those with the largest, median and smallest region.
 
     Returns:
         Images, and remarks on what could not be shown and why.
@@ -137,7 +133,7 @@ def _indices(lines: Sequence[Line], chosen: Sequence[int] | None) -> list[int]:
             raise ValueError(f"images {absent} must be among those of {folder}: choose others")
         return list(dict.fromkeys(chosen))
     certified = [line.rows.loc[~line.abstained] for line in lines if not line.abstained.all()]
-    largest = (certified or [line.rows for line in lines])[-1]
+    largest = certified[-1] if certified else lines[-1].rows
     ordered = largest.sort_values("proxy_radius", ascending=False)["index"].tolist()
     return list(dict.fromkeys(ordered[k] for k in (0, len(ordered) // 2, -1)))
 
@@ -166,7 +162,17 @@ def _entry(
             shown.append((line.method, certificate, _pictures(index, image, noise, found)))
             if row["prediction"] == ABSTAIN:
                 continue
-            figure.add_trace(_semi_axes(line, row["radius"] * found.lengths))
+            semi = row["radius"] * found.lengths
+            figure.add_scatter(
+                x=np.arange(1, len(semi) + 1, dtype=np.int32),
+                y=semi.astype(np.float32),
+                customdata=[_four_digits(length) for length in semi],
+                mode="lines",
+                line={"width": 2, "dash": dashes(line)},
+                hovertemplate=f"<b>{line.label}</b>, axis %{{x}}: certified to %{{customdata}}"
+                "<extra></extra>",
+                meta={"method": line.method},
+            )
             if model is not None:
                 eps = _drawn(index, image, noise, _SAMPLES)
                 aside = rank - (len(lines) - 1) / 2
@@ -272,20 +278,6 @@ def _empty(d: int) -> go.Figure:
     return figure
 
 
-def _semi_axes(line: Line, semi: NDArray[np.float64]) -> go.Scatter:
-    """The semi-axes of the region of one method, the widest first."""
-    return go.Scatter(
-        x=np.arange(1, len(semi) + 1, dtype=np.int32),
-        y=semi.astype(np.float32),
-        customdata=[_four_digits(length) for length in semi],
-        mode="lines",
-        line={"width": 2, "dash": dashes(line)},
-        hovertemplate=f"<b>{line.label}</b>, axis %{{x}}: certified to %{{customdata}}"
-        "<extra></extra>",
-        meta={"method": line.method},
-    )
-
-
 def _walks(
     line: Line,
     row: Mapping[Any, Any],
@@ -295,10 +287,7 @@ def _walks(
     model: nn.Module,
     aside: float,
 ) -> go.Scatter:
-    """Walks along some semi-axes of the region of one method.
-
-    Markers stand aside, so that those of no other method hide them.
-    """
+    """Walks along some semi-axes of a region; markers stand aside, so that none hides another."""
     semi = row["radius"] * found.lengths
     ranks = np.unique(np.geomspace(1, len(semi), _WALKED).round().astype(int)) - 1
     steps = [torch.from_numpy(found.direction(k) * semi[k]).view(image.shape[1:]) for k in ranks]
@@ -330,11 +319,7 @@ def _four_digits(length: float) -> str:
 
 
 def picture(pixels: NDArray[np.floating]) -> str:
-    """The PNG of an image with pixels in [0, 1], others clipped, as a data URI.
-
-    Args:
-        pixels: (C, H, W), C of 1 or 3.
-    """
+    """The PNG of an image, (C, H, W), C of 1 or 3, pixels clipped to [0, 1], as a data URI."""
     bytes_ = np.rint(np.clip(np.moveaxis(pixels, 0, -1), 0, 1) * 255).astype(np.uint8)
     content = io.BytesIO()
     Image.fromarray(bytes_.squeeze(-1) if len(pixels) == 1 else bytes_).save(content, "PNG")
@@ -342,10 +327,7 @@ def picture(pixels: NDArray[np.floating]) -> str:
 
 
 def signed(values: NDArray[np.floating]) -> str:
-    """Values of either sign, (C, H, W), as a picture.
-
-    Blue below zero, red above, white at zero; of three channels their colours around grey.
-    """
+    """Values of either sign, (C, H, W): blue and red, white at 0; three channels around grey."""
     scaled = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
     if len(values) > 1:
         return picture(0.5 + 0.5 * scaled)

@@ -18,13 +18,7 @@ _FILES = ("page.html", "page.css", "hover.js", "page.js")
 def render(
     lines: Sequence[Line], entries: Sequence[Entry] = (), remarks: Sequence[str] = ()
 ) -> str:
-    """The page.
-
-    Args:
-        lines: The lines to show.
-        entries: Images of the gallery.
-        remarks: What the gallery lacks, and why.
-    """
+    """The page of lines, with images of the gallery, and remarks on what it lacks, and why."""
     known, calls = methods_of(lines), facts.events(lines)
     curves, histograms = charts.curve_charts(lines), charts.histogram_charts(lines)
     figures = [one.figure for one in (*curves, *entries, *histograms)]

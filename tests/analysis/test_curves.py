@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from rddrs_dist.analysis.curves import Curve, certified_accuracy, curves, to_frame
+from rddrs_dist.analysis.curves import Curve, certified_accuracy, curves
 from rddrs_dist.stats import clopper_pearson_lower
 from tests.results.rows import abstention, sized
 
 from .making import lines
 
 
-def curve_of(*groups: list[dict], size: str = "proxy", **options) -> Curve:
-    (found,) = curves(lines(*groups), size, **options)
+def curve_of(*groups: list[dict], **options) -> Curve:
+    (found,) = curves(lines(*groups), "proxy", **options)
     return found
 
 
@@ -53,14 +53,3 @@ def test_a_thinned_curve_never_lies_above_the_full_one():
     drawn = one.accuracy[np.searchsorted(one.radii, dense)]  # what steps-pre shows
     assert (drawn <= certified_accuracy(sizes, dense)).all()
     assert np.array_equal(one.accuracy, certified_accuracy(sizes, one.radii))
-
-
-def test_a_method_that_certifies_nothing_has_a_flat_curve():
-    one = curve_of([abstention(0), abstention(1)], size="l2")
-    assert one.accuracy.tolist() == [0.0, 0.0] and one.radii[0] == 0.0
-
-
-def test_a_table_of_curves_keeps_every_digit():
-    made = to_frame(curves(lines(sized([0.1 + 0.2]), sized([1 / 3], "ddrs")), "proxy"))
-    assert made["radius"].tolist()[1] == 0.1 + 0.2
-    assert set(made["method"]) == {"rs", "ddrs"} and set(made["images"]) == {1}

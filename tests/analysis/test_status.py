@@ -1,6 +1,7 @@
 """What a run's folder tells while the run goes on, and its summary."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,7 @@ KNOWN = {
     **{"images": 100, "done": 30, "before": 10, "started": 1000.0, "updated": 1120.0},
     **{"actors": 2, "wanted": 3, "retries": 4, "losses": 1},
 }
-
-
-def run(out: Path, rows: list[dict], *, size: int = 1, done: bool = False) -> Path:
-    """Writes a run that is not complete."""
-    return making.run(out, rows, size=size, done=done)
+run = partial(making.run, done=False)
 
 
 def state(out: Path, now: float = 1120.0) -> str:
@@ -52,9 +49,7 @@ def test_progress_comes_back_as_written_and_leaves_no_temporary_file(tmp_path):
 )
 def test_progress_that_no_driver_wrote_is_one_line(tmp_path, content, got):
     (tmp_path / status.PROGRESS).write_bytes(content)
-    with pytest.raises(
-        ValueError, match=f"must be the JSON of a driver's progress .*{got}"
-    ) as why:
+    with pytest.raises(ValueError, match=f"the JSON of a driver's progress .*{got}") as why:
         status.progress(tmp_path)
     assert "\n" not in str(why.value) and "remove it" in str(why.value)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rddrs_dist import data
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.report import facts
 from rddrs_dist.run.events import EventLog
@@ -20,8 +21,6 @@ def silent(made: Made) -> Made:
 @pytest.fixture
 def calls(silent: Made):
     """A shard of two that was late, its images alone, of which one was late twice more."""
-    from rddrs_dist import data
-
     images = data.load("digits", "test")
     (shard, *others) = split(images, [0, 40, 80, 120, 160, 200], 2)
     first, second = shard.images_alone()

@@ -10,30 +10,22 @@ from PIL import Image
 
 from rddrs_dist.analysis.lines import read_lines
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise
-from rddrs_dist.report.gallery import (
-    MULTIPLES,
-    axes,
-    gallery,
-    picture,
-    reach,
-    signed,
-)
+from rddrs_dist.report.gallery import MULTIPLES, axes, gallery, picture, reach, signed
 from rddrs_dist.results.columns import ABSTAIN
 from tests.oracles import Linear
 
 SHAPE = (1, 2, 3)
 
 
-def noises():
-    generator = torch.Generator().manual_seed(0)
-    return [
-        FullNoise(torch.randn(1, 6, 6, generator=generator), SHAPE),
-        DiagonalNoise(torch.rand(1, *SHAPE, generator=generator) + 0.1, SHAPE),
-        IsotropicNoise(torch.tensor([0.5]), SHAPE),
-    ]
+GENERATOR = torch.Generator().manual_seed(0)
+NOISES = (
+    FullNoise(torch.randn(1, 6, 6, generator=GENERATOR), SHAPE),
+    DiagonalNoise(torch.rand(1, *SHAPE, generator=GENERATOR) + 0.1, SHAPE),
+    IsotropicNoise(torch.tensor([0.5]), SHAPE),
+)
 
 
-@pytest.mark.parametrize("noise", noises(), ids=lambda noise: type(noise).__name__)
+@pytest.mark.parametrize("noise", NOISES, ids=lambda noise: type(noise).__name__)
 def test_axes_are_unit_vectors_with_the_deviation_along_each(noise):
     found = axes(noise)
     directions = np.stack([found.direction(rank) for rank in range(6)])
