@@ -22,21 +22,13 @@ _NOTHING = 1e-6
 
 
 class _Scale(NamedTuple):
-    """C = L L^T of B images, in float64, its eigenvalues at least sigma_star.
+    """C = L L^T of B images, in float64, its eigenvalues at least sigma_star."""
 
-    Attributes:
-        matrix: C, (B, d, d).
-        factor: L, (B, d, d).
-        mean: P, the geometric mean of the eigenvalues, (B,).
-        smallest: K, the smallest of them, (B,); on a GPU near to it where none is at the floor.
-        along: L^T u / |L^T u| for its eigenvector u, (B, d).
-    """
-
-    matrix: Tensor
-    factor: Tensor
-    mean: Tensor
-    smallest: Tensor
-    along: Tensor
+    matrix: Tensor  # C, (B, d, d)
+    factor: Tensor  # L, (B, d, d)
+    mean: Tensor  # P, the geometric mean of the eigenvalues, (B,)
+    smallest: Tensor  # K, the smallest, (B,); on a GPU near to it where none is at the floor
+    along: Tensor  # L^T u / |L^T u| for its eigenvector u, (B, d)
 
     @classmethod
     def isotropic(cls, sigma: Tensor, dimension: int) -> "_Scale":

@@ -52,19 +52,12 @@ class Packed:
 
 
 class Extremes(NamedTuple):
-    """What most regions need to know of the axes of B images, (B,) float64 each.
+    """What most regions need to know of the axes of B images, (B,) float64 each."""
 
-    Attributes:
-        least: Smallest axis, at most.
-        most: Largest axis, at most or to within rounding errors.
-        bound: Largest axis, at least.
-        logdet: log |det S|, at most or to within rounding errors.
-    """
-
-    least: Tensor
-    most: Tensor
-    bound: Tensor
-    logdet: Tensor
+    least: Tensor  # smallest axis, at most
+    most: Tensor  # largest axis, at most or to within rounding errors
+    bound: Tensor  # largest axis, at least
+    logdet: Tensor  # log |det S|, at most or to within rounding errors
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,7 +96,11 @@ class Streams:
         size = math.prod(shape)
         drawn = torch.empty(len(self), 2, -(-size // 2))
         for own, index in zip(drawn, self.indices, strict=True):
-            _draw((self.seed, index, *key), own)
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(index, *key))
+            generator = np.random.Generator(np.random.SFC64(sequence))
+            # All of 64 bits: the raw output, which the method of that name takes longer to give.
+            raw = generator.integers(0, 2**64 - 1, own.shape[1], np.uint64, endpoint=True)
+            box_muller(*torch.from_numpy(raw.view(np.int32)).view(2, -1), own)
         return drawn.flatten(1)[:, :size].view(len(self), *shape).to(images.dtype)
 
 
@@ -108,16 +112,6 @@ def _keys(streams: Streams, device: torch.device) -> Tensor:
         for index in streams.indices
     ]
     return torch.from_numpy(np.array(keys, np.uint64).view(np.int64)).to(device)
-
-
-def _draw(key: tuple[int, ...], into: Tensor) -> None:
-    """Fills (2, m) float32 with one image's samples."""
-    sequence = np.random.SeedSequence(key[0], spawn_key=key[1:])
-    generator = np.random.Generator(np.random.SFC64(sequence))
-    # All of 64 bits: the raw output, which the method of that name takes longer to give.
-    raw = generator.integers(0, 2**64 - 1, into.shape[1], np.uint64, endpoint=True)
-    words = torch.from_numpy(raw.view(np.int32)).view(2, -1)
-    box_muller(words[0], words[1], into)
 
 
 def box_muller(lengths: Tensor, angles: Tensor, into: Tensor) -> Tensor:
