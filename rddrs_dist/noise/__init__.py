@@ -11,8 +11,16 @@ from rddrs_dist.noise.full import FullNoise
 # What a run can store and read back; each with the kinds of scales that it packs.
 NOISES: tuple[type[Noise], ...] = (IsotropicNoise, DiagonalNoise, FullNoise)
 
-__all__ = ["NOISES", "DiagonalNoise", "FullNoise", "IsotropicNoise", "Noise", "Packed"]
-__all__ += ["pack", "unpack"]
+__all__ = [
+    "NOISES",
+    "DiagonalNoise",
+    "FullNoise",
+    "IsotropicNoise",
+    "Noise",
+    "Packed",
+    "pack",
+    "unpack",
+]
 
 
 def pack(noise: Noise) -> list[Packed]:
