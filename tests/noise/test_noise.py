@@ -9,16 +9,8 @@ import torch
 from torch import linalg
 
 import rddrs_dist.noise
-from rddrs_dist.noise import (
-    NOISES,
-    DiagonalNoise,
-    FullNoise,
-    IsotropicNoise,
-    Noise,
-    Packed,
-    pack,
-    unpack,
-)
+from rddrs_dist.noise import NOISES, DiagonalNoise, FullNoise, IsotropicNoise, Noise, pack, unpack
+from rddrs_dist.noise.base import Packed
 from tests.oracles import normal, random_spd, rotation_matrix
 
 EVENT = (1, 2, 3)
