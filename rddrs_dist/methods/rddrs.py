@@ -157,15 +157,10 @@ class RDDRS(Method):
         slope = gap_gradient(
             model, images, noise, weights, self.gradient_samples, streams, 2 * step + 1, batching
         )
-        gap = (quantiles[:, 0] - quantiles[:, 1]).double()
-        return self._assemble(scale, slope.double(), gap)
-
-    def _assemble(self, scale: _Scale, slope: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
-        """L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T.
-
-        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of a factor L of C,
-        C^-1 is the identity and u a direction known beforehand.
-        """
+        gap, slope = (quantiles[:, 0] - quantiles[:, 1]).double(), slope.double()
+        # L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T:
+        # G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of a factor L of C,
+        # C^-1 is the identity and u a direction known beforehand.
         weight = scale.mean + self.kappa * scale.smallest
         velocity = trailing(weight, slope) * metrics.whiten(scale.factor, slope)
         velocity.diagonal(dim1=1, dim2=2).add_((gap * scale.mean / slope.shape[1])[:, None])
