@@ -117,10 +117,8 @@ class Entry:
     def distance(self, point: Tensor) -> float:
         """||S^-1 (x' - x)||, never below the truth.
 
-        With any y near S^-1 delta the truth is at most ||y|| + ||delta - S y|| / min_axis.
-
-        Args:
-            point: x', (d,) float64, of numbers that single precision holds.
+        With any y near S^-1 delta the truth is at most ||y|| + ||delta - S y|| / min_axis. The
+        point is x', (d,) float64, of numbers that single precision holds.
         """
         delta, noise = point - self.point, self.region.noise
         error = (len(delta) + 8) * _EPS
