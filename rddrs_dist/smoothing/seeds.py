@@ -100,7 +100,8 @@ class Streams:
             generator = np.random.Generator(np.random.SFC64(sequence))
             # All of 64 bits: the raw output, which the method of that name takes longer to give.
             raw = generator.integers(0, 2**64 - 1, own.shape[1], np.uint64, endpoint=True)
-            box_muller(*torch.from_numpy(raw.view(np.int32)).view(2, -1), own)
+            lengths, angles = torch.from_numpy(raw.view(np.int32)).view(2, -1)
+            box_muller(lengths, angles, own)
         return drawn.flatten(1)[:, :size].view(len(self), *shape).to(images.dtype)
 
 
