@@ -30,23 +30,14 @@ METADATA_KEY = "rddrs_dist"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network in evaluation mode, its parameters frozen, and what is known of it.
+    """A trained network in evaluation mode, its parameters frozen, and what is known of it."""
 
-    Args:
-        model: The network, on the CPU.
-        architecture: One of `networks.ARCHITECTURES`.
-        event_shape: Shape (C, H, W) of the images it takes.
-        classes: Number of logits.
-        sigma: Standard deviation of the noise it was trained under, in pixels, if recorded.
-        sha256: Hash of the file.
-    """
-
-    model: nn.Module
-    architecture: str
-    event_shape: tuple[int, ...]
-    classes: int
-    sigma: float | None
-    sha256: str
+    model: nn.Module  # on the CPU
+    architecture: str  # one of `networks.ARCHITECTURES`
+    event_shape: tuple[int, ...]  # (C, H, W) of the images it takes
+    classes: int  # number of logits
+    sigma: float | None  # of the noise it was trained under, in pixels, if recorded
+    sha256: str  # hash of the file
 
 
 def save(

@@ -211,35 +211,28 @@ def _unit(pixels: np.ndarray) -> np.ndarray:
 
 def _parquet(split: str, root: Path, _download: bool) -> ImageSet:
     """Read a folder in the hub layout."""
-    files = {each: _hub_files(root, each) for each in SPLITS}
-    _check_whole(files[split], split, root)
+    files: dict[str, list[Path]] = {}
+    for each in SPLITS:
+        pattern = f"{each}-*.parquet"
+        files[each] = sorted(root.glob(pattern)) or sorted((root / "data").glob(pattern))
+    if not files[split]:
+        raise FileNotFoundError(
+            f"no {split}-*.parquet under {root}: name a folder in the hub layout with "
+            "--data-root or RDDRS_DATA"
+        )
+    first, count = files[split][0].name, len(files[split])
+    announced = re.search(r"-of-([0-9]+)", first)
+    if announced and int(announced[1]) != count:
+        raise FileNotFoundError(
+            f"{root} holds {count} {split} files where {first} announces {int(announced[1])}: "
+            "fetch the missing ones"
+        )
     images, labels = _read_columns(files[split], (_IMAGE_COLUMNS, _LABEL_COLUMNS))
     (all_labels,) = _read_columns(files["train"] + files["test"], (_LABEL_COLUMNS,))
     # A split may lack a class that the network knows, so the classes are those of all splits.
     classes = int(_class_numbers(all_labels, root).max()) + 1
     pixels = _decode(images, f"{split} images of {root}")
     return ImageSet("parquet", split, _unit(pixels), _class_numbers(labels, root), classes)
-
-
-def _hub_files(root: Path, split: str) -> list[Path]:
-    """List a split's files in a hub folder or in its `data` subfolder."""
-    pattern = f"{split}-*.parquet"
-    return sorted(root.glob(pattern)) or sorted((root / "data").glob(pattern))
-
-
-def _check_whole(files: Sequence[Path], split: str, root: Path) -> None:
-    """Check that all files of a split are there that their names announce."""
-    if not files:
-        raise FileNotFoundError(
-            f"no {split}-*.parquet under {root}: name a folder in the hub layout with "
-            "--data-root or RDDRS_DATA"
-        )
-    announced = re.search(r"-of-([0-9]+)", files[0].name)
-    if announced and int(announced[1]) != len(files):
-        raise FileNotFoundError(
-            f"{root} holds {len(files)} {split} files where {files[0].name} announces "
-            f"{int(announced[1])}: fetch the missing ones"
-        )
 
 
 def _read_columns(files: Sequence[Path], wanted: tuple[tuple[str, ...], ...]) -> list[list[Any]]:

@@ -18,12 +18,8 @@ def pooled_convolution(inputs: int, outputs: int, padding: int) -> nn.Sequential
     """A 5x5 convolution, the maximum over 2x2 windows and ReLU.
 
     The published order is ReLU, then pooling. Both are monotone, so they commute exactly, and ReLU
-    is cheaper on a quarter of the numbers. `cuda.swap` makes one kernel of the three.
-
-    Args:
-        inputs: Channels of the images.
-        outputs: Channels of the convolution.
-        padding: Rows and columns of zeros around images; even.
+    is cheaper on a quarter of the numbers. `cuda.swap` makes one kernel of the three. The padding,
+    rows and columns of zeros around images, is even.
     """
     convolution = nn.Conv2d(inputs, outputs, 5, padding=padding)
     return nn.Sequential(convolution, nn.MaxPool2d(2), nn.ReLU())

@@ -76,7 +76,14 @@ def train(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
-    generator = _generator(device, seed)
+    try:
+        generator = torch.Generator(device).manual_seed(seed)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:160]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used on this machine ({reason}): wanted cpu or "
+            "another device that torch finds"
+        ) from error
     images = torch.from_numpy(train_set.images).to(device)
     labels = torch.from_numpy(train_set.labels).to(device)
     model.to(device).requires_grad_(True).train()
@@ -142,18 +149,6 @@ def _with_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Ten
         return images
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     return images + sigma * noise
-
-
-def _generator(device: str | torch.device, seed: int) -> torch.Generator:
-    """Return a seeded generator on a device, which must be usable here."""
-    try:
-        return torch.Generator(device).manual_seed(seed)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0][:160]
-        raise ValueError(
-            f"device {str(device)!r} cannot be used on this machine ({reason}): wanted cpu or "
-            "another device that torch finds"
-        ) from error
 
 
 def _check_sigma(sigma: float) -> None:

@@ -55,9 +55,7 @@ def refusal(source: Path | bytes) -> str:
 @pytest.mark.parametrize(
     ("architecture", "event_shape"),
     [
-        ("lenet", (1, 28, 28)),
         ("lenet", (3, 9, 13)),
-        ("lenet-caffe", (1, 28, 28)),
         ("lenet-caffe", (3, 16, 21)),
         ("resnet20", (3, 32, 32)),
         ("resnet20", SHAPE),
@@ -152,13 +150,10 @@ def test_the_authors_networks_load_and_classify(shared):
     assert accuracy(found.model, few, sigma=0.5) > 0.95
 
 
-def test_a_missing_file_is_one_clear_line(tmp_path):
+def test_missing_cut_and_foreign_files_are_refused(lenet, tmp_path):
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no checkpoint file .* `rddrs train`"):
             load(path)
-
-
-def test_cut_and_foreign_files_are_refused(lenet, tmp_path):
     whole = read(keep(tmp_path / "net.safetensors", lenet))
     archive, bare = (torch_bytes(lenet.state_dict(), legacy) for legacy in (False, True))
     for content, least in ((whole, 9), (archive, 2), (bare, 1)):
@@ -180,14 +175,12 @@ class Trap:
         return os.system, (f"touch {self.mark}",)
 
 
-def test_code_in_a_pickle_is_refused_and_not_executed(lenet, tmp_path):
+def test_what_is_no_state_dict_is_refused_and_not_executed(lenet, tmp_path):
     state = {**lenet.state_dict(), "out.bias": Trap(tmp_path / "executed")}
     for content in (torch_bytes(state), torch_bytes(state, legacy=True), pickle.dumps(state)):
         assert "nothing in it was executed" in refusal(content)
     assert not (tmp_path / "executed").exists()
-
-
-def test_other_things_that_torch_saves_are_refused(lenet):
+    # Other things that torch saves.
     assert "must be a state dict" in refusal(torch_bytes(torch.ones(3)))
     wrapped = {"epoch": 3, "model": lenet.state_dict()}
     assert "got epoch, model" in refusal(torch_bytes(wrapped))

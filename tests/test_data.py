@@ -88,14 +88,11 @@ def test_absent_data_names_both_ways_out(name, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_mnist_is_in_the_original_order(shared):
+def test_mnist_is_in_the_original_order_and_called_damaged_where_cut(shared, tmp_path):
     test = load("mnist", data_root=shared / "data")
     assert test.images.shape == (10_000, 1, 28, 28)
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert test.images.max() == 1 and test.images.dtype == np.float32
-
-
-def test_truncated_mnist_is_called_damaged(shared, tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for source in (shared / "data" / "MNIST" / "raw").iterdir():
@@ -183,16 +180,13 @@ def test_indices_are_numbers_and_slices():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot read ''"),
         ("1,", "cannot read ''"),
-        ("-1", "none of them negative"),
         ("0:10:-1", "none of them negative"),
         ("a:b", "cannot read 'a:b'"),
         ("5:5", "choose no image"),
         ("0:10:0", "choose no image"),
         ("100", "the last position is 99"),
         ("0:101", "no stop may exceed 100"),
-        ("0:999999999999", "no stop may exceed 100"),
         ("0:10,9", "choose image 9 more than once"),
     ],
 )

@@ -84,14 +84,11 @@ def test_a_frozen_network_can_be_trained_on(few):
     assert not torch.equal(weights(model), before)
 
 
-def test_accuracy_counts_the_right_images(digits):
+def test_accuracy_counts_the_right_images_and_repeats_itself_under_noise(digits):
     constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
     constant[1].weight.data.zero_()
     wanted = float(np.mean(digits.labels == 0))
     assert accuracy(constant, digits) == accuracy(constant, digits, sigma=1.0) == wanted
-
-
-def test_accuracy_under_noise_repeats_itself(digits):
     model = train_new("lenet", digits, sigma=0.25, epochs=1)
     first = accuracy(model, digits, sigma=0.5, seed=1)
     assert accuracy(model, digits, sigma=0.5, seed=1) == first

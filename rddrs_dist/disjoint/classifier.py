@@ -12,7 +12,6 @@ from rddrs_dist.certify import ABSTAIN, Budget, Certificate, certify
 from rddrs_dist.disjoint.memory import Entry, narrowed_to_fit
 from rddrs_dist.methods import DDRS, Context, Method, fit_all
 from rddrs_dist.neighbours import Neighbours
-from rddrs_dist.region import Region
 from rddrs_dist.smoothing import Streams
 
 # Where an answer comes from.
@@ -146,9 +145,16 @@ class SmoothedClassifier:
         context = self._context(query)
         *_, (_, fit) = fit_all([self.method], self.model, image, context, start=self.start)
         certificate = certify(self.model, image, fit, self.budget, context.streams)
-        label, entry = int(certificate.region.prediction[0]), None
+        region, entry = certificate.region, None
+        label = int(region.prediction[0])
         if label != ABSTAIN:
-            entry = narrowed_to_fit(_on_cpu(certificate.region), query, self.memory)
+            # The memory is on the CPU, in tensors that nobody else changes; a noise that is there
+            # already is kept, as its axes are known by now.
+            noise, centre = region.noise, region.centre.detach().cpu().clone()
+            if noise.scale.device.type != "cpu":
+                noise = replace(noise, scale=noise.scale.cpu())
+            region = replace(region, centre=centre, noise=noise)
+            entry = narrowed_to_fit(region, query, self.memory)
         if entry is None:
             return Prediction(label, CERTIFICATE, query, None, 0.0, certificate)
         self.memory.append(entry)
@@ -193,10 +199,3 @@ class SmoothedClassifier:
         own = cls(model, known.pop("method"), neighbours=neighbours, **known)
         own.queries, own.memory = queries, entries
         return own
-
-
-def _on_cpu(region: Region) -> Region:
-    """The same region, where the memory is, in tensors that nobody else changes."""
-    noise = region.noise  # on the CPU already it is kept, as its axes are known by now
-    own = noise if noise.scale.device.type == "cpu" else replace(noise, scale=noise.scale.cpu())
-    return replace(region, centre=region.centre.detach().cpu().clone(), noise=own)

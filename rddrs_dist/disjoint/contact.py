@@ -47,25 +47,15 @@ _EPS = torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True, eq=False)
 class Contacts:
-    """The best hyperplane that was found for each of C pairs of regions.
+    """The best hyperplane that was found for each of C pairs of regions."""
 
-    Attributes:
-        first: Number of region i of each pair, (C,).
-        second: Number of region j.
-        gap: w . (x_j - x_i), (C,), never above the truth.
-        left: ||S_i^T w||, (C,), never below the truth.
-        right: ||S_j^T w||, (C,), never below the truth.
-        normal: w, (C, d).
-        steps: Of conjugate gradients, (C,).
-    """
-
-    first: Integers
-    second: Integers
-    gap: Floats
-    left: Floats
-    right: Floats
-    normal: NDArray[np.float32]
-    steps: Integers
+    first: Integers  # number of region i of each pair, (C,)
+    second: Integers  # number of region j, (C,)
+    gap: Floats  # w . (x_j - x_i), (C,), never above the truth
+    left: Floats  # ||S_i^T w||, (C,), never below the truth
+    right: Floats  # ||S_j^T w||, (C,), never below the truth
+    normal: NDArray[np.float32]  # w, (C, d)
+    steps: Integers  # of conjugate gradients, (C,)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -172,9 +162,8 @@ def _within_reach(first: _Side, second: _Side) -> tuple[Tensor, Tensor]:
         other = other.triu(1)
     # Squares of distances as a matrix product, and how wrong that may be.
     norms = first.points.square().sum(1, keepdim=True) + second.points.square().sum(1)
-    squares = (
-        norms - 2 * first.points @ second.points.mT - 4 * first.points.shape[1] * _EPS * norms
-    )
+    error = 4 * first.points.shape[1] * _EPS * norms
+    squares = norms - 2 * first.points @ second.points.mT - error
     reach = first.reach.unsqueeze(1) + second.reach
     near = ~(squares > reach.square() * (1 + 1e-9))
     rows, columns = (other & near).nonzero().unbind(1)
@@ -206,7 +195,17 @@ class _Search:
             gaining = best > before * (1 + _GAIN)
             worth = (least < _UNEVEN) | (best > _NEARLY)
             live = live[gaining & worth & (best <= _CLEAR)]
-        return self._claimed()
+        # What holds of the hyperplanes, rounding errors included.
+        w = self.w.double()
+        length, slack = w.norm(dim=1), 2 * (w.shape[1] + 8) * _EPS
+        gap = (w * self.v).sum(1) - slack * length * self.v.norm(dim=1)
+        left, right = (
+            side.adjoint(owners, w).norm(dim=1) / side.radius[owners] * (1 + slack)
+            + slack * side.noise.frobenius[owners] * length
+            for side, owners in ((self.first, self.rows), (self.second, self.columns))
+        )
+        found = (self.rows, self.columns, gap, left, right, self.w, self.steps)
+        return Contacts(*(one.numpy() for one in found))
 
     def _precondition(self, pairs: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
         """About (a A_i + b A_j)^-1 times a residual; exactly so where both are diagonal."""
@@ -233,7 +232,16 @@ class _Search:
                 for old, new in ((w, p), (own, mine), (other, theirs))
             )
             known = self.best[live]
-            self._try(live, v, w, own, other)
+            # Each w that is better than the one before is kept.
+            self.steps[live] += 1
+            first, second = own.norm(dim=1), other.norm(dim=1)
+            mu = (w * v).sum(1) / (first + second)
+            better = mu > known
+            chosen = live[better]
+            self.best[chosen], self.w[chosen] = mu[better], w[better]
+            # At the contact 1 - s and s are as r_j ||S_j^T w|| and r_i ||S_i^T w||.
+            shares = torch.stack([second, first], 1) / (first + second).unsqueeze(1)
+            self.balance[chosen] = shares[better]
             best, left = self.best[live], rho / start
             gaining = (best > known * (1 + _STEP_GAIN)) | (best > _NEARLY) | (left > _SETTLED**2)
             going = (best <= _CLEAR) & gaining & (left > _CONVERGED**2)
@@ -248,28 +256,3 @@ class _Search:
             z = self._precondition(live, weights, residual)
             rho, before = (residual * z).sum(1), rho[going]
             p = z + (rho / before).unsqueeze(1) * p
-
-    def _try(self, live: Tensor, v: Tensor, w: Tensor, own: Tensor, other: Tensor) -> None:
-        """Keeps each w that is better than the one before."""
-        self.steps[live] += 1
-        first, second = own.norm(dim=1), other.norm(dim=1)
-        mu = (w * v).sum(1) / (first + second)
-        better = mu > self.best[live]
-        chosen = live[better]
-        self.best[chosen], self.w[chosen] = mu[better], w[better]
-        # At the contact 1 - s and s are as r_j ||S_j^T w|| and r_i ||S_i^T w||.
-        weights = torch.stack([second, first], 1) / (first + second).unsqueeze(1)
-        self.balance[chosen] = weights[better]
-
-    def _claimed(self) -> Contacts:
-        """What holds of the hyperplanes, rounding errors included."""
-        w = self.w.double()
-        length, slack = w.norm(dim=1), 2 * (w.shape[1] + 8) * _EPS
-        gap = (w * self.v).sum(1) - slack * length * self.v.norm(dim=1)
-        left, right = (
-            side.adjoint(owners, w).norm(dim=1) / side.radius[owners] * (1 + slack)
-            + slack * side.noise.frobenius[owners] * length
-            for side, owners in ((self.first, self.rows), (self.second, self.columns))
-        )
-        found = (self.rows, self.columns, gap, left, right, self.w, self.steps)
-        return Contacts(*(one.numpy() for one in found))

@@ -36,26 +36,26 @@ class Entry:
     No inverse of S is kept: S is triangular, so that S^-1 delta costs as many operations as a
     product with an inverse would, with less rounding and half the memory.
 
-    Attributes:
-        region: {x + delta : ||S^-1 delta|| < r} of one image, on the CPU; S lower triangular.
-        query: Number of the query that the region is of.
-        min_axis: Smallest axis of S, at most, in pixel units.
-        max_axis: Largest axis of S, at least.
-        narrow: A, (k, d) float32, the k narrowest directions over their axes; k = 0 where S is
-            diagonal.
     """
 
-    region: Region
-    query: int
-    min_axis: float
-    max_axis: float
+    region: Region  # {x + delta : ||S^-1 delta|| < r} of one image, on the CPU; S lower triangular
+    query: int  # number of the query that the region is of
+    min_axis: float  # smallest axis of S, at most, in pixel units
+    max_axis: float  # largest axis of S, at least
+    # A, (k, d) float32, the k narrowest directions over their axes; k = 0 where S is diagonal.
     narrow: Tensor
 
     @classmethod
     def of(cls, region: Region, query: int) -> "Entry":
         """An entry of a region."""
+        noise, narrow = region.noise, torch.empty(0, region.dimension)
+        if not noise.is_diagonal:
+            # Good directions are all that is wanted: the bound is of what came out.
+            values, frame = linalg.eigh(noise.covariance()[0])
+            lengths = values[:_NARROWEST].clamp_min(values[-1] * _EPS).sqrt()
+            narrow = (frame[:, :_NARROWEST] / lengths).mT.float().contiguous()
         longest = float(region.max_axis[0]) * (1 + 1e-9)
-        return cls(region, query, float(region.min_axis[0]), longest, _narrowest(region))
+        return cls(region, query, float(region.min_axis[0]), longest, narrow)
 
     @property
     def prediction(self) -> int:
@@ -103,27 +103,22 @@ class Entry:
 
     def contains(self, point: Tensor) -> bool:
         """Whether a point (d,) float64 is inside for certain; NaN is not."""
-        return not self._is_far(point) and self.distance(point) < self.radius
-
-    def _is_far(self, point: Tensor) -> bool:
-        """Whether a point is outside by its distance, or along the narrowest directions."""
         delta = point - self.point
         if float(delta.norm()) > self.reach:
-            return True
-        if not len(self.narrow):
             return False
-        least = (self.narrow @ delta.float()).norm()  # (k, d) @ (d,)
-        # What rounding can add to that, which is computed in single precision.
-        rounding = 2 * (len(delta) + 8) * _EPS32 * self.narrow.norm() * delta.norm()
-        return bool(least > self._limit + rounding)
+        if len(self.narrow):
+            least = (self.narrow @ delta.float()).norm()  # (k, d) @ (d,)
+            # What rounding can add to that, which is computed in single precision.
+            rounding = 2 * (len(delta) + 8) * _EPS32 * self.narrow.norm() * delta.norm()
+            if bool(least > self._limit + rounding):
+                return False
+        return self.distance(point) < self.radius
 
     def distance(self, point: Tensor) -> float:
         """||S^-1 (x' - x)||, never below the truth.
 
-        With any y near S^-1 delta the truth is at most ||y|| + ||delta - S y|| / min_axis.
-
-        Args:
-            point: x', (d,) float64, of numbers that single precision holds.
+        With any y near S^-1 delta the truth is at most ||y|| + ||delta - S y|| / min_axis. The
+        point is x', (d,) float64, of numbers that single precision holds.
         """
         delta, noise = point - self.point, self.region.noise
         error = (len(delta) + 8) * _EPS
@@ -134,17 +129,6 @@ class Entry:
         residual = (delta - scale @ y).norm()  # (d, d) @ (d,)
         rounding = error * (delta.norm() + scale.norm() * y.norm())
         return float(y.norm() * (1 + error) + (residual + rounding) / self.min_axis) * (1 + error)
-
-
-def _narrowest(region: Region) -> Tensor:
-    """The narrowest directions of a dense scale over their axes, (k, d) float32."""
-    noise = region.noise
-    if noise.is_diagonal:
-        return torch.empty(0, noise.dimension)
-    # Good directions are all that is wanted of this decomposition: the bound is of what came out.
-    values, frame = linalg.eigh(noise.covariance()[0])
-    lengths = values[:_NARROWEST].clamp_min(values[-1] * _EPS).sqrt()
-    return (frame[:, :_NARROWEST] / lengths).mT.float().contiguous()
 
 
 def narrowed_to_fit(new: Region, query: int, earlier: Iterable[Entry]) -> Entry | None:
@@ -176,11 +160,9 @@ def narrowed_to_fit(new: Region, query: int, earlier: Iterable[Entry]) -> Entry 
 
 
 def _hyperplanes(new: Region, earlier: Iterable[Entry]) -> Iterator[tuple[Tensor, float]]:
-    """One for each earlier region of another class that the new one overlaps.
+    """A normal w, (d,) float64, and a bound for each rival that the new region overlaps.
 
-    Yields:
-        Its normal w, (d,) float64, and a bound: the earlier region is kept whole where ||S^T w||
-        of the new one is at most that.
+    The rival is kept whole where ||S^T w|| of the new one is at most the bound.
     """
     point, radius = new.centre[0].flatten().double(), float(new.radius[0])
     reach = radius * float(new.max_axis[0]) * (1 + 1e-8)

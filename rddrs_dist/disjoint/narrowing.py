@@ -70,12 +70,7 @@ def narrowed(region: Region, min_axis: float, normals: Tensor, bounds: Tensor) -
 
 
 def support_above(noise: Noise, normals: Tensor) -> Tensor:
-    """||S^T w|| of each w, never below the truth, (m,).
-
-    Args:
-        noise: S, of one image.
-        normals: w, (m, d) float64.
-    """
+    """||S^T w|| of each w (m, d) float64, never below the truth, (m,); S of one image."""
     slack = 2 * (noise.dimension + 8) * _EPS
     images = noise.adjoint_of(torch.zeros(len(normals), dtype=torch.int64), normals)
     frobenius = noise.variances().sum().sqrt()

@@ -158,6 +158,4 @@ def _entry(folder: Path, record: Mapping[str, Any], event_shape: tuple[int, ...]
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a method, whose sequences are tuples, which JSON does not know."""
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
+    return {k: tuple(own) if isinstance(own, list) else own for k, own in fields.items()}

@@ -47,12 +47,9 @@ def norm_bounds(matrix: Tensor, squarings: int = _SQUARINGS) -> tuple[Tensor, Te
 
 
 def least_bound(lower: Tensor) -> Tensor:
-    """A lower bound of the smallest singular value, (...); 0 where rounding leaves nothing.
+    """A lower bound of the smallest singular value of L (..., d, d) float64, lower triangular.
 
-    With any X near L^-1, ||L^-1|| <= ||X|| / (1 - ||L X - I||).
-
-    Args:
-        lower: L, (..., d, d) float64, lower triangular.
+    With any X near L^-1, ||L^-1|| <= ||X|| / (1 - ||L X - I||); 0 where rounding leaves nothing.
     """
     inverse, error = lower_inverse(lower), rounding(lower)
     residual = linalg.matrix_norm(lower @ inverse - eye(lower.shape[-1], lower))

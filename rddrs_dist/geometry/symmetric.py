@@ -46,27 +46,20 @@ def from_eigen(eigenvalues: Tensor, eigenvectors: Tensor) -> Tensor:
 
 
 def apply(function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
-    """A scalar function of a symmetric matrix, U f(l) U^T.
+    """A scalar function of the eigenvalues of a symmetric matrix (..., d, d), U f(l) U^T.
 
     Not for differentiation: the gradient of `eigh` is not finite where eigenvalues coincide.
-
-    Args:
-        function: Acts elementwise on eigenvalues (..., d).
-        matrix: (..., d, d), symmetric; only its lower triangle is read.
     """
     eigenvalues, eigenvectors = linalg.eigh(matrix)
     return from_eigen(function(eigenvalues), eigenvectors)
 
 
 def sign(matrix: Tensor) -> Tensor:
-    """Replaces each eigenvalue by its sign, through odd polynomials that bring it to 1 or -1.
+    """Replaces each eigenvalue of A (B, d, d), symmetric, by its sign, through odd polynomials.
 
     Newton-Schulz steps X <- (3 X - X^3) / 2, after steeper ones. Eigenvalues below 1e-4 of the
     norm, or 1e-6 in float64, end between -1 and 1. What is built from |A| = A sign(A) does not
     suffer: there they are next to nothing.
-
-    Args:
-        matrix: A, (B, d, d), symmetric.
     """
     found = matrix / (linalg.matrix_norm(matrix)[:, None, None] + _TINY)
     first, third, fifth = _STRETCH
@@ -80,18 +73,11 @@ def sign(matrix: Tensor) -> Tensor:
 
 
 def raised(matrix: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues below a floor raised to it, and by how much they were.
+    """Eigenvalues below a floor f (B, 1, 1) raised to it, max(C, f), and N, by how much they were.
 
-    max(C, f) = C + N, with N = (|C - f| - (C - f)) / 2. The signs are those of
-    (C - f) (C + f)^-1 = I - 2 f (C + f)^-1, which lies between -1 and 1: however large some
-    eigenvalues are, those near the floor are told apart.
-
-    Args:
-        matrix: C, (B, d, d), symmetric, its eigenvalues not below -f / 2.
-        floor: f, (B, 1, 1), positive.
-
-    Returns:
-        max(C, f) and N, (B, d, d) each.
+    N = max(C, f) - C = (|C - f| - (C - f)) / 2 for C (B, d, d), symmetric, its eigenvalues not
+    below -f / 2. The signs are those of (C - f) (C + f)^-1 = I - 2 f (C + f)^-1, which lies
+    between -1 and 1: however large some eigenvalues are, those near the floor are told apart.
     """
     one = eye(matrix.shape[-1], matrix)
     inverse = lower_inverse(linalg.cholesky_ex(matrix + floor * one).L)
@@ -107,14 +93,10 @@ def absolute(matrix: Tensor) -> Tensor:
 
 
 def expm(matrix: Tensor, squarings: int = 0) -> Tensor:
-    """Exponential by its Taylor series of degree 8, for matrices of a norm below 2^squarings.
+    """Exponential by its Taylor series of degree 8, of (B, d, d) of a norm below 2^squarings.
 
     The error is below norm^9 / 9!, relative to an end of the same norm, for the norm of the matrix
     over 2^squarings, and doubles with every squaring.
-
-    Args:
-        matrix: (B, d, d).
-        squarings: How often the exponential of a fraction of the matrix is squared.
     """
     part = matrix / 2**squarings
     one = found = eye(matrix.shape[-1], matrix).expand_as(part)

@@ -213,17 +213,11 @@ def best_of(
     """
     if len(candidates) == 1:
         return candidates[0]
-    scores = [_score(model, images, fit.noise, context, n) for fit in candidates]
+    scores, streams, batching = [], context.streams, context.batching
+    for noise in (fit.noise for fit in candidates):
+        counts = class_counts(model, images, noise, n, streams, Stage.COMPARE, batching=batching)
+        p_lower = clopper_pearson_lower(counts.amax(1).cpu().numpy(), n, alpha=0.001)
+        scores.append(normal_quantile_lower(p_lower) * noise.mean_axis.cpu().numpy())
     best = np.argmax(scores, axis=0)
     rows = [slice(i, i + 1) for i in range(len(images))]
     return concatenate([candidates[k][row] for k, row in zip(best, rows, strict=True)])
-
-
-def _score(
-    model: nn.Module, images: Tensor, noise: Noise, context: Context, n: int
-) -> NDArray[np.float64]:
-    """Proxy radius that n comparison samples support, (B,)."""
-    streams, batching = context.streams, context.batching
-    counts = class_counts(model, images, noise, n, streams, Stage.COMPARE, batching=batching)
-    p_lower = clopper_pearson_lower(counts.amax(1).cpu().numpy(), n, alpha=0.001)
-    return normal_quantile_lower(p_lower) * noise.mean_axis.cpu().numpy()

@@ -22,21 +22,13 @@ _NOTHING = 1e-6
 
 
 class _Scale(NamedTuple):
-    """C = L L^T of B images, in float64, its eigenvalues at least sigma_star.
+    """C = L L^T of B images, in float64, its eigenvalues at least sigma_star."""
 
-    Attributes:
-        matrix: C, (B, d, d).
-        factor: L, (B, d, d).
-        mean: P, the geometric mean of the eigenvalues, (B,).
-        smallest: K, the smallest of them, (B,); on a GPU near to it where none is at the floor.
-        along: L^T u / |L^T u| for its eigenvector u, (B, d).
-    """
-
-    matrix: Tensor
-    factor: Tensor
-    mean: Tensor
-    smallest: Tensor
-    along: Tensor
+    matrix: Tensor  # C, (B, d, d)
+    factor: Tensor  # L, (B, d, d)
+    mean: Tensor  # P, the geometric mean of the eigenvalues, (B,)
+    smallest: Tensor  # K, the smallest, (B,); on a GPU near to it where none is at the floor
+    along: Tensor  # L^T u / |L^T u| for its eigenvector u, (B, d)
 
     @classmethod
     def isotropic(cls, sigma: Tensor, dimension: int) -> "_Scale":
@@ -165,15 +157,10 @@ class RDDRS(Method):
         slope = gap_gradient(
             model, images, noise, weights, self.gradient_samples, streams, 2 * step + 1, batching
         )
-        gap = (quantiles[:, 0] - quantiles[:, 1]).double()
-        return self._assemble(scale, slope.double(), gap)
-
-    def _assemble(self, scale: _Scale, slope: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
-        """L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T.
-
-        G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of a factor L of C,
-        C^-1 is the identity and u a direction known beforehand.
-        """
+        gap, slope = (quantiles[:, 0] - quantiles[:, 1]).double(), slope.double()
+        # L^T G L and R (P + kappa K), with slope = E = dR/dC, gap = R and C = L L^T:
+        # G = (P + kappa K) E + R P / d C^-1 + kappa R u u^T. In the frame of a factor L of C,
+        # C^-1 is the identity and u a direction known beforehand.
         weight = scale.mean + self.kappa * scale.smallest
         velocity = trailing(weight, slope) * metrics.whiten(scale.factor, slope)
         velocity.diagonal(dim1=1, dim2=2).add_((gap * scale.mean / slope.shape[1])[:, None])

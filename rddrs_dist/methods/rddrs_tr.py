@@ -27,27 +27,16 @@ _SMALL = 0.3
 
 
 class _Climb(NamedTuple):
-    """The state of an ascent of B images.
+    """The state of an ascent of B images."""
 
-    Attributes:
-        scale: S, (B, d, d).
-        logdet: (B,), log |det S|.
-        widest: (B,), the largest axis at most.
-        basis: (B, d, k), see Curvature.
-        hessian: (B, k, k).
-        gradients: (B, k, k).
-        best: (B,) float64, the largest objective so far.
-        stale: (B,) int64, steps since it was reached.
-    """
-
-    scale: Tensor
-    logdet: Tensor
-    widest: Tensor
-    basis: Tensor
-    hessian: Tensor
-    gradients: Tensor
-    best: Tensor
-    stale: Tensor
+    scale: Tensor  # S, (B, d, d)
+    logdet: Tensor  # (B,), log |det S|
+    widest: Tensor  # (B,), the largest axis at most
+    basis: Tensor  # (B, d, k), see Curvature
+    hessian: Tensor  # (B, k, k)
+    gradients: Tensor  # (B, k, k)
+    best: Tensor  # (B,) float64, the largest objective so far
+    stale: Tensor  # (B,) int64, steps since it was reached
 
 
 @dataclass(frozen=True)

@@ -40,19 +40,12 @@ _SQUARINGS = 18
 
 @dataclass(frozen=True, eq=False)
 class Sized:
-    """Scales of B images, and how far their regions may reach.
+    """Scales of B images, and how far their regions may reach."""
 
-    Attributes:
-        scale: S, (B, d, d), lower triangular.
-        limit: (B,), the largest radius at which a region keeps to the domain and to its margin.
-        radius: (B,), the radius that comparison samples support, the limit at most.
-        proxy: (B,), the proxy radius with it.
-    """
-
-    scale: Tensor
-    limit: Floats
-    radius: Floats
-    proxy: Floats
+    scale: Tensor  # S, (B, d, d), lower triangular
+    limit: Floats  # (B,), the largest radius that keeps to the domain and to the margin
+    radius: Floats  # (B,), the radius that comparison samples support, the limit at most
+    proxy: Floats  # (B,), the proxy radius with it
 
     @classmethod
     def best(
@@ -214,19 +207,12 @@ def likely_multiple(coarse: Sequence[float], radii: Sequence[Floats], limits: Fl
 
 
 class Capped(NamedTuple):
-    """Scales S' of B images with S' S'^T that of S but for axes above a cap, which end there.
+    """Scales S' of B images with S' S'^T that of S but for axes above a cap, which end there."""
 
-    Attributes:
-        scale: S', (B, d, d) float64.
-        widest: (B,), the largest axis of S' at most.
-        whitening: A, (B, d, d); few images are near along its first columns.
-        turn: Q, (B, d, d), orthogonal, with S'^-1 = Q A^T.
-    """
-
-    scale: Tensor
-    widest: Tensor
-    whitening: Tensor
-    turn: Tensor
+    scale: Tensor  # S', (B, d, d) float64
+    widest: Tensor  # (B,), the largest axis of S' at most
+    whitening: Tensor  # A, (B, d, d); few images are near along its first columns
+    turn: Tensor  # Q, (B, d, d), orthogonal, with S'^-1 = Q A^T
 
 
 def capped(scale: Tensor, caps: Tensor) -> Capped:

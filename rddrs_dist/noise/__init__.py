@@ -50,7 +50,12 @@ def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
     Raises:
         ValueError: If the numbers are too many or too few for the image, or the kind unknown.
     """
-    noises = [_unpacked(one, event_shape) for one in scales]
+    known = {kind: structure for structure in NOISES for kind in structure.kinds}
+    if unknown := [one.kind for one in scales if one.kind not in known]:
+        raise ValueError(
+            f"the kind of a scale must be one of {', '.join(known)}, got {unknown[0]!r}"
+        )
+    noises = [known[one.kind].unpack(one, event_shape) for one in scales]
     structures = {type(noise) for noise in noises}
     if len(structures) == 1:
         return structures.pop().concatenate(noises)
@@ -58,12 +63,3 @@ def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
         rows = [noise.axes_of_pixels().to(noise.scale.dtype) for noise in noises]
         return DiagonalNoise(torch.cat(rows).unflatten(1, event_shape), event_shape)
     return FullNoise(torch.cat([noise.matrix().float() for noise in noises]), event_shape)
-
-
-def _unpacked(one: Packed, event_shape: tuple[int, ...]) -> Noise:
-    """The noise of one image."""
-    for structure in NOISES:
-        if one.kind in structure.kinds:
-            return structure.unpack(one, event_shape)
-    known = ", ".join(kind for structure in NOISES for kind in structure.kinds)
-    raise ValueError(f"the kind of a scale must be one of {known}, got {one.kind!r}")

@@ -21,15 +21,10 @@ _MARGIN = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """The scale of one image as a plain array, to be stored and hashed, bit for bit.
+    """The scale of one image as a plain array, to be stored and hashed, bit for bit."""
 
-    Attributes:
-        kind: Which numbers these are: one of the `kinds` of a noise in `NOISES`.
-        values: The numbers, one-dimensional.
-    """
-
-    kind: str
-    values: NDArray[np.float32]
+    kind: str  # which numbers these are: one of the `kinds` of a noise in `NOISES`
+    values: NDArray[np.float32]  # the numbers, one-dimensional
 
     @property
     def sha256(self) -> str:
@@ -38,11 +33,7 @@ class Packed:
         return hashlib.sha256(f"{self.kind} {own.dtype.str} ".encode() + own.tobytes()).hexdigest()
 
     def numbers(self, size: int) -> Tensor:
-        """The numbers as a tensor of its own.
-
-        Raises:
-            ValueError: If there are not as many as the size says.
-        """
+        """The numbers as a tensor of its own; a ValueError if they are not as many as the size."""
         if self.values.size != size:
             raise ValueError(
                 f"a scale of kind {self.kind!r} of such an image must have {size} numbers, got "
@@ -52,19 +43,12 @@ class Packed:
 
 
 class Extremes(NamedTuple):
-    """What most regions need to know of the axes of B images, (B,) float64 each.
+    """What most regions need to know of the axes of B images, (B,) float64 each."""
 
-    Attributes:
-        least: Smallest axis, at most.
-        most: Largest axis, at most or to within rounding errors.
-        bound: Largest axis, at least.
-        logdet: log |det S|, at most or to within rounding errors.
-    """
-
-    least: Tensor
-    most: Tensor
-    bound: Tensor
-    logdet: Tensor
+    least: Tensor  # smallest axis, at most
+    most: Tensor  # largest axis, at most or to within rounding errors
+    bound: Tensor  # largest axis, at least
+    logdet: Tensor  # log |det S|, at most or to within rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +86,7 @@ class Noise(ABC):
 
     @abstractmethod
     def colour(self, z: Tensor) -> Tensor:
-        """S z, the noise made from standard normal samples.
-
-        Args:
-            z: (B, n, *event).
-
-        Returns:
-            (B, n, *event).
-        """
+        """S z, (B, n, *event) as z is: the noise made from standard normal samples."""
 
     @abstractmethod
     def pack(self) -> list[Packed]:
@@ -126,35 +103,14 @@ class Noise(ABC):
 
     @abstractmethod
     def mahalanobis(self, delta: Tensor) -> Tensor:
-        """||S^-1 delta||, the radius at which a point lies.
-
-        Args:
-            delta: (B, *event), displacement from each image.
-
-        Returns:
-            (B,) float64.
-        """
+        """||S^-1 delta||, (B,) float64: the radius at which x + delta lies, delta (B, *event)."""
 
     @abstractmethod
     def adjoint(self, w: Tensor) -> Tensor:
-        """S^T w, in the precision of the scale.
-
-        Args:
-            w: (B, n, *event).
-
-        Returns:
-            (B, n, *event).
-        """
+        """S^T w, (B, n, *event) as w is, in the precision of the scale."""
 
     def support(self, direction: Tensor) -> Tensor:
-        """||S^T w||, the support function of the unit ellipsoid {S u : ||u|| <= 1}.
-
-        Args:
-            direction: w, (B, *event).
-
-        Returns:
-            (B,) float64.
-        """
+        """||S^T w||, (B,) float64, the support function of {S u : ||u|| <= 1} at w (B, *event)."""
         flat = self._flat64(direction).view(-1, 1, *self.event_shape)
         return self.double().adjoint(flat).flatten(1).norm(dim=1)
 
@@ -205,13 +161,9 @@ class Noise(ABC):
         """The same noise with a lower triangular scale of positive diagonal."""
 
     def whitening(self, row: int) -> Tensor:
-        """A matrix A of one image with ||A^T delta|| = ||S^-1 delta||.
+        """A matrix A of the image of a row with ||A^T delta|| = ||S^-1 delta||.
 
-        Args:
-            row: Which image.
-
-        Returns:
-            (d, d) float64, its longest columns first, or its diagonal (d,) where that is all.
+        It is (d, d) float64, its longest columns first, or its diagonal (d,) where that is all.
         """
         own = self[row : row + 1]
         if self.is_diagonal:
@@ -300,11 +252,7 @@ class Noise(ABC):
         return torch.maximum(below, self.min_axis)  # equal axes: no rounding error at all
 
     def capped_mean_axis(self, limit: Tensor) -> Tensor:
-        """Geometric mean of the axes cut at a limit, (B,) float64; never above the truth.
-
-        Args:
-            limit: (B,) float64, largest length of an axis that counts.
-        """
+        """Geometric mean of the axes cut at a limit (B,), (B,) float64; never above the truth."""
         if self._within(limit):
             return self.mean_axis
         cut = torch.minimum(self.axes_below, limit.unsqueeze(1))

@@ -46,7 +46,14 @@ class FullNoise(Noise):
 
     def lower(self) -> "FullNoise":
         """The same noise with a lower triangular scale of positive diagonal, half as much work."""
-        root = _triangle(self.scale.double())
+        scale = self.scale.double()
+        if scale.is_cuda:  # where QR takes thirty times as long
+            root, failed = linalg.cholesky_ex(scale @ scale.mT)
+            if bool(failed.any()):
+                flat = failed > 0
+                root[flat] = linalg.qr(scale[flat].mT, mode="r").R.mT
+        else:
+            root = linalg.qr(scale.mT, mode="r").R.mT  # S^T = Q R, L L^T = S S^T
         root = root * root.diagonal(dim1=1, dim2=2).sign().unsqueeze(-2)
         return FullNoise(root.to(self.scale.dtype), self.event_shape)
 
@@ -180,14 +187,3 @@ def _packed(scale: Tensor) -> Packed:
         return Packed("dense", scale.numpy().reshape(-1))
     rows, columns = torch.tril_indices(len(scale), len(scale))
     return Packed("lower", scale[rows, columns].numpy())
-
-
-def _triangle(scale: Tensor) -> Tensor:
-    """L, lower triangular with L L^T = S S^T, from S (B, d, d)."""
-    if scale.is_cuda:  # where QR takes thirty times as long
-        root, failed = linalg.cholesky_ex(scale @ scale.mT)
-        flat = failed > 0
-        if bool(flat.any()):
-            root[flat] = linalg.qr(scale[flat].mT, mode="r").R.mT
-        return root
-    return linalg.qr(scale.mT, mode="r").R.mT  # S^T = Q R

@@ -99,15 +99,10 @@ def kept_bytes(model: nn.Module, images: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Batches:
-    """A partition of B images times n samples.
+    """A partition of B images times n samples."""
 
-    Attributes:
-        images: Images that share a launch.
-        blocks: Samples per image in each successive launch; they add up to n.
-    """
-
-    images: int
-    blocks: tuple[int, ...]
+    images: int  # that share a launch
+    blocks: tuple[int, ...]  # samples per image in each successive launch; they add up to n
 
     def groups(self, count: int) -> Iterator[slice]:
         """The images 0..count in groups that share launches."""

@@ -30,34 +30,23 @@ class Tempering(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """The samples x + S z near the decision boundary of a class, out of n, and their gradients.
+    """The samples x + S z near the decision boundary of a class, out of n, and their gradients."""
 
-    Attributes:
-        p: (B,), share of all n samples whose answer is the class.
-        n: Samples drawn.
-        z: (B, m, d), standard normal.
-        gradients: (B, m, d), grad F(x + S z), F the class's softmax of the tempered logits.
-    """
-
-    p: Tensor
-    n: int
-    z: Tensor
-    gradients: Tensor
+    p: Tensor  # (B,), share of all n samples whose answer is the class
+    n: int  # samples drawn
+    z: Tensor  # (B, m, d), standard normal
+    gradients: Tensor  # (B, m, d), grad F(x + S z), F the class's softmax of the tempered logits
 
 
 class Curvature(NamedTuple):
     """Running means over samples, in the frame whitened by the noise and there in k directions.
 
-    Attributes:
-        basis: V, (B, d, k), orthonormal: where nearly all of the gradients are.
-        hessian: V^T W V, (B, k, k), with W = S^T E[grad^2 F] S. Where S moves to S expm(M / 2),
-            E F moves by <M, W> / 2 to first order.
-        gradients: V^T G V, (B, k, k), with G = S^T E[grad F grad F^T] S: W acts in its range.
+    Where S moves to S expm(M / 2), E F moves by <M, W> / 2 to first order.
     """
 
-    basis: Tensor
-    hessian: Tensor
-    gradients: Tensor
+    basis: Tensor  # V, (B, d, k), orthonormal: where nearly all of the gradients are
+    hessian: Tensor  # V^T W V, (B, k, k), with W = S^T E[grad^2 F] S
+    gradients: Tensor  # V^T G V, (B, k, k), with G = S^T E[grad F grad F^T] S: W is in its range
 
     @classmethod
     def blank(cls, images: Tensor, rank: int) -> "Curvature":

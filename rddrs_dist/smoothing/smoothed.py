@@ -44,12 +44,7 @@ class Smoothed:
             )
 
     def at(self, images: Tensor, noise: Noise) -> tuple[nn.Module, Tensor, Noise]:
-        """The classifier for samples around images, and both in the precision it wants them in.
-
-        Args:
-            images: (B, *event).
-            noise: Noise of each image.
-        """
+        """The classifier for samples around images (B, *event), and both in its precision."""
         if self.quantisation is None:
             return self.model, images, noise
         base = Quantised(self.model, self.quantisation, images, noise)

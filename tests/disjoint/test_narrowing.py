@@ -140,10 +140,7 @@ def test_where_no_region_can_be_told_from_none_nothing_is_claimed(bound: float):
     noise = lower(torch.linspace(0.5, 2, D), 5)
     w = torch.eye(D, dtype=torch.float64)[:2]
     assert made_of(noise, w, torch.tensor([bound, 1.0], dtype=torch.float64)) is None
-
-
-def test_a_scale_that_may_be_singular_has_nothing_inside():
-    noise = lower(torch.linspace(0.5, 2, D), 5)
+    # Nor inside a scale that may be singular.
     whole = region(torch.zeros(1, D), 3, 1.0, noise)
     assert narrowed(whole, 0.0, *hyperplanes(noise, 0.5, 3, 4)) is None
 
@@ -165,9 +162,9 @@ def conflicts(seed: int) -> tuple[Contacts, np.ndarray]:
     return found[~(found.factor(own.radius) > 1)], own.radius
 
 
-def pair(gap: float, left: float = 1.0, right: float = 1.0) -> Contacts:
-    """One pair, regions 0 and 1."""
-    sizes = (np.array([size]) for size in (gap, left, right))
+def pair(gap: float) -> Contacts:
+    """One pair of unit balls, regions 0 and 1."""
+    sizes = (np.array([size]) for size in (gap, 1.0, 1.0))
     numbers = (np.array([0]), np.array([1]))
     return Contacts(*numbers, *sizes, np.zeros((1, 6), np.float32), np.ones(1, np.int64))
 
@@ -206,10 +203,7 @@ def test_in_order_the_first_keeps_all_and_the_second_what_is_left():
     assert in_order(np.array([2.0, 2.0]), pair(3.0)) == pytest.approx([2.0, 1.0], rel=1e-5)
     assert order_free(np.array([2.0, 2.0]), pair(3.0)) == pytest.approx([1.5, 1.5], rel=1e-5)
     assert in_order(np.array([4.0, 2.0]), pair(3.0)).tolist() == [4.0, 0.0]
-
-
-def test_in_order_nothing_is_left_beside_a_region_that_reaches_to_the_hyperplane():
-    """gap - r_i ||S_i^T w|| is what rounding has left of nothing."""
+    # Where the first reaches to the hyperplane, gap - r_i ||S_i^T w|| is what rounding has left.
     reach = 0.1 * 3  # above 0.3
     assert in_order(np.array([0.3, 1.0]), pair(reach)).tolist() == [0.3, 0.0]
 

@@ -8,22 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from rddrs_dist import (
+from rddrs_dist.methods import (
     DDRS,
     RDDRS,
     RDDRSTR,
     RS,
     Ancer,
     Context,
-    DiagonalNoise,
     Fit,
-    IsotropicNoise,
     Method,
     Status,
-    Streams,
     fit_all,
 )
 from rddrs_dist.methods.base import best_of
+from rddrs_dist.noise import DiagonalNoise, IsotropicNoise
+from rddrs_dist.smoothing import Streams
 from tests.oracles import Linear
 
 EVENT = (1, 1, 3)
@@ -154,11 +153,8 @@ def test_wrong_settings_are_refused(method, name, value, text):
     assert "\n" not in str(caught.value)
 
 
-def test_ends_that_mean_something_are_allowed():
+def test_sigma_must_be_positive_and_ends_that_mean_something_are_allowed():
     RDDRSTR(decay=0.0, boundary_share=1.0, domain_share=1.0)
-
-
-def test_sigma_must_be_positive():
     with pytest.raises(ValueError, match="sigma must be positive and finite, got 0"):
         Context(0.0, Streams.of(0, [0]))
 
@@ -174,11 +170,8 @@ def test_a_noise_alone_is_a_fit_without_limits():
     ("name", "value", "text"),
     [
         ("limit", None, "limit of a fit must be an array of 2 radii, got None: inf stands for no"),
-        ("limit", 1.0, "limit of a fit must be an array of 2 radii, got 1.0"),
         ("limit", np.ones(1), "must be of its 2 images each, got 2, 2, 2, 1"),
-        ("limit", np.ones(3), "must be of its 2 images each, got 2, 2, 2, 3"),
         ("limit", np.array([1.0, 0.0]), "limits of a fit must be positive, got"),
-        ("limit", np.array([-1.0, 1.0]), "limits of a fit must be positive, got"),
         ("limit", np.array([1.0, np.nan]), "limits of a fit must be positive, got"),
         ("status", [Status.DEADLINE], "must be of its 2 images each"),
         ("steps", np.zeros(1), "must be of its 2 images each"),

@@ -8,19 +8,8 @@ import pytest
 import torch
 from torch import Tensor, linalg, nn
 
-from rddrs_dist import (
-    ABSTAIN,
-    RDDRSTR,
-    Budget,
-    Context,
-    Fit,
-    IsotropicNoise,
-    Neighbours,
-    Region,
-    Status,
-    Streams,
-    certify,
-)
+from rddrs_dist import ABSTAIN, Budget, IsotropicNoise, Neighbours, Region, Streams, certify
+from rddrs_dist.methods import RDDRSTR, Context, Fit, Status
 from rddrs_dist.smoothing.curvature import Curvature
 from tests.oracles import Linear, random_symmetric, rotation_matrix
 

@@ -19,12 +19,9 @@ def test_blocks_add_up_and_launches_stay_small(n, side):
     assert batches.images * max(batches.blocks) * side**2 <= max(100_000, 16 * side**2)
 
 
-def test_blocks_do_not_depend_on_the_number_of_images():
+def test_blocks_do_not_depend_on_the_number_of_images_and_groups_cover_all_of_them():
     one, many = (UNBOUNDED.batches(SMALL.expand(b, 1, 8, 8), 5000) for b in (1, 64))
     assert one.blocks == many.blocks == (1024,) * 4 + (904,)
-
-
-def test_groups_cover_all_images_once():
     batches = UNBOUNDED.batches(torch.zeros(7, 1, 28, 28), 50)
     covered = [i for rows in batches.groups(7) for i in range(rows.start, rows.stop)]
     assert batches.images == 2
@@ -45,7 +42,7 @@ def test_what_a_network_keeps_is_counted_per_sample():
     assert kept_bytes(Wide(), SMALL) == 2 * 64 * 4
 
 
-def test_less_memory_lets_fewer_images_share_a_launch_and_moves_no_block():
+def test_less_memory_lets_fewer_images_share_a_launch_moves_no_block_and_may_be_too_little():
     images = SMALL.expand(64, 1, 8, 8)
     free = UNBOUNDED.batches(images, 100)
     assert free.images == 15
@@ -56,9 +53,6 @@ def test_less_memory_lets_fewer_images_share_a_launch_and_moves_no_block():
     assert few.batches(images, 100) == Batches(5, free.blocks)
     assert few.batches(images, 5000).blocks == UNBOUNDED.batches(images, 5000).blocks
     assert few.batches(images, 100, state=int(few.memory / 2 / 3)).images == 3
-
-
-def test_too_little_memory_is_one_line():
     with pytest.raises(ValueError, match=r"want at least \d+\.\d+ GiB, got 0\.00: raise --memory"):
         Batching.within(1000.0, Wide(), SMALL)
 

@@ -5,18 +5,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from rddrs_dist import (
-    ABSTAIN,
-    Budget,
-    Certificate,
-    Fit,
-    IsotropicNoise,
-    Noise,
-    Smoothed,
-    Streams,
-    certify,
-)
-from rddrs_dist.smoothing import Stage
+from rddrs_dist import ABSTAIN, Budget, Certificate, Fit, IsotropicNoise, Noise, certify
+from rddrs_dist.smoothing import Smoothed, Stage, Streams
 from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.smoothing.smoothed import Quantised
 from tests.oracles import Linear, noises
