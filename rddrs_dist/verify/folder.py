@@ -16,7 +16,6 @@ from rddrs_dist.results import columns, files
 from rddrs_dist.results.disjoint import DISJOINT
 from rddrs_dist.results.scales import NARROWED
 from rddrs_dist.run.experiment import Experiment
-from rddrs_dist.smoothing.precision import checked
 from rddrs_dist.verify.findings import Checked, Finding, Key, Missing, Row, Severity, at, key_of
 from rddrs_dist.verify.scales import Axes, Stored
 from rddrs_dist.version import __version__
@@ -230,14 +229,8 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     """A configuration, whatever its hyper-parameters, which no check wants."""
     named = {_FORMER.get(name, name): value for name, value in config.items()}
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
-    checked(run.precision)
     data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)
-    if min(run.shard_size, run.quantisation or 1) < 1 or run.seed < 0:
-        raise ValueError(
-            "shard_size and quantisation must be at least 1 and seed at least 0, got "
-            f"{run.shard_size}, {run.quantisation} and {run.seed}"
-        )
     return run
 
 
