@@ -121,7 +121,7 @@ def line(mnist: Mnist, method: RDDRSTR) -> str:
     """The figures of one setting."""
     found = []
     before = DDRS_SAMPLES if isinstance(method, FromSigmaStar) else 0
-    for _, label, image, context in mnist.cases:
+    for label, image, context in mnist.cases:
         start = time.perf_counter()
         fit = method.fit(mnist.model, image, context)
         taken = time.perf_counter() - start

@@ -32,9 +32,8 @@ class Source:
 
 
 class Case(NamedTuple):
-    """A test image (1, 1, 28, 28), its number and label, and the context of its fits."""
+    """A test image (1, 1, 28, 28), its label, and the context of its fits."""
 
-    number: int
     label: int
     image: Tensor
     context: Context
@@ -56,7 +55,7 @@ class Mnist:
             image = torch.from_numpy(test.images[index][None])
             streams = Streams.of(0, [index])
             context = Context(source.sigma, streams, neighbours=self.neighbours)
-            self.cases.append(Case(index, int(test.labels[index]), image, context))
+            self.cases.append(Case(int(test.labels[index]), image, context))
 
 
 @dataclass(frozen=True, kw_only=True)

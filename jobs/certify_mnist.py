@@ -20,12 +20,10 @@ def main(flags: Sequence[str]) -> int:
     out = parser.parse_known_args(flags)[0].out
     if not {"-h", "--help"} & set(flags) and not (out and out.is_absolute()):
         # The address of the cluster is in RAY_ADDRESS, and the working directory is temporary.
-        print(
-            "rddrs: error: --out must be an absolute path on a disk that outlives the job, got "
-            f"{out}: the folder a job runs in is temporary",
-            file=sys.stderr,
+        return cli.complain(
+            "--out must be an absolute path on a disk that outlives the job, got "
+            f"{out}: the folder a job runs in is temporary"
         )
-        return cli.WRONG
     return cli.main(["certify", "paper-mnist", *flags])
 
 

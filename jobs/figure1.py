@@ -5,14 +5,12 @@ certifies and checks the regions of one test point by DDRS, ANCER, RDDRS and RDD
 network turned by 0 to 90 degrees. See jobs/README.md.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 from numpy.typing import NDArray
 from plane import figure
 from plane.measure import DRAWN, Options, TurnedStreams, rows
@@ -119,16 +117,10 @@ def figure1(options: Options) -> int:
     return cli.COMPLETE
 
 
-def main(flags: list[str] | None = None) -> int:
+def main(flags: Sequence[str]) -> int:
     """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
-    try:
-        return figure1(tyro.cli(Options, prog="figure1.py", args=flags))
-    except (ValueError, OSError) as error:
-        if os.environ.get("RDDRS_DEBUG"):
-            raise
-        print("rddrs: error: " + " ".join(str(error).split()), file=sys.stderr)
-        return cli.WRONG
+    return cli.guarded(lambda: figure1(cli.parsed(Options, "figure1.py", flags)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

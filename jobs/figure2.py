@@ -128,15 +128,10 @@ def options(flags: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(flags)
 
 
-def main(flags: Sequence[str]) -> int:
-    """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
-    own, rest = options(flags)
-    try:
-        todo = panels(own, rest)
-        run = cli.parse(next(iter(todo.values())))
-    except (ValueError, OSError) as error:
-        print(f"rddrs: error: {error}", file=sys.stderr)
-        return cli.WRONG
+def figure2(own: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Certifies with each network, draws, and predicts."""
+    todo = panels(own, rest)
+    run = cli.parse(next(iter(todo.values())))
     figures = own.out / "figure2"
     for command in (*todo.values(), ["curves", *map(str, todo), "--out", str(figures)]):
         if code := cli.main(command):
@@ -146,6 +141,11 @@ def main(flags: Sequence[str]) -> int:
     (figures / "full-size.txt").write_text(text + "\n")
     print(f"\n{text}")
     return cli.COMPLETE
+
+
+def main(flags: Sequence[str]) -> int:
+    """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
+    return cli.guarded(lambda: figure2(*options(flags)))
 
 
 if __name__ == "__main__":

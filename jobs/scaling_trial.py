@@ -47,7 +47,6 @@ from rddrs_dist.run import driver
 from rddrs_dist.run.events import read_events
 from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.options import Run, Settings, settings_of
-from rddrs_dist.run.scheduler import NoActorError
 from rddrs_dist.run.worker import Worker
 from rddrs_dist.train import train_new
 
@@ -381,16 +380,10 @@ def measure(trial: Trial) -> int:
     return cli.COMPLETE
 
 
-def main(flags: Sequence[str] | None = None) -> int:
+def main(flags: Sequence[str]) -> int:
     """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
-    try:
-        return measure(tyro.cli(Trial, prog="scaling_trial.py", args=flags))
-    except (ValueError, OSError, NoActorError) as error:
-        if os.environ.get("RDDRS_DEBUG"):
-            raise
-        print("rddrs: error: " + " ".join(str(error).split()), file=sys.stderr)
-        return cli.NO_ACTORS if isinstance(error, NoActorError) else cli.WRONG
+    return cli.guarded(lambda: measure(cli.parsed(Trial, "scaling_trial.py", flags)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -7,10 +7,12 @@ codes.
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import groupby
 from operator import or_
 from typing import Annotated, Any
 
@@ -25,6 +27,7 @@ from rddrs_dist.results.columns import as_markdown
 from rddrs_dist.run.disjoint import Disjoint
 from rddrs_dist.run.options import PRESETS as RUN_PRESETS
 from rddrs_dist.run.options import TRAINING_PRESETS, Run, Training
+from rddrs_dist.run.scheduler import NoActorError
 from rddrs_dist.train import accuracy, train_new
 
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
@@ -71,12 +74,9 @@ def certify(run: Run) -> int:
     # Imported here: the other commands need not wait for all that a run wants.
     from rddrs_dist.run.driver import Stopped
     from rddrs_dist.run.driver import certify as drive
-    from rddrs_dist.run.scheduler import NoActorError
 
     try:
         failed = drive(run)
-    except NoActorError as error:
-        return _complain(str(error), NO_ACTORS)
     except (KeyboardInterrupt, Stopped) as stop:
         print(
             f"\nstopped; finished shards are in {run.out}: give the same command with --resume "
@@ -86,7 +86,7 @@ def certify(run: Run) -> int:
         return DRAINED if isinstance(stop, Stopped) else INTERRUPTED
     if failed:
         first, why = min(failed.items())
-        return _complain(
+        return complain(
             f"nothing could be computed for {len(failed)} images (first: image {first}, {why}); "
             f"they stand as abstentions, with the error, among the rows in {run.out}: give the "
             "same command with --resume to try them again",
@@ -144,39 +144,75 @@ def parse(argv: Sequence[str]) -> Any:
     """The options that command-line arguments stand for; nothing is checked but their types.
 
     Raises:
-        ValueError: If a preset is unknown, or a flag has another name now.
-        SystemExit: For `--help`, or a flag or a value that cannot be.
+        ValueError: If a command, a preset, a flag or a value cannot be.
+        SystemExit: For `--help`.
     """
     arguments, commands = list(argv), []
     for word in (*arguments[:1], *(one.split("=")[0] for one in arguments if one[:2] == "--")):
         if new := RENAMED.get(word.replace("_", "-")):
             raise ValueError(f"{word} is now {new}: use that")
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        raise ValueError(f"unknown command {arguments[0]!r}: choose from {', '.join(COMMANDS)}")
     for name, (options, _) in COMMANDS.items():
         default = {}
         if name in PRESETS:
             default = {"default": _preset(arguments, name) or options()}
         commands.append(Annotated[options, subcommand(name, **default)])
-    complaint = io.StringIO()
+    return parsed(
+        reduce(or_, commands),
+        "rddrs",
+        arguments,
+        description="Certified robustness by data-dependent randomized smoothing. "
+        "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
+        f"{', '.join(RUN_PRESETS)}.",
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+
+
+def parsed(options: Any, program: str, arguments: Sequence[str], **more: Any) -> Any:
+    """What tyro makes of the arguments of a program.
+
+    Raises:
+        ValueError: If a flag or a value cannot be.
+        SystemExit: For `--help`.
+    """
+    box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(  # pyright: ignore[reportCallIssue]
-                reduce(or_, commands),  # pyright: ignore[reportArgumentType]
-                prog="rddrs",
-                description="Certified robustness by data-dependent randomized smoothing. "
-                "`rddrs certify PRESET` and `rddrs train PRESET` start from a preset: "
-                f"{', '.join(RUN_PRESETS)}.",
-                args=arguments,
-                config=(tyro.conf.OmitSubcommandPrefixes,),
-            )
-    except SystemExit:
-        sys.stderr.write(complaint.getvalue())
-        raise
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(options, prog=program, args=arguments, **more)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    command = " ".join([program, *(one for one in arguments[:1] if one in COMMANDS)])
+    raise ValueError(f"{_gist(box.getvalue())}; see `{command} --help`")
 
 
-def _complain(text: str, code: int) -> int:
+def _gist(box: str) -> str:
+    """What tyro's box says first, and the first flag that it describes then."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    # A title, and parts between rules, of which the last one names the help.
+    lines = [line.strip("│╰╯ ") for line in plain.splitlines()[1:]]
+    parts = [[*own] for text, own in groupby(lines, lambda one: one.strip("─-") != "") if text]
+    said = " ".join(parts[0]).rstrip(".")
+    flags = [line for part in parts[1:-1] for line in part if line.startswith("--")]
+    means = "perhaps " if "Perhaps you meant:" in lines else "wanted "
+    return said[0].lower() + said[1:] + "".join(f"; {means}{one}" for one in flags[:1])
+
+
+def complain(text: str, code: int = WRONG) -> int:
     """Prints one line of error and passes an exit code on."""
     print("rddrs: error: " + " ".join(text.split()), file=sys.stderr)
     return code
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of some work; an error that a user can mend is one line, see `main`."""
+    try:
+        return work()
+    except (ValueError, OSError, NoActorError) as error:
+        if os.environ.get("RDDRS_DEBUG"):
+            raise
+        return complain(str(error), NO_ACTORS if isinstance(error, NoActorError) else WRONG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -186,14 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     write; 3 nothing could be computed for some images; 4 no actor could be started; 130 and 143
     stopped by Ctrl-C and SIGTERM. With RDDRS_DEBUG set, errors come with their traceback.
     """
-    try:
-        options = parse(sys.argv[1:] if argv is None else argv)
-        command = next(own for kind, own in COMMANDS.values() if type(options) is kind)
-        return command(options)
-    except (ValueError, OSError) as error:
-        if os.environ.get("RDDRS_DEBUG"):
-            raise
-        return _complain(str(error), WRONG)
+    return guarded(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Parses a command line and does what it says."""
+    options = parse(argv)
+    command = next(own for kind, own in COMMANDS.values() if type(options) is kind)
+    return command(options)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,49 @@
 """Figure 1: probabilities in the plane against closed forms, and the job, tiny, end to end."""
 
-import importlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import figure1
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plane import exact
+from plane.problem import Network, Problem, rotation
 from scipy.stats import multivariate_normal, norm
 
-from rddrs_dist import DDRS, RDDRS, Ancer, Streams, cli
-from rddrs_dist.run.options import settings_of
+from rddrs_dist import cli
+from rddrs_dist.run.local import own_threads
+from tests.run.runs import one_line
 
-JOBS = Path(__file__).resolve().parents[1] / "jobs"
 CENTRE = np.array([0.3, 0.6])
 SCALE = np.array([[0.2, 0.15], [-0.05, 0.1]])
 MIRROR = np.diag([1.0, -1.0])
-QUICK = settings_of(
-    DDRS(steps=200, candidate_every=200, learning_rate=5e-4),
-    Ancer(learning_rates=(0.04,)),
-    RDDRS(step_lengths=(0.5,), steps=60, gradient_samples=2000),
-)
 LOSES = -1e6
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _jobs() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(JOBS))
-        threads = torch.get_num_threads()
+def _one_thread() -> Iterator[None]:
+    with own_threads():
         torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
-
-
-def _piece(name: str) -> ModuleType:
-    return importlib.import_module(f"plane.{name}")
 
 
 def _linear(*logits: tuple[float, float, float]):
     """A network whose logits are a x + b y + c, without a bend anywhere: relu(t) - relu(-t)."""
     hidden = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
     out = torch.tensor([[a, -a, b, -b, c] for a, b, c in logits])
-    return _piece("problem").Network(hidden, out)
+    return Network(hidden, out)
 
 
 def _p(network, label: int, points: np.ndarray = CENTRE, scale: np.ndarray = SCALE) -> np.ndarray:
-    exact = _piece("exact")
     return exact.probability(exact.decision_region(network, label), np.atleast_2d(points), scale)
 
 
 @pytest.fixture(scope="module")
-def problem(_jobs: None):
-    return _piece("problem").Problem.made(sigma=0.04, seed=0)
-
-
-def _options(out: Path):
-    return _piece("measure").Options(out, angles=3, n=5000, settings=QUICK)
+def problem(_one_thread: None):
+    return Problem.made(sigma=0.04, seed=0)
 
 
 @pytest.mark.parametrize("scale", [SCALE, SCALE @ MIRROR, 40 * SCALE, 0.01 * SCALE])
@@ -98,10 +82,10 @@ def test_classes_share_the_plane_and_agree_with_samples(problem):
 
 
 def test_the_exact_area_turns_with_network_and_noise(problem):
-    exact, turned = _piece("exact"), problem.turned(33)
+    turned = problem.turned(33)
     centre, after = (one.test[0].double().numpy() for one in (problem, turned))
     scale = np.diag([0.12, 0.05])
-    matrix = _piece("problem").rotation(33)
+    matrix = rotation(33)
 
     def area(network, where: np.ndarray, noise: np.ndarray) -> float:
         p = float(_p(network, 0, where, noise)[0])
@@ -115,7 +99,7 @@ def test_the_exact_area_turns_with_network_and_noise(problem):
 
 
 def test_the_exact_region_of_a_half_plane_cannot_be_larger():
-    exact, network = _piece("exact"), _linear((1, 0, 0), (0, 0, 0), (0, 0, LOSES))
+    network = _linear((1, 0, 0), (0, 0, 0), (0, 0, LOSES))
     radius = exact.exact_radius(_p(network, 0)[0])
     for size, smallest in ((radius, 0.5), (1.1 * radius, norm.cdf(-0.1 * radius))):
         disc = exact.disc(size, directions=720)
@@ -124,48 +108,27 @@ def test_the_exact_region_of_a_half_plane_cannot_be_larger():
     assert exact.exact_radius(0.4) == 0
 
 
-def test_regions_turn_with_data_network_and_samples_but_not_those_of_ancer(problem, tmp_path):
-    measure = _piece("measure")
-    plain, turned = (
-        {
-            row["method"]: row
-            for row in measure.rows(
-                problem, _options(tmp_path), angle, measure.TurnedStreams(0, (0,), angle)
-            )
-        }
-        for angle in (0.0, 45.0)
-    )
-    for name in ("ddrs", "rddrs", "rddrs_tr"):
-        own, before = turned[name]["exact_area"], plain[name]["exact_area"]
-        assert own == pytest.approx(before, rel=5e-3), name
-    for name in ("rddrs", "rddrs_tr"):
-        angle = turned[name]["orientation"] - plain[name]["orientation"]
-        assert angle % 180 == pytest.approx(45, abs=1), name
-    assert turned["ancer"]["exact_area"] < 0.8 * plain["ancer"]["exact_area"]
-
-
-def test_certificates_stay_below_the_exact_probability(problem, tmp_path):
-    rows = _piece("measure").rows(problem, _options(tmp_path), 20.0, Streams.of(1, [7]))
-    for row in rows:
-        assert row["prediction"] == 0 and row["changed"] == 0 and row["points"] > 500
-        assert 0.85 * row["exact_area"] < row["certified_area"] < row["exact_area"]
-        assert row["smallest_p"] > 0.5 and row["p_lower"] < row["p_exact"]
-    assert math.isnan(rows[0]["orientation"])
-
-
 def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     flags = "--angles 3 --n 5000 --ddrs.steps 200 --ddrs.candidate-every 200"
     flags += " --ddrs.learning-rate 5e-4 --ancer.learning-rates 0.04 --rddrs.steps 60"
     flags += f" --rddrs.step-lengths 0.5 --rddrs.gradient-samples 2000 --out {tmp_path}"
-    assert importlib.import_module("figure1").main(flags.split()) == cli.COMPLETE
+    assert figure1.main(flags.split()) == cli.COMPLETE
     said = capsys.readouterr().out
     assert "0 of 36 certificates have a p_lower above" in said
     assert "0 of 27,684 points inside certified regions" in said
     rows = pd.read_csv(tmp_path / "figure1.csv")
     assert rows["angle"].tolist() == [angle for angle in (0, 45, 90) for _ in range(4)]
+    assert (rows["certified_area"] < rows["exact_area"]).all()
+    assert (rows["certified_area"] > 0.85 * rows["exact_area"]).all()
+    assert (rows["smallest_p"] > 0.5).all() and (rows["points"] > 500).all()
+    # Regions turn with data, network and samples, but not those of ANCER.
     areas = rows.groupby("method")["exact_area"]
     spread = areas.agg(np.ptp) / areas.mean()
     assert spread[["ddrs", "rddrs", "rddrs_tr"]].max() < 1e-4 and spread["ancer"] > 0.2
+    directions = rows.pivot_table("orientation", "method", "angle", dropna=False)
+    for name in ("rddrs", "rddrs_tr"):
+        assert (directions.loc[name].diff()[1:] % 180).to_numpy() == pytest.approx(45, abs=1), name
+    assert rows.loc[rows["method"] == "ddrs", "orientation"].isna().all()
     for name in ("samples", "unturned"):
         others = pd.read_csv(tmp_path / f"figure1-{name}.csv")
         assert len(others) == 12
@@ -187,8 +150,6 @@ def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureF
 def test_what_cannot_be_meant_is_refused(
     flags: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    job = importlib.import_module("figure1")
-    assert job.main(["--out", str(tmp_path / "out"), *flags.split()]) == cli.WRONG
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith("rddrs: error: ") and complaint in said[-1]
+    assert figure1.main(["--out", str(tmp_path / "out"), *flags.split()]) == cli.WRONG
+    assert complaint in one_line(capsys)
     assert not (tmp_path / "out").exists()

@@ -1,17 +1,15 @@
 """The scaling trial: its rates of calls that are made up, its extrapolation, and the job, tiny."""
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+import scaling_trial
 
 from rddrs_dist import DDRS, RDDRS, RDDRSTR, Ancer, cli
+from rddrs_dist.run.local import own_threads
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "--datasets digits --scaled digits --methods rs ancer rddrs_tr --rounds 1 --images 6 "
     "--epochs 4 --samples 100 --n 1000 --n-measured 200 --seconds 0.01 --ancer.steps 9 "
@@ -19,51 +17,43 @@ TINY = (
 )
 
 
-@pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch):
-    """The module; torch's threads are put back after it."""
-    monkeypatch.syspath_prepend(str(ROOT / "jobs"))
-    threads = torch.get_num_threads()
-    yield importlib.import_module("scaling_trial")
-    torch.set_num_threads(threads)
-
-
-def rate(job: ModuleType, actors: int, *calls: tuple[float, float]) -> float:
+def rate(actors: int, *calls: tuple[float, float]) -> float:
     """Images per second of calls that begin and end at given times."""
     begins, ends = np.array(calls, dtype=float).T
-    return job.steady_rate(begins, ends, actors)
+    return scaling_trial.steady_rate(begins, ends, actors)
 
 
-def test_the_rate_is_that_of_the_calls_after_the_first_of_each_actor(job: ModuleType):
+def test_the_rate_is_that_of_the_calls_after_the_first_of_each_actor():
     one = [(0, 10), (10, 12), (12, 14)]
-    assert rate(job, 1, *one) == 0.5
+    assert rate(1, *one) == 0.5
     # A second actor is ready late. Both are past their first calls from 12 to 14.
-    assert rate(job, 2, *one, (9, 11), (11, 14), (14, 15)) == pytest.approx(1 / 2 + 1 / 3)
+    assert rate(2, *one, (9, 11), (11, 14), (14, 15)) == pytest.approx(1 / 2 + 1 / 3)
 
 
-def test_calls_count_by_their_share_and_gaps_as_lost_time(job: ModuleType):
+def test_calls_count_by_their_share_and_gaps_as_lost_time():
     # All are at work from 4 to 10: 3 of the 4 seconds of the second call, 2 of 4 of the last.
     calls = [(0, 3), (3, 7), (8, 12), (0, 4), (4, 10)]
-    assert rate(job, 2, *calls) == pytest.approx((0.75 + 0.5 + 1) / 6)
+    assert rate(2, *calls) == pytest.approx((0.75 + 0.5 + 1) / 6)
 
 
-def test_actors_that_are_never_all_at_work_have_no_rate(job: ModuleType):
+def test_actors_that_are_never_all_at_work_have_no_rate():
     with pytest.raises(ValueError, match="in which all of 2 actors are at work"):
-        rate(job, 2, (0, 1), (1, 2), (2, 3))
+        rate(2, (0, 1), (1, 2), (2, 3))
     with pytest.raises(ValueError, match="2 images leave no time"):
-        rate(job, 2, (0, 1), (0, 1))
+        rate(2, (0, 1), (0, 1))
 
 
-def test_published_settings_are_cut_down_and_made_whole_again(job: ModuleType):
+def test_published_settings_are_cut_down_and_made_whole_again():
     for method, factor in ((DDRS(), 75), (Ancer(), 10), (RDDRS(), 200)):
-        short, found, _ = job.shortened(method, 2000)
+        short, found, _ = scaling_trial.shortened(method, 2000)
         assert found == factor and short.steps < method.steps
-    assert job.shortened(RDDRSTR(), 2000) == (RDDRSTR(), 1.0, 0)
+    assert scaling_trial.shortened(RDDRSTR(), 2000) == (RDDRSTR(), 1.0, 0)
 
 
 @pytest.mark.ray
-def test_the_job_measures_and_draws(job: ModuleType, tmp_path: Path):
-    assert job.main([*TINY.split(), "--out", str(tmp_path)]) == cli.COMPLETE
+def test_the_job_measures_and_draws(tmp_path: Path):
+    with own_threads():
+        assert scaling_trial.main([*TINY.split(), "--out", str(tmp_path)]) == cli.COMPLETE
     blocks = pd.read_csv(tmp_path / "scaling-actors.csv")
     assert blocks["actors"].tolist() == [1, 2]
     assert blocks["efficiency"][0] == 1 and blocks["efficiency"][1] > 0
@@ -86,7 +76,6 @@ def test_the_job_measures_and_draws(job: ModuleType, tmp_path: Path):
     ],
 )
 def test_a_trial_that_cannot_be_meant_is_refused(
-    job: ModuleType,
     flags: str,
     complaint: str,
     tmp_path: Path,
@@ -94,5 +83,5 @@ def test_a_trial_that_cannot_be_meant_is_refused(
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    assert job.main(["--out", str(tmp_path / "out"), *flags.split()]) == cli.WRONG
+    assert scaling_trial.main(["--out", str(tmp_path / "out"), *flags.split()]) == cli.WRONG
     assert complaint in capsys.readouterr().err

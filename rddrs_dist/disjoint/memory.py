@@ -35,7 +35,6 @@ class Entry:
 
     No inverse of S is kept: S is triangular, so that S^-1 delta costs as many operations as a
     product with an inverse would, with less rounding and half the memory.
-
     """
 
     region: Region  # {x + delta : ||S^-1 delta|| < r} of one image, on the CPU; S lower triangular

@@ -23,6 +23,11 @@ SCHEMA_VERSION = 5
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
+# Keys of configurations by their names in version 0.7.0.
+RENAMED = {
+    **{"looks": "sequential_tests", "levels": "quantisation"},
+    **{"memory": "decay", "near": "boundary_share", "guard": "neighbour_margin"},
+}
 _INTEGER, _NUMBER, _BOOL, _TEXT = pa.int64(), pa.float64(), pa.bool_(), pa.string()
 _KINDS = {
     _INTEGER: (numbers.Integral, "an integer"),

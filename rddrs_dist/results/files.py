@@ -49,25 +49,14 @@ def read_part(path: Path) -> pa.Table:
     part = _upgraded(read_table(path))
     version = read_metadata(part.schema).get("schema_version")
     if version != str(SCHEMA_VERSION) or part.schema != SCHEMA:
-        got = f" with {_difference(part.schema)}" if version == str(SCHEMA_VERSION) else ""
+        wanted, got = (str(one.remove_metadata()).split("\n") for one in (SCHEMA, part.schema))
+        others = sorted({*wanted} ^ {*got})
         raise ValueError(
             f"{path} must have the columns of schema version {SCHEMA_VERSION}, got version "
-            f"{version}{got}; read it with the code that wrote it"
+            f"{version} and other columns: {', '.join(others) or 'in another order'}; read it "
+            "with the code that wrote it"
         )
     return part
-
-
-def _difference(got: pa.Schema) -> str:
-    """What tells columns from those that are wanted."""
-    wanted, found = ({one.name: one for one in schema} for schema in (SCHEMA, got))
-    lacking = [f"no {name}" for name in wanted if name not in found]
-    more = [name for name in found if name not in wanted]
-    types = [
-        f"{name} as {one.type}{'' if one.nullable else ', never null'}"
-        for name, one in found.items()
-        if one != wanted.get(name, one)
-    ]
-    return ", ".join(lacking + more + types) or "columns in another order"
 
 
 def read_table(path: Path) -> pa.Table:

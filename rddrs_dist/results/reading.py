@@ -10,16 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rddrs_dist.results import disjoint, files
-from rddrs_dist.results.columns import KEY, TIMINGS, read_metadata
-
-# Keys of configurations by their names in version 0.7.0.
-RENAMED = {
-    "looks": "sequential_tests",
-    "levels": "quantisation",
-    "memory": "decay",
-    "near": "boundary_share",
-    "guard": "neighbour_margin",
-}
+from rddrs_dist.results.columns import KEY, RENAMED, TIMINGS, read_metadata
 
 
 @dataclass(frozen=True, eq=False)

@@ -177,10 +177,10 @@ def _make_folder(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in out.iterdir())
     foreign = [name for name in names if not name.startswith((files.TEMPORARY, files.LOCK))]
-    if foreign and files.CONFIG not in names and not files.part_paths(out):
+    if foreign and files.CONFIG not in names:
         raise ValueError(
-            f"output folder {out} must be empty or hold a run, got {len(foreign)} other entries "
-            f"such as {foreign[0]!r}; pass another --out"
+            f"output folder {out} must be empty or hold a run with its {files.CONFIG}, got "
+            f"{len(foreign)} other entries such as {foreign[0]!r}; pass another --out"
         )
 
 
@@ -199,45 +199,35 @@ def _acquired(out: Path) -> filelock.BaseFileLock:
 def _check_owner(out: Path, own: Mapping[str, Any], resume: bool) -> None:
     """Raises where the folder holds a run that may not be continued with this configuration."""
     recorded = _recorded(out)
-    if recorded is not None and recorded["run_id"] != own["run_id"]:
+    if recorded is None:
+        return
+    if recorded["run_id"] != own["run_id"]:
         fields = "; ".join(_differences(recorded["config"], own["config"]))
         raise ValueError(
             f"output folder {out} holds run {recorded['run_id']}, not run {own['run_id']}; fields "
             f"that differ (there -> here): {fields or 'none in the configuration'}; pass the "
             "flags of that run with --resume to continue it or another --out"
         )
-    if not resume and (recorded is not None or files.part_paths(out)):
-        held = own["run_id"] if recorded else "(unreadable)"
+    if not resume:
         raise ValueError(
-            f"output folder {out} already holds run {held}; pass --resume to continue it or "
-            "another --out"
+            f"output folder {out} already holds run {own['run_id']}; pass --resume to continue it "
+            "or another --out"
         )
 
 
 def _recorded(out: Path) -> dict[str, Any] | None:
     """Returns run_id and config of the run in a folder, or None where nothing tells them."""
     path = out / files.CONFIG
-    if not path.exists():  # somebody removed it; the parts carry the same two entries
-        owners = map(_part_owner, files.part_paths(out).values())
-        return next((own for own in owners if own), None)
+    if not path.exists():
+        return None
     try:
         recorded = json.loads(path.read_text())
         return {"run_id": recorded["run_id"], "config": recorded["config"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} must hold a run's configuration, got {files.reason(error)}; remove it to "
-            "let the parts speak, or pass another --out"
+            f"{path} must hold a run's configuration, got {files.reason(error)}; pass another "
+            "--out"
         ) from error
-
-
-def _part_owner(path: Path) -> dict[str, Any] | None:
-    """Returns run_id and config from a part's metadata, or None where it cannot be read."""
-    try:
-        found = read_metadata(files.read_part(path).schema)
-        return {"run_id": found["run_id"], "config": json.loads(found["config"])}
-    except (ValueError, KeyError) as error:
-        _log.warning("%s does not tell whose it is: %s", path.name, files.reason(error))
-        return None
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

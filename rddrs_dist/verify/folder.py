@@ -26,8 +26,6 @@ MOST_IMAGES = 10**8  # more would be a damaged configuration, not a data set
 _IN_METADATA = ("code_version", "weights_sha256", "data_sha256")
 # Columns that have nulls in parts of earlier versions alone.
 _FILLED = ("capped_proxy_radius", "axes_beyond_domain")
-# What version 0.7.0 called otherwise.
-_FORMER = {"looks": "sequential_tests", "levels": "quantisation"}
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ class Case:
 
 def _experiment(config: Mapping[str, Any]) -> Experiment:
     """A configuration, whatever its hyper-parameters, which no check wants."""
-    named = {_FORMER.get(name, name): value for name, value in config.items()}
+    named = {columns.RENAMED.get(name, name): value for name, value in config.items()}
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
     data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)

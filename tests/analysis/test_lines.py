@@ -5,7 +5,7 @@ import pytest
 
 from rddrs_dist.analysis.lines import available, chosen, in_order, methods_of, read_lines
 from rddrs_dist.analysis.sizes import SIZES, Size
-from rddrs_dist.results.reading import RENAMED
+from rddrs_dist.results.columns import RENAMED
 from tests.results.rows import abstention, row, sized
 
 from .making import lines, logged, run
