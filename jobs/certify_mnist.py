@@ -5,26 +5,26 @@ ray job submit --working-dir . -- python jobs/certify_mnist.py --checkpoint FILE
 jobs/README.md.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rddrs_dist import cli
+from rddrs_dist.run.options import Run
+
+
+def certify(run: Run) -> int:
+    """Does a run whose results outlive the job."""
+    if not run.out or not run.out.is_absolute():
+        raise ValueError(
+            "--out must be an absolute path on a disk that outlives the job, got "
+            f"{run.out}: the folder a job runs in is temporary"
+        )
+    return cli.certify(run)
 
 
 def main(flags: Sequence[str]) -> int:
     """Runs the job; returns its exit code, as `rddrs_dist.cli.main` does."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path)
-    out = parser.parse_known_args(flags)[0].out
-    if not {"-h", "--help"} & set(flags) and not (out and out.is_absolute()):
-        # The address of the cluster is in RAY_ADDRESS, and the working directory is temporary.
-        return cli.complain(
-            "--out must be an absolute path on a disk that outlives the job, got "
-            f"{out}: the folder a job runs in is temporary"
-        )
-    return cli.main(["certify", "paper-mnist", *flags])
+    return cli.guarded(lambda: certify(cli.parse(["certify", "paper-mnist", *flags])))
 
 
 if __name__ == "__main__":

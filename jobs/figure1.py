@@ -32,18 +32,12 @@ def measured(
 
 
 def spreads(turned: pd.DataFrame, fresh: pd.DataFrame, alone: pd.DataFrame) -> pd.DataFrame:
-    """How much the area of each method changes with the angle.
+    """How much the areas of each method change with the angle; spread is (most - least) / mean.
 
     Args:
         turned: Rows at all angles, from the same samples turned.
         fresh: Rows at all angles, from new samples at each.
         alone: Rows at no angle, from other samples each time.
-
-    Returns:
-        A frame with method; mean, least and most of the exact area, samples turned; its spread,
-        (most - least) / mean; that of the certified area of the same rows, with new samples at
-        each angle, and over samples alone; and the largest share of an exact area that a
-        certified one lacks.
     """
     found = []
     for name, rows_of in turned.groupby("method", sort=False):

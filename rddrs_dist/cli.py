@@ -26,7 +26,7 @@ from rddrs_dist.results import disjoint as results
 from rddrs_dist.results.columns import as_markdown
 from rddrs_dist.run.disjoint import Disjoint
 from rddrs_dist.run.options import PRESETS as RUN_PRESETS
-from rddrs_dist.run.options import TRAINING_PRESETS, Run, Training
+from rddrs_dist.run.options import TRAINING_PRESETS, Run, Training, naming_flags
 from rddrs_dist.run.scheduler import NoActorError
 from rddrs_dist.train import accuracy, train_new
 
@@ -61,7 +61,8 @@ def train(training: Training) -> int:
     architecture = training.architecture or ("lenet" if known.event_shape[0] == 1 else "resnet20")
     names = ("sigma", "epochs", "batch_size", "learning_rate", "seed", "device")
     settings = {name: getattr(training, name) for name in names}
-    model = train_new(architecture, known, **settings, report=partial(print, flush=True))
+    with naming_flags(*names):
+        model = train_new(architecture, known, **settings, report=partial(print, flush=True))
     checkpoints.save(training.out, model, architecture=architecture, **shape, sigma=training.sigma)
     clean, noisy = (accuracy(model, unseen, sigma=s) for s in (0.0, training.sigma))
     print(f"test accuracy {clean:.2%} clean, {noisy:.2%} under noise of {training.sigma:g}")
@@ -86,7 +87,7 @@ def certify(run: Run) -> int:
         return DRAINED if isinstance(stop, Stopped) else INTERRUPTED
     if failed:
         first, why = min(failed.items())
-        return complain(
+        return _complain(
             f"nothing could be computed for {len(failed)} images (first: image {first}, {why}); "
             f"they stand as abstentions, with the error, among the rows in {run.out}: give the "
             "same command with --resume to try them again",
@@ -199,7 +200,7 @@ def _gist(box: str) -> str:
     return said[0].lower() + said[1:] + "".join(f"; {means}{one}" for one in flags[:1])
 
 
-def complain(text: str, code: int = WRONG) -> int:
+def _complain(text: str, code: int = WRONG) -> int:
     """Prints one line of error and passes an exit code on."""
     print("rddrs: error: " + " ".join(text.split()), file=sys.stderr)
     return code
@@ -212,7 +213,7 @@ def guarded(work: Callable[[], int]) -> int:
     except (ValueError, OSError, NoActorError) as error:
         if os.environ.get("RDDRS_DEBUG"):
             raise
-        return complain(str(error), NO_ACTORS if isinstance(error, NoActorError) else WRONG)
+        return _complain(str(error), NO_ACTORS if isinstance(error, NoActorError) else WRONG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

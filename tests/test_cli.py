@@ -1,5 +1,6 @@
 """The command line: presets, and one clear line with exit code 2 for every mistake."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,11 @@ def command(tmp_path) -> list[str | Path]:
         (["--methods", "rs", "magic"], "unknown method 'magic': choose from rs, ddrs"),
         (["--dataset", "imagenet"], "unknown dataset 'imagenet': wanted one of digits, mnist"),
         (["--indices", "0:300"], "the data set has 257 images"),
-        (["--ancer.steps", "0"], "ancer.steps must be at least 1, got 0"),
+        (["--methods"], "got none: choose from rs, ddrs"),
+        (["--n", "5"], "--n = 5 can never certify"),
+        (["--sequential-tests", "0"], "--sequential-tests must be at least 1"),
+        (["--rddrs-tr.decay", "2"], "--rddrs-tr.decay must be between 0 and 1, got 2.0"),
+        (["--ancer.steps", "0"], "--ancer.steps must be at least 1, got 0"),
         (["--data-root", "/nowhere", "--dataset", "mnist"], "--data-root or RDDRS_DATA, or fetch"),
         (["--data-root", "/nowhere", "--dataset", "parquet"], "/nowhere"),
         (["--checkpoint", "/nowhere/none"], "no checkpoint file"),
@@ -63,7 +68,10 @@ def test_wrong_flags(capsys, tmp_path, command, flags, text):
         (["certify", "--out", "o"], "--checkpoint is required"),
         (["certify", "--checkpoint", "c"], "--out is required"),
         (["train"], "--out is required"),
-        (["curves", "nowhere", "--out", "f"], "nowhere"),
+        (["curves", "nowhere", "--out", "f"], "nowhere must be the folder of a run, got no such"),
+        (["status", __file__], "must be the folder of a run, got a file"),
+        (["novel"], "unknown command 'novel': choose from train, certify"),
+        ([], "expected one of {train, certify,"),
         # Words of 0.7.0 are refused with the present ones.
         (["certify", "--looks", "3"], "--sequential-tests"),
         (["certify", "--levels", "255"], "--quantisation"),
@@ -75,6 +83,35 @@ def test_wrong_flags(capsys, tmp_path, command, flags, text):
 )
 def test_wrong_commands(capsys, arguments, text):
     assert text in _refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # of the boxes that tyro draws
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ("certify --n abc", ["error parsing --n", "'abc'; wanted --n INT"]),
+        ("certify --foo", ["unrecognized options: --foo"]),
+        ("certify --sigmas 1", ["unrecognized options: --sigmas, 1; perhaps --sigma"]),
+        ("certify --executor x", ["invalid choice 'x'", "--executor", "'ray', 'local'"]),
+        ("certify --n", ["missing value for argument", "--n"]),
+        ("curves runs", ["missing from rddrs curves: --out PATH"]),
+        ("verify", ["missing from rddrs verify: PATH"]),
+    ],
+)
+def test_flags_that_cannot_be_parsed_are_one_line_that_points_to_the_help(
+    capsys, monkeypatch, encoding, arguments, texts
+):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    line = _refusal(capsys, *arguments.split())
+    assert all(text in line for text in texts)
+    assert line.endswith(f"; see `rddrs {arguments.split()[0]} --help`\n")
+
+
+def test_help_is_printed_as_it_is(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["certify", "--help"])
+    assert stop.value.code == 0
+    assert "--rddrs-tr.decay" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -108,7 +145,7 @@ def test_a_run_is_exported_as_logs_and_a_log_is_drawn_beside_a_run(capsys, tmp_p
     for text in (capsys.readouterr().out, (figures / "table.md").read_text()):
         assert "From logs, whose networks are not known: radii of cohen" in text
     assert "one of our methods" in _refusal(capsys, *drawn, f"ancer@0.25={log}")
-    assert "No such file" in _refusal(capsys, *drawn, "cohen@0.25=none")
+    assert "log none does not exist" in _refusal(capsys, *drawn, "cohen@0.25=none")
 
 
 def test_training_writes_a_checkpoint_that_certify_takes(capsys, tmp_path):
@@ -124,8 +161,9 @@ def test_training_writes_a_checkpoint_that_certify_takes(capsys, tmp_path):
 
 @pytest.mark.parametrize("wrong", [["--epochs", "0"], ["--sigma", "-1"], ["--batch-size", "0"]])
 def test_training_refuses_wrong_values(capsys, tmp_path, wrong):
-    assert "must be" in _refusal(capsys, "train", "--out", tmp_path / "n.safetensors", *wrong)
-    assert not (tmp_path / "n.safetensors").exists()
+    out = tmp_path / "network.safetensors"
+    assert f"{wrong[0]} must be" in _refusal(capsys, "train", "--out", out, *wrong)
+    assert not out.exists()
 
 
 def test_presets_can_be_overridden_and_methods_set():
@@ -138,18 +176,3 @@ def test_presets_can_be_overridden_and_methods_set():
     rddrs = vars(run.method("rddrs"))
     assert (rddrs["exp_map"], rddrs["gradient_samples"]) == ("geomstats", 1000)
     assert vars(run.method("ancer"))["learning_rates"] == (0.1, 0.2, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("flags", "text"),
-    [
-        (["--sigmas", "1"], "--sigmas"),
-        (["--rddrs.metric", "flat"], "log-euclidean"),
-        (["--n", "none"], "--n"),
-    ],
-)
-def test_flags_that_cannot_be_parsed_are_named(capsys, flags, text):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["certify", *flags])
-    assert stop.value.code == 2
-    assert text in capsys.readouterr().err

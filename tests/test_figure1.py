@@ -143,7 +143,7 @@ def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureF
         ("--angles 2", "--angles must be at least 3, got 2"),
         ("--sigma 0", "--sigma must be positive and finite, got 0"),
         ("--seed -1", "--seed must not be negative, got -1"),
-        ("--n 5", "n = 5 can never certify"),
+        ("--n 5", "--n = 5 can never certify"),
         (f"--out {__file__}", "--out must be a folder, got the file"),
     ],
 )

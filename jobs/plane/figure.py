@@ -40,16 +40,7 @@ def write(
     options: Options,
     text: str,
 ) -> list[Path]:
-    """Writes figure1.png and figure1.svg.
-
-    Args:
-        problem: As it is at no angle.
-        turned: Rows of `measure.rows` at each angle, from the same samples turned.
-        fresh: At each angle, from new samples.
-        alone: At no angle, from other samples each time.
-        options: Name the angles and the folder.
-        text: The caption.
-    """
+    """Writes figure1.png and figure1.svg, with a caption, of three tables; see `spreads`."""
     nearest = float(min(options.degrees, key=lambda angle: abs(angle - RIGHT_ANGLE / 2)))
     with matplotlib.rc_context(plots.RC):
         figure = Figure(figsize=_SIZE, layout="constrained")

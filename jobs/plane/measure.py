@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tyro.conf import arg
 
-from rddrs_dist import ABSTAIN, Budget, Certificate, Context, Fit, Streams, certify, fit_all
+from rddrs_dist import ABSTAIN, Certificate, Context, Fit, Neighbours, Streams, certify, fit_all
 from rddrs_dist.methods import Method
+from rddrs_dist.run.experiment import positive
 from rddrs_dist.run.options import Run, Settings
 from rddrs_dist.smoothing import Stage
 
@@ -57,27 +58,25 @@ class Options:
         return np.linspace(0, RIGHT_ANGLE, self.angles)
 
     @property
-    def budget(self) -> Budget:
-        """Samples and confidence."""
-        return Budget(self.n0, self.n, self.alpha)
+    def run(self) -> Run:
+        """The same as `rddrs certify` knows it."""
+        return Run(n0=self.n0, n=self.n, alpha=self.alpha, settings=self.settings)
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods, DDRS first: two others start from its noise."""
-        run = Run(settings=self.settings)
-        return tuple(run.method(name) for name in DRAWN)
+        return tuple(self.run.method(name) for name in DRAWN)
 
     def check(self) -> None:
         """Refuses what cannot be meant, with a ValueError in one line."""
         if self.angles < 3:
             raise ValueError(f"--angles must be at least 3, got {self.angles}")
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"--sigma must be positive and finite, got {self.sigma}")
+        positive(self, "sigma")
         if self.seed < 0:
             raise ValueError(f"--seed must not be negative, got {self.seed}")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out must be a folder, got the file {self.out}")
-        _ = self.budget, self.methods
+        _ = self.run.budget, self.methods
 
 
 @dataclass(frozen=True)
@@ -95,22 +94,13 @@ class TurnedStreams(Streams):
 def rows(
     problem: Problem, options: Options, angle: float, streams: Streams
 ) -> list[dict[str, Any]]:
-    """The regions of all methods, data and network turned by an angle.
-
-    Args:
-        problem: As it is at no angle.
-        options: Settings and budget.
-        angle: In degrees.
-        streams: Samples of the test point.
-
-    Returns:
-        A row per method with angle and method, and what `_checked` says of its region.
-    """
+    """The regions of all methods, a row each, data and network turned by an angle in degrees."""
     turned, found = problem.turned(angle), []
-    context = Context(problem.sigma, streams, neighbours=turned.neighbours)
+    known = Neighbours(turned.points, turned.labels)
+    context = Context(problem.sigma, streams, neighbours=known)
     decided = cache(partial(decision_region, turned.network))
     for method, fit in fit_all(options.methods, turned.network, turned.test, context):
-        sampled = certify(turned.network, turned.test, fit, options.budget, streams)
+        sampled = certify(turned.network, turned.test, fit, options.run.budget, streams)
         answer = int(sampled.region.prediction[0])
         edges = decided(turned.prediction if answer == ABSTAIN else answer)
         found.append({"angle": angle, "method": method.name, **_checked(edges, fit, sampled)})

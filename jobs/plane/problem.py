@@ -9,8 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rddrs_dist import Neighbours
-
 CENTRE = 0.5
 TEST = (0.45, 0.51)
 CLASSES = 3
@@ -95,11 +93,6 @@ class Problem:
     def prediction(self) -> int:
         """The network's own class of the test point, without noise."""
         return int(self.network(self.test).argmax())
-
-    @property
-    def neighbours(self) -> Neighbours:
-        """The labelled points, which RDDRS-TR keeps out of regions of other classes."""
-        return Neighbours(self.points, self.labels)
 
     def turned(self, degrees: float) -> Self:
         """Data, network and test point turned together about the centre of the square."""

@@ -186,6 +186,8 @@ def _text(path: Path) -> list[str]:
     """The lines of a file."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(f"log {path} does not exist; give another file to --logs") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} must be a log of text, got {files.reason(error)}; give another file"

@@ -67,13 +67,11 @@ def status(out: Path, now: float) -> str:
     did not end as fits should, and the slowest images.
 
     Raises:
-        ValueError: If the folder holds no run, or a file of the run cannot be read.
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If a file of the run cannot be read.
     """
-    if not (out / files.CONFIG).exists() and not (out.is_dir() and files.part_paths(out)):
-        raise ValueError(
-            f"{out} must be the folder of a run, got neither {files.CONFIG} nor part-*.parquet "
-            "in it; give the folder that was --out"
-        )
+    if not (out / files.CONFIG).exists():
+        files.run_parts(out)
     # Asked before the rows are read: those of a complete run are then all among them.
     complete = (out / files.SUCCESS).exists()
     known = progress(out)

@@ -40,6 +40,23 @@ def part_paths(folder: Path) -> dict[int, Path]:
     return dict(sorted((int(match.group(1)), path) for match, path in found if match))
 
 
+def run_parts(folder: Path) -> dict[int, Path]:
+    """Returns the part files of a run, as `part_paths` does.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist or has none.
+    """
+    found = part_paths(folder) if folder.is_dir() else {}
+    if not found:
+        there = "a file" if folder.exists() else "no such folder"
+        got = "a folder without part-*.parquet" if folder.is_dir() else there
+        raise FileNotFoundError(
+            f"{folder} must be the folder of a run, got {got}; give the folder that was --out, or "
+            "wait for the run's first part"
+        )
+    return found
+
+
 def read_part(path: Path) -> pa.Table:
     """Reads one part whole, with its metadata; checks its pages, columns and schema version.
 

@@ -72,13 +72,7 @@ def read(directory: str | Path) -> pd.DataFrame:
 def read_run(directory: str | Path, *, with_disjoint: bool = True) -> tuple[Source, pd.DataFrame]:
     """Reads a run as `read` does, on request without the disjoint pass, and its source."""
     folder = Path(directory)
-    paths = files.part_paths(folder).values() if folder.is_dir() else ()
-    if not paths:
-        raise FileNotFoundError(
-            f"no run in {folder}: it does not exist or holds no part-*.parquet; give the folder "
-            "that was --out, or wait for the run's first part"
-        )
-    parts = [files.read_part(path) for path in paths]
+    parts = [files.read_part(path) for path in files.run_parts(folder).values()]
     source = _source(folder, [read_metadata(part.schema) for part in parts])
     frame = pa.concat_tables([part.replace_schema_metadata(None) for part in parts]).to_pandas()
     frame["contains_ddrs_ball"] = frame["contains_ddrs_ball"].astype("boolean")

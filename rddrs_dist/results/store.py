@@ -74,11 +74,7 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets another driver have the folder."""
-        self._lock.release()
+        self._lock.release()  # another driver may have the folder
 
     def finished(self) -> frozenset[int]:
         """Returns the shards whose part is whole, of this run and without a failed image.

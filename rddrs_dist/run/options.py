@@ -1,5 +1,7 @@
 """What a user asks for on the command line, and presets of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +39,16 @@ Settings = make_dataclass(
 def settings_of(*methods: Method) -> Any:
     """Settings with the hyper-parameters of some methods; those of the others are the defaults."""
     return Settings(**{one.name: _UNCHECKED[one.name](**vars(one)) for one in methods})
+
+
+@contextmanager
+def naming_flags(*names: str) -> Iterator[None]:
+    """For a block whose errors begin with the name of a field: they begin with its flag then."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise ValueError(f"{flag(name)} {rest}" if name in names else str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,10 @@ class Run:
             if method not in METHODS:
                 raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"--methods must name each method once, got {list(self.methods)}")
+            known, given = ", ".join(METHODS), " ".join(self.methods) or "none"
+            raise ValueError(
+                f"--methods must name each method once, got {given}: choose from {known}"
+            )
         check_shared(self)
         self.execution.check()
         if self.precision == "tf32" and not self.execution.gpus_per_actor:
@@ -121,7 +136,9 @@ class Run:
     @property
     def budget(self) -> Budget:
         """Samples and confidence."""
-        return Budget(self.n0, self.n, self.alpha, self.sequential_tests, self.tolerance)
+        own = (self.n0, self.n, self.alpha, self.sequential_tests, self.tolerance)
+        with naming_flags(*(one.name for one in fields(Budget))):
+            return Budget(*own)
 
     def method(self, name: str) -> Method:
         """The method of that name with its hyper-parameters.
@@ -129,7 +146,9 @@ class Run:
         Raises:
             ValueError: If one of them cannot be.
         """
-        return METHODS[name](**vars(getattr(self.settings, name)))
+        settings = vars(getattr(self.settings, name))
+        with naming_flags(*(f"{name}.{field}" for field in settings)):
+            return METHODS[name](**settings)
 
 
 @dataclass(frozen=True)

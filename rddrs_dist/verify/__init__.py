@@ -76,13 +76,16 @@ def verify(options: Verify) -> list[Outcome]:
         ValueError: If something that was given cannot be used.
         FileNotFoundError: If the folder, or something else that was given, is absent.
     """
-    if min(options.resample, options.pairs, options.seed) < 0:
-        raise ValueError(
-            "--resample, --pairs and --seed must not be negative, "
-            f"got {options.resample}, {options.pairs} and {options.seed}"
-        )
+    for name in ("resample", "pairs", "seed"):
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"--{name} must not be negative, got {value}")
     if options.resample and options.checkpoint is None:
         raise ValueError("--resample wants the network that was certified: give --checkpoint")
+    if absent := [str(path) for path in options.tables if not path.is_file()]:
+        raise FileNotFoundError(
+            f"no file {', '.join(absent)}: give a table.md or table.csv that `rddrs curves` wrote "
+            "to --tables"
+        )
     case = Case.read(options)
     made = list(_made(_OF_ALL_ROWS, case))
     judged = ((row, certificates.judge_values(row, case)) for row in case.rows)

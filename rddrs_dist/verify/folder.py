@@ -100,11 +100,8 @@ class Case:
     def read(cls, options: Verify) -> "Case":
         """Reads a folder of results; what cannot be used is refused as `verify` says."""
         path, recorded = options.dir, {}
-        found = files.part_paths(path) if path.is_dir() else {}
-        if not found:
-            what = "it holds no part-*.parquet" if path.is_dir() else "no such folder"
-            raise FileNotFoundError(f"no run in {path}: {what}; give the folder that was --out")
-        parts = {shard: Table.read(file, columns.SCHEMA) for shard, file in found.items()}
+        found = files.run_parts(path).items()
+        parts = {shard: Table.read(file, columns.SCHEMA) for shard, file in found}
         try:
             recorded = dict(json.loads((path / files.CONFIG).read_bytes()))
             experiment = _experiment(recorded["config"])

@@ -93,7 +93,7 @@ def test_a_broken_log_is_one_line_that_names_file_line_wanted_and_got(tmp_path, 
 
 
 def test_files_that_are_no_log_and_radii_of_other_kinds_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="absent must be a log of text, got No such file") as why:
+    with pytest.raises(ValueError, match="absent does not exist; give another file") as why:
         read_log(tmp_path / "absent", "cohen", 0.5)
     assert "Errno" not in str(why.value)
     (tmp_path / "bytes").write_bytes(b"\xff\x00\xfe\n")

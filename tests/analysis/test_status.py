@@ -146,7 +146,7 @@ def test_the_five_slowest_come_in_order(tmp_path):
 def test_what_is_no_run_is_one_clear_line(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     for path in (tmp_path / "absent", tmp_path / "notes.txt", tmp_path):
-        with pytest.raises(ValueError, match="must be the folder of a run, got neither _config"):
+        with pytest.raises(FileNotFoundError, match="must be the folder of a run, got "):
             status.status(path, 0.0)
 
 

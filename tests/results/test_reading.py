@@ -102,9 +102,9 @@ def test_different_duplicates_are_refused_and_the_column_named(tmp_path):
 
 
 def test_nothing_to_read_is_one_clear_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no run in .*absent: it does not exist"):
+    with pytest.raises(FileNotFoundError, match="absent must be .*, got no such folder"):
         read(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match=r"holds no part-\*\.parquet"):
+    with pytest.raises(FileNotFoundError, match=r"got a folder without part-\*\.parquet"):
         read(tmp_path)
 
 

@@ -105,7 +105,8 @@ def test_a_refused_opening_gives_the_lock_back(tmp_path):
     filled(tmp_path)
     with pytest.raises(ValueError, match="--resume") as caught:
         opened(tmp_path)
-    opened(tmp_path, resume=True).close()
+    with opened(tmp_path, resume=True):
+        pass
     assert caught.tb  # which has kept the lock object alive until here
 
 
@@ -137,7 +138,8 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch
         opened(tmp_path)
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
-    opened(tmp_path).close()  # nothing was left that would need --resume
+    with opened(tmp_path):
+        pass  # nothing was left that would need --resume
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -232,4 +234,5 @@ def test_rows_of_another_shard_are_refused(tmp_path):
 def test_the_lock_is_freed_when_the_driver_fails(tmp_path):
     with contextlib.suppress(RuntimeError), opened(tmp_path):
         raise RuntimeError
-    opened(tmp_path, resume=True).close()
+    with opened(tmp_path, resume=True):
+        pass

@@ -12,6 +12,7 @@ from rddrs_dist.results.columns import COLUMNS
 from rddrs_dist.stats import clopper_pearson_lower
 from rddrs_dist.verify import UNSOUND
 from rddrs_dist.verify.findings import Finding, Outcome, Severity, as_text, is_sound
+from tests.run.runs import one_line
 from tests.small_run import RUN, Made, certify_here
 
 from .tampering import (
@@ -276,19 +277,20 @@ def test_the_command_line(made: Made, capsys):
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["nowhere"], "no run in nowhere"),
+        (["nowhere"], "nowhere must be the folder of a run, got no such folder"),
+        (["{folder}/_config.json"], "must be the folder of a run, got a file"),
         (["{folder}", "--resample", "3"], "give --checkpoint"),
-        (["{folder}", "--resample", "-1"], "must not be negative"),
-        (["{folder}", "--pairs", "-1"], "must not be negative"),
+        (["{folder}", "--resample", "-1"], "--resample must not be negative"),
+        (["{folder}", "--pairs", "-1"], "--pairs must not be negative"),
         (["{folder}", "--checkpoint", "nothing"], "no checkpoint file"),
         (["{folder}", "--tables", "{folder}/_config.json"], "must be a table.csv or table.md"),
-        (["{folder}", "--tables", "nothing.csv"], "nothing.csv"),
+        (["{folder}", "--tables", "nothing.csv"], "no file nothing.csv: give a table.md"),
     ],
 )
 def test_wrong_usage(original: Made, capsys, flags, text):
     arguments = [flag.format(folder=original.folder) for flag in flags]
     assert cli.main(["verify", *arguments]) == cli.WRONG
-    assert text in capsys.readouterr().err
+    assert text in one_line(capsys)
 
 
 def test_another_network_is_found(made: Made, tmp_path: Path):
