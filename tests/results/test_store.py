@@ -1,6 +1,5 @@
 """The run's folder: whole parts or none, one driver, one run, resumable."""
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -229,10 +228,3 @@ def test_rows_of_another_shard_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"must all have shard 1, got \[0\]"):
             store.write(1, [row(0, shard=0)])
         assert not list(tmp_path.glob("*.parquet"))
-
-
-def test_the_lock_is_freed_when_the_driver_fails(tmp_path):
-    with contextlib.suppress(RuntimeError), opened(tmp_path):
-        raise RuntimeError
-    with opened(tmp_path, resume=True):
-        pass

@@ -65,15 +65,6 @@ def test_ctrl_c_keeps_what_is_done_and_resume_does_the_rest(quiet: Path, run: Ru
     assert_same_rows(run.out, quiet)
 
 
-def test_sigterm_stops_the_driver_with_143(run: Run, tmp_path: Path):
-    log = tmp_path / "log"
-    process = launch(run, log)
-    process.terminate()
-    assert process.wait(60) == cli.DRAINED, log.read_text()
-    assert "--resume" in log.read_text()
-    assert 1 <= len(parts(run.out)) < IMAGES
-
-
 def test_a_request_that_cannot_be_met_says_what_there_is(
     run: Run, capsys: pytest.CaptureFixture[str]
 ):

@@ -18,6 +18,7 @@ from rddrs_dist.results import files, read, scales
 from rddrs_dist.run import disjoint as run
 from rddrs_dist.run.disjoint import Disjoint, as_text, block_size, disjoint
 from tests.disjoint.problems import METHODS, certify, factor
+from tests.verify.tampering import flip
 
 EVENT = (1, 8, 8)
 RULES = ("narrow", "order-free", "in-order")
@@ -46,13 +47,6 @@ def with_regions(folder: Path, method: str) -> tuple[pd.DataFrame, Region, Regio
         for radius, own in stored.items()
     )
     return rows, before, after
-
-
-def change_last_byte(path: Path) -> None:
-    """Spoils the last number of a file of scales."""
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -155,7 +149,7 @@ def test_another_rule_leaves_nothing_of_an_earlier_pass(options: Disjoint):
 
 def test_a_narrowed_scale_that_was_changed_is_refused(options: Disjoint):
     disjoint(options)
-    change_last_byte(sorted(options.dir.glob("_disjoint-scales-*"))[1])
+    flip(sorted(options.dir.glob("_disjoint-scales-*"))[1].name, 0.999999)(options.dir)
     indices = read(options.dir).query("method == 'rddrs_tr'")["index"].tolist()
     with pytest.raises(ValueError, match="run `rddrs disjoint` again"):
         results.scales(options.dir).noise("rddrs_tr", indices, EVENT)
@@ -169,7 +163,7 @@ def test_blocks_count_dense_scales_as_well_as_vectors(d: int, dense: bool):
 
 
 def test_a_scale_that_is_not_that_of_its_row_is_refused(options: Disjoint):
-    change_last_byte(scales.path(options.dir, 0))
+    flip("_scales-00000.safetensors", 0.999999)(options.dir)
     with pytest.raises(ValueError, match=r"must have sha256 .* certify again into a fresh --out"):
         disjoint(options)
 

@@ -103,12 +103,6 @@ def test_a_configuration_that_lacks_something_or_has_something_unknown_is_refuse
         Experiment.from_json(config)
 
 
-def test_a_configuration_with_a_value_that_cannot_be_is_refused():
-    """As those of a Run are; see test_options.py."""
-    with pytest.raises(ValueError, match="precision must be one of float32, tf32, got 'bf16'"):
-        Experiment.from_json(ONE.as_json() | {"precision": "bf16"})
-
-
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_parts_tell_the_precision_of_the_experiment(precision):
     assert part_metadata(replace(ONE, precision=precision))["precision"] == precision
