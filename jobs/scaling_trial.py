@@ -324,7 +324,7 @@ class Bench:
 def _sized(region: Region) -> Region:
     """The same region, with the sizes of a row computed afresh."""
     again = replace(region, noise=replace(region.noise))
-    _ = again.l2_radius, again.capped_proxy_radius, again.axes_beyond_domain
+    _ = again.l2_radius, again.proxy_radius, again.max_axis
     return again
 
 

@@ -46,6 +46,11 @@ class Neighbours:
         """Largest norm of an image."""
         return float(self.images.flatten(1).norm(dim=1).max()) if len(self.images) else 0.0
 
+    @cached_property
+    def widest(self) -> Tensor:
+        """Largest magnitude of each pixel, (1, *event)."""
+        return self.images.abs().amax(0, keepdim=True)
+
     def near(
         self, image: Tensor, label: int, whitening: Tensor, limit: float
     ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor
@@ -25,6 +24,14 @@ Integers = NDArray[np.int64]
 def diameter(dimension: int) -> float:
     """Diameter of the pixel domain [0, 1]^d."""
     return math.sqrt(dimension)
+
+
+def cube_radius(dimension: int) -> float:
+    """Radius of the ball that has the volume of the pixel domain [0, 1]^d.
+
+    (Gamma(d/2 + 1) / pi^(d/2))^(1/d), in pixels: what a proxy radius cannot sensibly exceed.
+    """
+    return math.exp(float(gammaln(dimension / 2 + 1)) / dimension) / math.sqrt(math.pi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,16 +136,22 @@ class Region:
         """Radius of the ball that has the region's volume, (B,)."""
         return product_below(self.radius, self.mean_axis)
 
-    @property
-    def capped_proxy_radius(self) -> Floats:
-        """The proxy radius with each semi-axis cut at the diameter of [0, 1]^d, (B,)."""
-        mean = self.noise.capped_mean_axis(self._widest).cpu().numpy()
-        return product_below(self.radius, mean)
+    def data_radius(self, basis: Tensor) -> Floats:
+        """Proxy radius of each region's section with a subspace through its centre, (B,).
 
-    @property
-    def axes_beyond_domain(self) -> Integers:
-        """How many semi-axes are longer than the diameter of [0, 1]^d, (B,)."""
-        return self.noise.axes_above(self._widest).cpu().numpy()
+        It is the radius of the ball of k dimensions that has the section's volume. Directions
+        outside the subspace, such as pixels that are black in all images, have no part in it; for
+        isotropic noise it equals l2 and proxy radius.
+
+        Args:
+            basis: V, (d, k) float64, orthonormal columns; see `sight.principal_subspace`.
+        """
+        return self.data_radii(basis, (basis.shape[1],))[0]
+
+    def data_radii(self, basis: Tensor, sizes: Sequence[int]) -> list[Floats]:
+        """As `data_radius`, for the first k columns of a basis, for each k of `sizes`."""
+        means = self.noise.sections(basis, sizes).cpu().numpy()
+        return [product_below(self.radius, mean) for mean in means]
 
     @property
     def log_volume(self) -> Floats:
@@ -150,13 +163,6 @@ class Region:
         # Each of the three is known to a few units in its last place.
         finite = np.where(np.isfinite(grown), grown, 0.0)
         return sphere - gamma + grown - _ULPS * (sphere + abs(gamma) + np.abs(finite))
-
-    @property
-    def _widest(self) -> Tensor:
-        """The axis whose semi-axis is the diameter of [0, 1]^d, (B,) float64."""
-        with np.errstate(divide="ignore"):
-            axis = diameter(self.dimension) / self.radius
-        return torch.from_numpy(axis).to(self.noise.scale.device)
 
 
 def product_below(first: Floats, second: Floats) -> Floats:

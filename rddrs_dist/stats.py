@@ -1,4 +1,4 @@
-"""Confidence bounds and normal quantiles in float64, rounded downward."""
+"""Confidence bounds and normal quantiles in float64, rounded to the safe side."""
 
 import math
 
@@ -42,6 +42,17 @@ def clopper_pearson_lower(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArr
     return np.where(count == 0, 0.0, bound * (1 - _MARGIN))
 
 
+def clopper_pearson_upper(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
+    """One-sided upper confidence bound on a probability, exact and never rounded down.
+
+    It is one less the lower bound for the other n - count trials; 1 where count is n. See
+    `clopper_pearson_lower` for arguments and errors.
+    """
+    others = np.asarray(n, dtype=np.int64) - np.asarray(count, dtype=np.int64)
+    lower = clopper_pearson_lower(others, n, alpha)
+    return np.minimum(np.nextafter(1 - lower, 2), 1.0)
+
+
 def normal_quantile_lower(p: ArrayLike) -> NDArray[np.float64]:
     """Phi^-1(p) rounded downward, and 0 where p <= 1/2.
 
@@ -62,5 +73,18 @@ def smallest_certifying_n(alpha: float) -> int:
     """
     n = max(1, math.ceil(math.log(alpha) / math.log(0.5)))
     while clopper_pearson_lower(n, n, alpha) <= 0.5:
+        n += 1
+    return n
+
+
+def smallest_bounding_n(alpha: float, bound: float) -> int:
+    """The smallest n at which 0 successes out of n give an upper bound of at most `bound`.
+
+    Args:
+        alpha: Error probability, in (0, 1).
+        bound: Wanted bound, in (0, 1).
+    """
+    n = max(1, math.ceil(math.log(alpha) / math.log1p(-bound)))
+    while clopper_pearson_upper(0, n, alpha) > bound:
         n += 1
     return n

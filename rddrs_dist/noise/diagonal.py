@@ -1,6 +1,7 @@
 """Noise that acts on each pixel by itself, S = diag(theta) or sigma I."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -40,6 +41,10 @@ class _Pixelwise(Noise):
     def covariance(self) -> Tensor:
         return torch.diag_embed(self.variances())
 
+    def _whitened(self, row: int, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        axes = self.axes_of_pixels()[row]
+        return axes.norm(), axes.reciprocal().norm(), basis / axes.unsqueeze(1)
+
 
 class IsotropicNoise(_Pixelwise):
     """Noise with one standard deviation per image.
@@ -59,6 +64,10 @@ class IsotropicNoise(_Pixelwise):
 
     def _scale_shape(self) -> tuple[int, ...]:
         return ()
+
+    def sections(self, basis: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The scale itself: every section of a ball is one."""
+        return self.scale.double().expand(len(sizes), -1)
 
     @classmethod
     def unpack(cls, one: Packed, event_shape: tuple[int, ...]) -> "IsotropicNoise":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, linalg
 
 from rddrs_dist.geometry.norm import least_bound, norm_bounds, rounding
+from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.noise.base import Extremes, Noise, Packed
 
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
@@ -121,6 +122,14 @@ class FullNoise(Noise):
     def covariance(self) -> Tensor:
         scale = self.scale.double()
         return scale @ scale.mT
+
+    def _whitened(self, row: int, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        lower = self.scale[row].double()
+        if not self.is_lower:
+            lower = linalg.qr(lower.mT, mode="r").R.mT  # S^T = Q R, S^-1 = Q^T R^-T
+        # From the right: what is left of X L - I is then small, whatever the axes are.
+        inverse = linalg.solve_triangular(lower, eye(len(lower), lower), upper=False, left=False)
+        return lower.norm(), inverse.norm(), inverse @ basis  # (d, d) @ (d, k)
 
     @cached_property
     def _spectrum(self) -> tuple[Tensor, Tensor]:

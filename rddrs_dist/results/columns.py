@@ -9,6 +9,7 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ import pyarrow as pa
 from rddrs_dist.certify import Certificate
 from rddrs_dist.methods import Fit
 from rddrs_dist.noise import Packed
-from rddrs_dist.region import ABSTAIN, Floats
+from rddrs_dist.region import ABSTAIN, Floats, Integers
+from rddrs_dist.stats import clopper_pearson_upper
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+# Columns that are gone: the first version that had them, and the first that has not.
+REMOVED = {"capped_proxy_radius": (2, 6), "axes_beyond_domain": (2, 6)}
 PREFIX = "rddrs_dist."
 KEY = ("index", "method")
 TIMINGS = ("fit_seconds", "certify_seconds")
@@ -44,6 +48,8 @@ class Computed:
     Attributes:
         others_inside: Training images with another label in each region; None where there are no
             training images.
+        blind: Blind samples and samples drawn, of each image; None where sight is not measured.
+        data_radii: Those of `sight.SHARES`, of each image; likewise.
         ddrs_l2_radius: The l2 radius of DDRS of each image; None where DDRS was not certified.
         packed: The scales.
     """
@@ -51,6 +57,8 @@ class Computed:
     fit: Fit
     certificate: Certificate
     others_inside: Sequence[int] | None
+    blind: tuple[Integers, Integers] | None
+    data_radii: Sequence[Floats] | None
     ddrs_l2_radius: Floats | None
     fit_seconds: float
     certify_seconds: float
@@ -90,6 +98,20 @@ def _size(name: str, meaning: str, unit: str, blank: float = 0.0, **more: Any) -
     return Column(name, kind, meaning, value, blank, unit, **more)
 
 
+def _data_radius(position: int, found: Computed) -> Sequence[Any]:
+    """Data radii for the share of variance at a position of `sight.SHARES`."""
+    radii = found.data_radii
+    return [None] * len(found.fit.noise) if radii is None else radii[position].tolist()
+
+
+def _of_blind(share: Callable[[int, int, float], Any], found: Computed) -> Sequence[Any]:
+    """A function of blind samples, samples drawn and alpha, for each image that has any."""
+    blind, drawn = found.blind or (np.zeros(len(found.fit.noise), np.int64),) * 2
+    alpha = found.certificate.budget.alpha
+    counts = zip(blind.tolist(), drawn.tolist(), strict=True)
+    return [share(count, m, alpha) if m else None for count, m in counts]
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("index", _INTEGER, "position of the image in the test split"),
     Column("label", _INTEGER, "its true class; no worker ever sees it"),
@@ -125,10 +147,15 @@ COLUMNS: tuple[Column, ...] = (
     ),
     _size("l2_radius", "radius of the largest ball in the certified region", "pixels"),
     _size("proxy_radius", "radius of the ball with the region's volume", "pixels"),
-    _size(
-        "capped_proxy_radius",
-        r"the same with each semi-axis cut at the diameter of the pixel domain, $\sqrt d$",
-        "pixels", since=2, nullable=True,
+    Column(
+        "data_radius", _NUMBER,
+        "proxy radius of the region's section with the principal subspace that holds 95 % of the "
+        "variance of the training images; null where sight is not measured",
+        partial(_data_radius, 0), None, "pixels", since=6, nullable=True,
+    ),
+    Column(
+        "data_radius_99", _NUMBER, "the same for 99 %",
+        partial(_data_radius, 1), None, "pixels", since=6, nullable=True,
     ),
     _size(
         "log_volume", "natural logarithm of that volume; -inf for an abstention",
@@ -137,10 +164,18 @@ COLUMNS: tuple[Column, ...] = (
     _size("min_axis", "smallest axis of the noise", "pixels"),
     _size("mean_axis", "geometric mean of its axes", "pixels"),
     _size("max_axis", "largest axis of the noise", "pixels"),
-    _size(
-        "axes_beyond_domain",
-        "semi-axes of the region longer than the diameter of the pixel domain",
-        "", 0, since=2, nullable=True,
+    Column(
+        "blindness", _NUMBER,
+        "share of `--sight-samples` noisy samples, each at a random training image with another "
+        "label, for which the network answers `prediction`; null for an abstention, and where "
+        "there is no such image or sight is not measured",
+        partial(_of_blind, lambda count, m, _: count / m), None, since=6, nullable=True,
+    ),
+    Column(
+        "blindness_upper", _NUMBER,
+        "upper confidence bound on the probability of that, one-sided, at level `alpha`",
+        partial(_of_blind, lambda count, m, a: float(clopper_pearson_upper(count, m, a))), None,
+        since=6, nullable=True,
     ),
     Column(
         "others_inside", _INTEGER,
@@ -250,6 +285,11 @@ def rows_of(
 def added_after(version: int) -> frozenset[str]:
     """Columns that parts of a schema version lack."""
     return frozenset(column.name for column in COLUMNS if column.since > version)
+
+
+def removed_since(version: int) -> frozenset[str]:
+    """Columns that parts of a schema version have, and that are gone."""
+    return frozenset(name for name, (first, gone) in REMOVED.items() if first <= version < gone)
 
 
 def as_markdown() -> str:

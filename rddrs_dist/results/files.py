@@ -17,7 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rddrs_dist.results.columns import PREFIX, SCHEMA, SCHEMA_VERSION, added_after, read_metadata
+from rddrs_dist.results.columns import (
+    PREFIX,
+    SCHEMA,
+    SCHEMA_VERSION,
+    added_after,
+    read_metadata,
+    removed_since,
+)
 
 CONFIG = "_config.json"
 MANIFEST = "_manifest.json"
@@ -63,7 +70,7 @@ def read_part(path: Path) -> pa.Table:
     Raises:
         ValueError: If the part cannot be read or was written with another schema.
     """
-    part = _upgraded(read_table(path))
+    part = upgraded(read_table(path))
     version = read_metadata(part.schema).get("schema_version")
     if version != str(SCHEMA_VERSION) or part.schema != SCHEMA:
         wanted, got = (str(one.remove_metadata()).split("\n") for one in (SCHEMA, part.schema))
@@ -175,12 +182,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _upgraded(part: pa.Table) -> pa.Table:
-    """A part of an earlier version with the columns that it lacks, all null."""
-    lacking = set(SCHEMA.names) - set(part.schema.names)
+def upgraded(part: pa.Table) -> pa.Table:
+    """A part of an earlier version with the columns of this one, those that it lacks null."""
+    wanted, there = set(SCHEMA.names), set(part.schema.names)
     version = read_metadata(part.schema).get("schema_version", "")
-    earlier = version in map(str, range(1, SCHEMA_VERSION))
-    if not earlier or lacking != added_after(int(version)):
+    if version not in map(str, range(1, SCHEMA_VERSION)):
+        return part
+    lacking, gone = added_after(int(version)), removed_since(int(version))
+    if (wanted - there, there - wanted) != (lacking, gone):
         return part
     columns = [
         pa.nulls(len(part), field.type) if field.name in lacking else part.column(field.name)

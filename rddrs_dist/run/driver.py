@@ -22,7 +22,9 @@ from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.local import LocalExecutor, own_threads
 from rddrs_dist.run.options import Run
 from rddrs_dist.run.scheduler import Executor, NoActorError, Scheduler, Shard, split
-from rddrs_dist.run.worker import Done, given_up
+from rddrs_dist.run.worker import Done, Training, given_up
+from rddrs_dist.sight import SIGHTED, principal_subspaces
+from rddrs_dist.stats import smallest_bounding_n
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,14 @@ class Inputs:
     def work(self) -> tuple[Any, ...]:
         """What a worker is made of."""
         known = self.training
-        training = None if known is None else (known.images, known.labels)
+        if known is None:
+            return self.experiment, self.execution, self.checkpoint, None
+        training = Training(known.images, known.labels)
+        if self.experiment.sight_samples:
+            with own_threads():  # as many as a worker has, which decides last bits
+                torch.set_num_threads(self.experiment.threads)
+                basis, sizes = principal_subspaces(torch.from_numpy(known.images))
+            training = training._replace(basis=basis.numpy(), sizes=sizes)
         return self.experiment, self.execution, self.checkpoint, training
 
 
@@ -96,16 +105,28 @@ def read_inputs(run: Run) -> Inputs:
         device="cuda" if run.execution.gpus_per_actor > 0 else "cpu",
         threads=run.execution.cpus_per_actor,
         fit_seconds=run.fit_seconds,
+        sight_samples=run.sight_samples,
     )
+    fewest = smallest_bounding_n(run.alpha, SIGHTED)
+    if training is not None and 0 < run.sight_samples < fewest:
+        logger.warning(
+            "no row can be sighted with --sight-samples %d: at least %d are wanted for a bound of "
+            "%g on blindness",
+            run.sight_samples,
+            fewest,
+            SIGHTED,
+        )
     return Inputs(images, training, indices, content, experiment, run.execution, run.out)
 
 
 def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
-    """The training images, which regions are checked against; none where the data has none."""
+    """The training images, which regions are held against; none where the data has none."""
     try:
         training = data.load(run.dataset, "train", run.data_root, run.download)
     except FileNotFoundError as error:
-        logger.warning("regions are not checked against training images: %s", error)
+        logger.warning(
+            "regions are not checked against training images, nor is sight measured: %s", error
+        )
         return None
     if training.event_shape != images.event_shape:
         raise ValueError(

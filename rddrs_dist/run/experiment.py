@@ -35,6 +35,7 @@ class Experiment:
         device: cpu or cuda.
         threads: Torch threads of a worker.
         fit_seconds: Seconds per image and method after which a fit returns what it has.
+        sight_samples: Samples that measure the blindness of a row; 0 where sight is not measured.
 
     Raises:
         ValueError: If a value is not one that it may have.
@@ -63,6 +64,7 @@ class Experiment:
     device: str = "cpu"
     threads: int = 1
     fit_seconds: float | None = None
+    sight_samples: int = 2000
     code_version: str = __version__
 
     def __post_init__(self) -> None:
@@ -227,6 +229,7 @@ def check_shared(options: Any) -> None:
     """Refuses values that neither a Run nor an Experiment may have."""
     at_least_one(options, "shard_size", "quantisation")
     positive(options, "sigma", "fit_seconds")
-    if options.seed < 0:
-        raise ValueError(f"--seed must not be negative, got {options.seed}")
+    for name in ("seed", "sight_samples"):
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"{flag(name)} must not be negative, got {value}")
     checked(options.precision)

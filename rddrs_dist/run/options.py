@@ -83,6 +83,9 @@ class Run:
             end; a GPU wants as many as its memory holds.
         fit_seconds: Seconds per image and method after which a fit returns what it has; by default
             none. What it has then depends on the machine, so rows are no longer reproducible.
+        sight_samples: Samples that measure the blindness of each certified row, one at each of as
+            many random training images with another label; 0: blindness and data radii are not
+            measured.
         data_root: Folder of the data; RDDRS_DATA is read where this is not given.
         download: Download the data set if it is not there.
         execution: Who computes, with what, and when to give up.
@@ -105,6 +108,7 @@ class Run:
     seed: int = 0
     shard_size: int = 4
     fit_seconds: float | None = None
+    sight_samples: int = 2000
     data_root: Path | None = None
     download: bool = False
     execution: Annotated[Execution, arg(name="")] = field(default_factory=Execution)

@@ -3,9 +3,9 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +18,30 @@ from rddrs_dist.cuda.swap import has_kernel, swapped
 from rddrs_dist.methods import DDRS, Context, Fit, Method, MethodError, Status, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Packed, pack
+from rddrs_dist.region import Floats, Integers, Region
 from rddrs_dist.results.columns import Computed, rows_of
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.scheduler import Shard
+from rddrs_dist.sight import blind_samples
 from rddrs_dist.smoothing import Batching, Smoothed, Streams
 
 Row = dict[str, Any]
-# Training images (N, *event) and their labels (N,).
-Training = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class Training(NamedTuple):
+    """The training images as they are sent to workers.
+
+    Attributes:
+        images: (N, *event).
+        labels: (N,).
+        basis: Principal subspace of the images, (d, k); None where sight is not measured.
+        sizes: How many of its columns each data radius is about.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    basis: NDArray[np.float64] | None = None
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +85,8 @@ class Worker:
             image = torch.zeros(1, *loaded.event_shape, device=self.device)
             batching = Batching.within(memory, model, image)
         self.smoothed = Smoothed(model, experiment.quantisation, experiment.precision, batching)
-        self.neighbours = None if training is None else self._neighbours(*training)
+        known = None if training is None else self._on_device(training)
+        self.neighbours, self.basis, self.sizes = known or (None, None, ())
 
     def _memory(self) -> float:
         """Bytes that launches may take; infinite where they are small anyway."""
@@ -80,13 +97,14 @@ class Worker:
         free, total = torch.cuda.mem_get_info(self.device)
         return 0.8 * min(free, total * min(1.0, self.execution.gpus_per_actor or 1.0))
 
-    def _neighbours(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Neighbours:
-        """The training set on the device; on a CPU it shares the memory it came in."""
+    def _on_device(self, training: Training) -> tuple[Neighbours, Tensor | None, tuple[int, ...]]:
+        """Training set and subspace on the device; on a CPU they share the memory they came in."""
+        there = [part for part in training[:3] if part is not None]
         with warnings.catch_warnings():
             # Ray hands out read-only arrays; nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            tensors = [torch.from_numpy(part).to(self.device) for part in (images, labels)]
-        return Neighbours(*tensors)
+            images, labels, *basis = (torch.from_numpy(part).to(self.device) for part in there)
+        return Neighbours(images, labels), basis[0] if basis else None, training.sizes
 
     def certify(self, shard: Shard, resort: bool = False) -> Done:
         """Rows and scales of a shard; as last resort of the noise of RS in place of every fit.
@@ -107,7 +125,9 @@ class Worker:
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
                 inside = self.neighbours and self.neighbours.inside(found.region)
-                computed = Computed(fit, found, inside, ball, fit_seconds, certify_seconds, packed)
+                seen = self._sight(found.region, streams)
+                times = fit_seconds, certify_seconds
+                computed = Computed(fit, found, inside, *seen, ball, *times, packed)
                 shared = _shared(self.experiment, shard, method)
                 done.rows.extend(rows_of(shard.indices, shared, computed))
                 if self.execution.save_scales:
@@ -115,6 +135,17 @@ class Worker:
                     done.scales.update(zip(named, packed, strict=True))
             start = self._clock()
         return done
+
+    def _sight(
+        self, region: Region, streams: Streams
+    ) -> tuple[tuple[Integers, Integers] | None, Sequence[Floats] | None]:
+        """Blind samples and data radii of certified regions; None where they are not measured."""
+        samples, known = self.experiment.sight_samples, self.neighbours
+        if known is None or self.basis is None or not samples:
+            return None, None
+        noise, classes = region.noise, region.prediction
+        blind = blind_samples(self.smoothed, noise, classes, known, samples, streams)
+        return blind, region.data_radii(self.basis, self.sizes)
 
     def _clock(self) -> float:
         """Seconds, the device's work until now included."""

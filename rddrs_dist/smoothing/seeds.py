@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -23,6 +24,7 @@ class Stage(IntEnum):
     COMPARE = 1
     SELECT = 2
     ESTIMATE = 3
+    SIGHT = 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ class Streams:
         """Streams of a part of the images."""
         own = self.indices[rows] if isinstance(rows, slice) else [self.indices[k] for k in rows]
         return replace(self, indices=tuple(own))
+
+    def integers(self, stage: Stage, step: int, below: Sequence[int], n: int) -> NDArray[np.int64]:
+        """Uniform integers of [0, below), (B, n), drawn on the CPU for every device.
+
+        Their step must be none of those of the normal samples of the stage.
+
+        Raises:
+            ValueError: If there is not one bound per stream.
+        """
+        drawn = np.empty((len(self), n), np.int64)
+        for own, index, bound in zip(drawn, self.indices, below, strict=True):
+            sequence = np.random.SeedSequence(self.seed, spawn_key=(index, int(stage), step, 0))
+            own[:] = np.random.Generator(np.random.SFC64(sequence)).integers(0, bound, n)
+        return drawn
 
     def normal(self, stage: Stage, step: int, block: int, n: int, images: Tensor) -> Tensor:
         """Standard normal samples, the same for the same key and n.
