@@ -49,7 +49,8 @@ class Neighbours:
     @cached_property
     def widest(self) -> Tensor:
         """Largest magnitude of each pixel, (1, *event)."""
-        return self.images.abs().amax(0, keepdim=True)
+        least, most = self.images.aminmax(dim=0, keepdim=True)
+        return torch.maximum(-least, most)
 
     def near(
         self, image: Tensor, label: int, whitening: Tensor, limit: float

@@ -9,12 +9,14 @@ import torch
 from scipy.special import gammaln
 
 from rddrs_dist import ABSTAIN, DiagonalNoise, FullNoise, IsotropicNoise, Region
+from rddrs_dist.region import cube_radius
 from tests.oracles import normal, singular_values, spread, with_axes
 
 EVENT, D = (1, 2, 3), 6
 CENTRE = torch.rand(3, *EVENT, generator=torch.Generator().manual_seed(0))
 RADIUS = np.array([0.7, 2.5, 0.0])  # the last one is that of an abstention
 AXES = spread(0.1, 3, D)
+BASIS = torch.linalg.qr(normal(D, 2, seed=7)).Q
 FACTORS = torch.tensor([1.0, 0.8, 1.2]).view(3, 1, 1)
 REGIONS = {
     name: Region(CENTRE, noise, RADIUS, np.array([4, 7, ABSTAIN]))
@@ -26,14 +28,13 @@ REGIONS = {
 }
 of_every_noise = pytest.mark.parametrize("region", REGIONS.values(), ids=REGIONS.keys())
 SIZES = (
-    "min_axis", "mean_axis", "max_axis", "l2_radius", "proxy_radius", "capped_proxy_radius",
-    "axes_beyond_domain", "log_volume",
+    "min_axis", "mean_axis", "max_axis", "l2_radius", "proxy_radius", "log_volume",
 )  # fmt: skip
 
 
 @of_every_noise
 def test_sizes_have_closed_forms(region):
-    """Those of an ellipsoid with semi-axes r s_i; the domain's diameter is sqrt(d)."""
+    """Those of an ellipsoid with semi-axes r s_i."""
     axes = torch.linalg.svdvals(region.noise.matrix())[:2].flip(1).numpy()
     semi = RADIUS[:2, None] * axes
     ball = D / 2 * math.log(math.pi) - gammaln(D / 2 + 1)
@@ -43,11 +44,9 @@ def test_sizes_have_closed_forms(region):
         "max_axis": axes[:, -1],
         "l2_radius": semi[:, 0],
         "proxy_radius": np.exp(np.log(semi).mean(1)),
-        "capped_proxy_radius": np.exp(np.log(np.minimum(semi, math.sqrt(D))).mean(1)),
-        "axes_beyond_domain": (semi > math.sqrt(D)).sum(1),
         "log_volume": ball + np.log(semi).sum(1),
     }
-    assert set(wanted) == set(SIZES) and wanted["axes_beyond_domain"][1] > 0
+    assert set(wanted) == set(SIZES)
     for name, exact in wanted.items():
         np.testing.assert_allclose(getattr(region, name)[:2], exact, rtol=1e-9, err_msg=name)
 
@@ -57,9 +56,9 @@ def test_a_region_of_radius_zero_is_empty(region):
     empty = region[2:]
     assert not empty.contains(empty.centre).any()
     assert empty.support(empty.centre).tolist() == [0]
-    sizes = (empty.l2_radius, empty.proxy_radius, empty.capped_proxy_radius)
+    sizes = (empty.l2_radius, empty.proxy_radius, empty.data_radius(BASIS))
     assert [size.item() for size in sizes] == [0, 0, 0]
-    assert empty.axes_beyond_domain.item() == 0 and empty.log_volume.item() == -math.inf
+    assert empty.log_volume.item() == -math.inf
 
 
 @of_every_noise
@@ -69,9 +68,6 @@ def test_sizes_are_never_above_the_truth(region):
             radius = mpmath.mpf(RADIUS[row])
             axes = singular_values(region.noise.matrix()[row])
             mean = mpmath.exp(mpmath.fsum(map(mpmath.log, axes)) / D)
-            cut = [mpmath.log(min(radius * axis, mpmath.sqrt(D))) for axis in axes]
-            capped = mpmath.mpf(region.capped_proxy_radius[row])
-            assert capped < mpmath.exp(mpmath.fsum(cut) / D)
             unit = D / 2 * mpmath.log(mpmath.pi) - mpmath.loggamma(D / 2 + 1)
             assert mpmath.mpf(region.l2_radius[row]) < radius * axes[0]
             assert mpmath.mpf(region.proxy_radius[row]) < radius * mean
@@ -80,6 +76,37 @@ def test_sizes_are_never_above_the_truth(region):
             for size, axis in (("l2_radius", "min_axis"), ("proxy_radius", "mean_axis")):
                 reported = radius * mpmath.mpf(getattr(region, axis)[row])
                 assert mpmath.mpf(getattr(region, size)[row]) < reported
+
+
+@of_every_noise
+def test_the_data_radius_is_that_of_a_section_below_the_truth_and_a_ball_where_the_noise_is(
+    region,
+):
+    """The section with V has the inverse Gram matrix of S^-1 V as its squared shape."""
+    whitened = torch.linalg.solve(region.noise.matrix(), BASIS)
+    logdet = torch.linalg.svdvals(whitened).log().mean(1)
+    exact = RADIUS * (-logdet).exp().numpy()
+    found, narrower = region.data_radii(BASIS, (2, 1))
+    np.testing.assert_allclose(found, exact, rtol=1e-9)
+    assert (found <= exact * (1 + 1e-15)).all()
+    assert found.tolist() == region.data_radius(BASIS).tolist()
+    np.testing.assert_allclose(narrower, region.data_radius(BASIS[:, :1]), rtol=1e-9)
+    everything = region.data_radius(torch.eye(D, dtype=torch.float64))
+    np.testing.assert_allclose(everything, region.proxy_radius, rtol=1e-9)
+    if region is REGIONS["isotropic"]:
+        assert found.tolist() == region.l2_radius.tolist()
+
+
+@pytest.mark.parametrize(("d", "wanted"), [(1, 0.5), (64, 2.02), (784, 6.81), (3072, 13.43)])
+def test_a_ball_as_large_as_the_pixel_cube(d, wanted):
+    assert cube_radius(d) == pytest.approx(wanted, abs=0.005)
+    ball = Region(
+        torch.zeros(1, 1, 1, d),
+        IsotropicNoise(torch.ones(1), (1, 1, d)),
+        np.array([cube_radius(d)]),
+        np.array([0]),
+    )
+    np.testing.assert_allclose(ball.log_volume, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 64, 784, 3072])

@@ -4,7 +4,13 @@ import mpmath
 import pytest
 from scipy import stats
 
-from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower, smallest_certifying_n
+from rddrs_dist.stats import (
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    normal_quantile_lower,
+    smallest_bounding_n,
+    smallest_certifying_n,
+)
 
 CASES = [(k, n) for n in (10, 100, 1000, 100_000) for k in {0, 1, n // 2, n - 3, n - 1, n}]
 
@@ -26,6 +32,30 @@ def test_clopper_pearson_is_never_above_the_exact_bound(count, n):
         tail = mpmath.betainc(count, n - count + 1, 0, p, regularized=True)
         assert tail <= mpmath.mpf(alpha)
         assert tail > mpmath.mpf(alpha) * (1 - mpmath.mpf(10) ** -7)
+
+
+@pytest.mark.parametrize("n", [1, 2, 135, 2000])
+@pytest.mark.parametrize("alpha", [0.001, 0.5])
+def test_the_upper_bound_is_never_below_the_exact_one(n, alpha):
+    """P(Binomial(n, p_upper) <= count) <= alpha in 40 digits, and almost equal to it."""
+    for count in {0, 1, n // 20, n - 2, n - 1} & set(range(n)):
+        ours = clopper_pearson_upper(count, n, alpha).item()
+        test = stats.binomtest(count, n, alternative="less")
+        assert ours == pytest.approx(test.proportion_ci(1 - alpha).high, rel=1e-9, abs=1e-11)
+        with mpmath.workdps(60):
+            tail = mpmath.betainc(n - count, count + 1, 0, 1 - mpmath.mpf(ours), regularized=True)
+            assert tail <= mpmath.mpf(alpha)
+            assert tail > mpmath.mpf(alpha) * (1 - mpmath.mpf(10) ** -3)
+    assert clopper_pearson_upper(n, n, alpha) == 1
+
+
+@pytest.mark.parametrize(
+    ("alpha", "bound", "n"), [(0.001, 0.05, 135), (0.01, 0.5, 7), (0.9, 0.9, 1)]
+)
+def test_smallest_bounding_n(alpha, bound, n):
+    assert smallest_bounding_n(alpha, bound) == n
+    assert clopper_pearson_upper(0, n, alpha) <= bound
+    assert n == 1 or clopper_pearson_upper(0, n - 1, alpha) > bound
 
 
 def test_all_successes_have_the_closed_form():

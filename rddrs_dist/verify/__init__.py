@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from rddrs_dist.verify import certificates, disjoint, folder, printed, resampling
+from rddrs_dist.verify import certificates, disjoint, folder, printed, resampling, sight
 from rddrs_dist.verify.findings import Checked, Missing, Outcome, as_text, by_row, is_sound
 from rddrs_dist.verify.folder import Case, Verify
 
@@ -41,8 +41,11 @@ _OF_NUMBERS: dict[str, _Check] = {
     "volumes": by_row(certificates.judge_volumes),
     "scales": certificates.check_scales,
     "axes": certificates.check_axes,
+    "sight": by_row(sight.judge_sight),
+    "data radii": sight.check_data_radii,
     "redrawn": resampling.check_redrawn,
     "fresh samples": resampling.check_fresh,
+    "blindness": resampling.check_blindness,
     "others inside": resampling.check_others_inside,
 }
 # Of what `rddrs disjoint` has made of them.

@@ -153,10 +153,7 @@ def judge_sizes(row: Row, _: Case) -> Iterator[Claim]:
     for name, axis in (("l2_radius", "min_axis"), ("proxy_radius", "mean_axis")):
         most = Fraction(row["radius"]) * Fraction(row[axis])
         yield from bounded(name, row[name], float(most) * (1 - LOOSE), most)
-    proxy, capped = row["proxy_radius"], row["capped_proxy_radius"]
-    axes = [row[name] for name in _AXES]
-    small = capped <= proxy * (1 + ROUNDING)
-    yield small, f"no more than proxy_radius, {proxy!r}", repr(capped)
+    proxy, axes = row["proxy_radius"], [row[name] for name in _AXES]
     yield axes == sorted(axes), "min_axis <= mean_axis <= max_axis", axes
     volume = row["log_volume"]
     yield proxy > 0 or volume == -math.inf, "log_volume -inf of 0", volume
@@ -178,13 +175,13 @@ def judge_abstention(row: Row, _: Case) -> Iterator[Claim]:
     """
     abstains, p = row["prediction"] == ABSTAIN, row["p_lower"]
     claim = f"prediction {row['prediction']}, p_lower {p!r}, radius {row['radius']!r}"
-    inside = (row["axes_beyond_domain"], row["others_inside"])
+    inside = row["others_inside"]
     failed, status, sha256 = row["error"] is not None, row["fit_status"], row["scale_sha256"]
     nothing = abstains and row["count"] == 0
     yield abstains == (row["radius"] == 0), "radius 0 of an abstention and of no other", claim
     yield abstains or p > 0.5, "an abstention, as p_lower is at most 1/2", claim
     yield not abstains or p <= 0.5 + ROUNDING, "no abstention, as p_lower is above 1/2", claim
-    yield not abstains or not any(inside), "no axis and no image in an empty region", inside
+    yield not abstains or not inside, "no image in an empty region", inside
     yield failed == (status == "failed"), "fit_status failed with an error, and only then", status
     yield failed == (sha256 is None), "either an error or a scale_sha256", sha256
     yield nothing or not failed, "an abstention and count 0 with an error", claim
@@ -199,20 +196,13 @@ def judge_ddrs_ball(row: Row, case: Case) -> Iterator[Claim]:
 
 
 def judge_volumes(row: Row, case: Case) -> Iterator[Claim]:
-    """log_volume is that of the ball of proxy_radius; nothing capped exceeds the domain."""
-    d, proxy, capped = math.prod(case.event_shape), row["proxy_radius"], row["capped_proxy_radius"]
+    """log_volume is that of the ball of proxy_radius."""
+    d, proxy = math.prod(case.event_shape), row["proxy_radius"]
     if proxy > 0:
         unit, grown = d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1), d * math.log(proxy)
         slack = ROUNDING * (abs(unit) + abs(grown) + d)
         least, most = unit + grown - slack, unit + grown + slack
         yield from bounded("log_volume", row["log_volume"], least, most)
-    beyond, widest = row["axes_beyond_domain"], math.sqrt(d)
-    least = 0 if beyond else proxy * (1 - ROUNDING)
-    yield from bounded("capped_proxy_radius", capped, least, widest * (1 + ROUNDING))
-    yield beyond <= d, f"at most {d} axes", beyond
-    longest = row["radius"] * row["max_axis"]
-    agrees = (beyond > 0) == (longest > widest) or abs(longest - widest) <= ROUNDING * widest
-    yield agrees, f"axes beyond {widest:.6g} where radius * max_axis is, {longest!r}", beyond
 
 
 def check_scales(case: Case) -> Checked:
@@ -237,23 +227,15 @@ def check_scales(case: Case) -> Checked:
 
 
 def check_axes(case: Case) -> Checked:
-    """Axes, and what is cut at the diameter of the domain, are those of the stored scale."""
-    widest = math.sqrt(math.prod(case.event_shape))
+    """Axes are those of the stored scale."""
 
     def judge(row: Row) -> Iterator[Claim]:
-        axes, beyond = case.axes[key_of(row)], row["axes_beyond_domain"]
-        least, most = row["radius"] * axes.below, row["radius"] * axes.above
-        cut_least, cut_most = (mean(np.minimum(bound, widest)) for bound in (least, most))
+        axes = case.axes[key_of(row)]
         for name, low, high in (
             ("min_axis", axes.below[0], axes.above[0]),
             ("mean_axis", mean(axes.below), axes.mean_above),
             ("max_axis", axes.below[-1], axes.above[-1]),
-            ("capped_proxy_radius", cut_least, cut_most * (1 + 1e-13)),
         ):
             yield from bounded(name, row[name], float(low) * (1 - LOOSE), float(high))
-        fewest = int(np.sum(least > widest * (1 + ROUNDING)))
-        largest = int(np.sum(most > widest * (1 - ROUNDING)))
-        wanted = f"{fewest} to {largest} axes beyond {widest:.6g}"
-        yield fewest <= beyond <= largest, wanted, beyond
 
     return each_row((row for row in case.rows if key_of(row) in case.axes), judge)

@@ -20,8 +20,13 @@ _FAR = 40.0
 _ROOT_2_PI = Decimal("2.506628274631000502415765284811045253006986740609938316629924")
 
 
+def binomial_head(count: int, n: int, p: float) -> Decimal:
+    """P(Binomial(n, p) <= count) for p in (0, 1], rounded up: the tail of the other trials."""
+    return binomial_tail(n - count, n, _DIGITS.subtract(Decimal(1), Decimal(p)))
+
+
 @lru_cache(maxsize=1 << 16)
-def binomial_tail(count: int, n: int, p: float) -> Decimal:
+def binomial_tail(count: int, n: int, p: float | Decimal) -> Decimal:
     """P(Binomial(n, p) >= count) for p in [0, 1), rounded up: its terms from the first one on."""
     if count == 0 or p == 0:
         return Decimal(int(count == 0))

@@ -24,8 +24,8 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Overflo
 _VERSION = str(columns.SCHEMA_VERSION)
 MOST_IMAGES = 10**8  # more would be a damaged configuration, not a data set
 _IN_METADATA = ("code_version", "weights_sha256", "data_sha256")
-# Columns that have nulls in parts of earlier versions alone.
-_FILLED = ("capped_proxy_radius", "axes_beyond_domain")
+# What version 0.7.0 had not.
+_ABSENT = {"sight_samples": 0}
 
 
 @dataclass(frozen=True)
@@ -62,28 +62,31 @@ class Table:
     metadata: Mapping[str, str]  # our own entries
     rows: Sequence[Row]  # none where it cannot be read or has other columns
     findings: Sequence[Finding] = ()  # why it has none
+    version: str = _VERSION  # of its schema, as it is stored
 
     @classmethod
     def read(cls, path: Path, schema: pa.Schema) -> "Table":
         """Reads it whole, with the checksums of its pages, and looks at its columns."""
         try:
-            table = files.read_table(path)
-            table.validate(full=True)
+            stored = files.read_table(path)
+            stored.validate(full=True)
+            version = columns.read_metadata(stored.schema).get("schema_version", _VERSION)
+            table = files.upgraded(stored)
             metadata, rows = columns.read_metadata(table.schema), table.to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             fault = (False, "a whole Parquet file", files.reason(error))
             return cls(path, {}, (), at(path.name, [fault]))
-        version = metadata.get("schema_version", _VERSION)
+        present = metadata.get("schema_version", _VERSION)
         others = {*map(str, schema)} ^ {*map(str, table.schema)}
-        filled = [one.name for one in schema if not one.nullable or one.name in _FILLED]
+        filled = [one.name for one in schema if not one.nullable]
         nulls = [name for name in filled if not others and table[name].null_count]
         claims = [
-            (version == _VERSION, f"schema version {_VERSION}", version),
+            (present == _VERSION, f"schema version {_VERSION}", present),
             (not others, "the columns of its version", ", ".join(sorted(others))),
             (not nulls, "a value in every row", f"null in {', '.join(nulls)}"),
         ]
         findings = at(path.name, claims)
-        return cls(path, metadata, () if findings else rows, findings)
+        return cls(path, metadata, () if findings else rows, findings, version)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +175,13 @@ class Case:
             raise Missing("the data set is another")
         return self.loaded("test")
 
+    @property
+    def training(self) -> data.ImageSet:
+        """The training images of the run."""
+        if self.loaded("train").sha256 != self.run.training_sha256:
+            raise Missing("the training images are not those of the run")
+        return self.loaded("train")
+
     @cached_property
     def given_network(self) -> checkpoints.Checkpoint:
         """The network that was given, be it that of the run or not."""
@@ -223,6 +233,7 @@ class Case:
 def _experiment(config: Mapping[str, Any]) -> Experiment:
     """A configuration, whatever its hyper-parameters, which no check wants."""
     named = {columns.RENAMED.get(name, name): value for name, value in config.items()}
+    named = _ABSENT | named
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
     data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)
@@ -233,7 +244,8 @@ def check_config(case: Case) -> Checked:
     """The configuration is whole, and the run is named after it."""
     if isinstance(case.experiment, str):
         return "1 file", at(files.CONFIG, [(False, "a whole configuration", case.experiment)])
-    wanted = {"run_id": case.run_id, "schema_version": columns.SCHEMA_VERSION}
+    versions = sorted(part.version for part in case.parts.values())
+    wanted = {"run_id": case.run_id, "schema_version": int(versions[-1])}
     return "1 file", _alike(files.CONFIG, case.recorded, wanted)
 
 

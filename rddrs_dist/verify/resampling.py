@@ -24,6 +24,7 @@ from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.seeds import Stage, Streams
 from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, each_row, key_of
 from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.sight import MEASURED
 from rddrs_dist.version import __version__
 
 # Two logits nearer than this share of the largest are a tie: many times what rounding and another
@@ -85,14 +86,14 @@ def _draw(case: Case, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -
 def _seen(
     image: Tensor, scale: Tensor, z: Tensor, quantisation: int | None
 ) -> tuple[Tensor, Tensor]:
-    """x + S z for z (n, d), rounded as in the run, and which may have rounded otherwise, (n,)."""
+    """x + S z for x (1, d) or (n, d) and z (n, d), rounded as in the run, and which may have rounded otherwise, (n,)."""
     pixels = image + (z * scale if scale.ndim == 1 else z @ scale.T)  # (n, d) @ (d, d)
     if quantisation is None:
         return pixels, torch.zeros(len(z), dtype=torch.bool, device=z.device)
     scaled = pixels * quantisation
     row = scale.abs().max() if scale.ndim == 1 else scale.norm(dim=1).max()
     # Some times what the run itself allows for: such samples may be in its count or not.
-    slack = 8 * quantisation * image.numel() * 2.0**-53 * (row * z.norm(dim=1) + 1)
+    slack = 8 * quantisation * len(scale) * 2.0**-53 * (row * z.norm(dim=1) + 1)
     near = 0.5 - (scaled - scaled.round()).abs().amax(1) <= slack
     return scaled.round() / quantisation, near
 
@@ -147,26 +148,71 @@ def check_fresh(case: Case) -> Checked:
     image may have stopped. Abstentions are passed over: their class is not on record.
     """
     rows = [row for row in _chosen(case) if row["prediction"] != ABSTAIN]
-    name = hashlib.sha256(f"{case.run_id} {case.options.seed}".encode()).digest()
-    fresh = int.from_bytes(name[:7], "big") + (1 << 56)  # beyond any seed that one would choose
+    fresh = _fresh_seed(case)
 
     def judge(row: Row) -> Iterator[Claim]:
         n, drawn = row["n"], _draw(case, row, fresh, Stage.ESTIMATE, [row["n"]])
         count = int(drawn[0, row["prediction"]])
-        table = [[row["count"], n - row["count"]], [count, n - count]]
-        p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
-        agrees = p >= LEVEL / len(rows) / case.run.budget.sequential_tests
-        wanted = f"a count that agrees with {count} of {n} fresh samples"
-        yield agrees, wanted, f"{row['count']}, p-value {p:.2g}"
+        yield _agree(row["count"], count, n, LEVEL / len(rows) / case.run.budget.sequential_tests)
 
     return each_row(rows, judge)
 
 
+def _fresh_seed(case: Case) -> int:
+    """A seed beyond any that one would choose."""
+    name = hashlib.sha256(f"{case.run_id} {case.options.seed}".encode()).digest()
+    return int.from_bytes(name[:7], "big") + (1 << 56)
+
+
+def _agree(stored: int, count: int, n: int, level: float) -> Claim:
+    """Two counts, out of n each, may be of one probability; Fisher's exact test, two-sided."""
+    table = [[stored, n - stored], [count, n - count]]
+    p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    wanted = f"a count that agrees with {count} of {n} fresh samples"
+    return p >= level, wanted, f"{stored}, p-value {p:.2g}"
+
+
+def check_blindness(case: Case) -> Checked:
+    """Fresh samples at training images of other labels are blind as often as those of the run.
+
+    The images are chosen anew too, and `LEVEL` is shared by the rows as for other counts.
+    """
+    rows = [row for row in _chosen(case) if row["blindness"] is not None]
+    training, m, fresh = case.training, case.run.sight_samples, _fresh_seed(case)
+    images, labels = (part[MEASURED] for part in (training.images, training.labels))
+
+    def judge(row: Row) -> Iterator[Claim]:
+        stored, others = row["blindness"] * m, np.flatnonzero(labels != row["prediction"])
+        if not m or not len(others) or not stored.is_integer():
+            yield False, f"a share of {m} samples at training images of other labels", stored
+            return
+        chosen = np.random.default_rng([fresh, row["index"]]).choice(others, m)
+        count = _blind(case, row, torch.from_numpy(images[chosen]), fresh)
+        yield _agree(int(stored), count, m, LEVEL / len(rows))
+
+    return each_row(rows, judge)
+
+
+@torch.no_grad()
+def _blind(case: Case, row: Row, centres: Tensor, seed: int) -> int:
+    """How many of samples at centres (m, *event), one each, get the class of a row, or none."""
+    (model, device), run = _model(case), case.run
+    scale = torch.from_numpy(case.scales.matrix(key_of(row))).to(device)
+    streams, like, blind = Streams.of(seed, [row["index"]]), centres[:1].to(device), 0
+    for block, some in enumerate(centres.split(1024)):
+        z = streams.normal(Stage.SIGHT, 0, block, len(some), like)[0].flatten(1).double()
+        centre = some.to(device).double().flatten(1)
+        pixels, unsure = _seen(centre, scale, z, run.quantisation)
+        with multiplying(run.precision, device):
+            logits = model(pixels.float().unflatten(1, like.shape[1:]))
+        sees = logits.isfinite().all(1) & ~unsure & (logits.argmax(1) != row["prediction"])
+        blind += int((~sees).sum())
+    return blind
+
+
 def check_others_inside(case: Case) -> Checked:
     """others_inside counts the training images with another label at a distance below radius."""
-    rows, training = _chosen(case), case.loaded("train")
-    if training.sha256 != case.run.training_sha256:
-        raise Missing("the training images are not those of the run")
+    rows, training = _chosen(case), case.training
     images = torch.from_numpy(training.images).flatten(1)  # (N, d)
 
     def judge(row: Row) -> Iterator[Claim]:

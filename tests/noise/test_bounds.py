@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, linalg
 
-from rddrs_dist.noise import FullNoise
+from rddrs_dist.noise import DiagonalNoise, FullNoise
 from rddrs_dist.noise.full import axes_by_squares, axes_by_values, extremes_of
-from tests.oracles import singular_values, spread, with_axes
+from tests.oracles import normal, singular_values, spread, with_axes
 
 EVENT, D = (1, 3, 4), 12
 
@@ -63,14 +63,6 @@ def test_sizes_without_axes_are_those_with_them(monkeypatch):
     scales = [with_axes(spread(1, widest, D), 1, seed=4) for widest in (1.0, 1e2)]
     lower = FullNoise(torch.cat(scales).float(), EVENT).lower()
     axes = linalg.svdvals(lower.scale.double()).flip(-1)
-    above = torch.full((2,), 101.0, dtype=torch.float64)
-    inside = torch.tensor([0.5, 50.0], dtype=torch.float64)
-    for limit in (above, inside):
-        capped = torch.minimum(axes, limit[:, None]).log().mean(1).exp()
-        found = lower.capped_mean_axis(limit)
-        torch.testing.assert_close(found, capped, rtol=1e-9, atol=0)
-        assert (found <= capped).all()
-        assert torch.equal(lower.axes_above(limit), (axes > limit[:, None]).sum(1))
     for size, exact in (
         (lower.min_axis, axes[:, 0]),
         (lower.mean_axis, axes.log().mean(1).exp()),
@@ -83,8 +75,50 @@ def test_sizes_without_axes_are_those_with_them(monkeypatch):
         raise AssertionError("singular values were computed")
 
     monkeypatch.setattr(FullNoise, "_spectrum", property(dear))
-    fresh = FullNoise(lower.scale, EVENT)
-    assert fresh.axes_above(above).tolist() == [0, 0]
-    assert torch.equal(fresh.capped_mean_axis(above), fresh.mean_axis)
     with pytest.raises(AssertionError):
-        fresh.axes_above(inside)
+        _ = FullNoise(lower.scale, EVENT).axes
+    assert (FullNoise(lower.scale, EVENT).mean_axis == lower.mean_axis).all()
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6, 1e8])
+@pytest.mark.parametrize("k", [1, 5, D])
+def test_a_section_is_never_above_the_truth_and_near_to_it(condition, k):
+    """The truth in 50 digits, of the stored numbers and of the subspace that they span."""
+    dense = FullNoise(with_axes(spread(0.1, 0.1 * condition, D), 1, seed=3).float(), EVENT)
+    axes = dense.axes.float().view(1, *EVENT)
+    basis = linalg.qr(normal(D, k, seed=k)).Q
+    with mpmath.workdps(50):
+        frame = mpmath.matrix(basis.tolist())
+        for noise in (dense, dense.lower(), DiagonalNoise(axes, EVENT)):
+            scale = mpmath.matrix(noise.matrix()[0].tolist())
+            whitened = mpmath.inverse(scale) * frame
+            shape = mpmath.det(whitened.T * whitened) / mpmath.det(frame.T * frame)
+            exact, found = shape ** (mpmath.mpf(-1) / (2 * k)), noise.section(basis)
+            assert found.shape == (1,) and found.dtype == torch.float64
+            assert exact * (1 - 1e-12 * max(10, condition)) <= mpmath.mpf(found.item()) <= exact
+            if k == D:
+                torch.testing.assert_close(found, noise.mean_axis, rtol=1e-9 * condition, atol=0)
+
+
+def test_a_section_that_rounding_leaves_nothing_of_is_the_smallest_axis():
+    noise = DiagonalNoise(spread(1e-9, 1e9, D).float().view(1, *EVENT), EVENT)
+    basis = linalg.qr(normal(D, 3, seed=1)).Q
+    assert torch.equal(noise.section(basis), noise.min_axis)
+
+
+def test_sections_of_several_images_are_those_of_each():
+    noise = FullNoise(with_axes(spread(0.1, 3, D), 3, seed=5).float(), EVENT)
+    basis = linalg.qr(normal(D, 6, seed=2)).Q
+    found = noise.sections(basis, (2, 6))
+    for row, one in enumerate(noise.each):
+        torch.testing.assert_close(
+            found[:, [row]], one.sections(basis, (2, 6)), rtol=1e-14, atol=0
+        )
+    torch.testing.assert_close(found[0], noise.section(basis[:, :2]), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(D + 1, 2), (D, 0), (D,)])
+def test_a_basis_of_other_images_is_refused(shape):
+    noise = FullNoise(with_axes(spread(0.1, 3, D), 1, seed=5).float(), EVENT)
+    with pytest.raises(ValueError, match=r"a basis must be \(d, k\) = \(12, k\).*got"):
+        noise.sections(torch.zeros(shape, dtype=torch.float64), (shape[-1],))

@@ -14,8 +14,20 @@ _BLANK = {one.name: None if one.nullable else _EMPTY[one.type] for one in COLUMN
 _RIGHT: dict[str, Any] = {
     **{"label": 3, "sigma": 0.5, "prediction": 3, "correct": True, "fit_status": "converged"},
     **{"count": 980, "n": 1000, "n0": 100, "alpha": 0.001, "p_lower": 0.96, "radius": 2.0},
-    **{"l2_radius": 1.0, "proxy_radius": 1.0, "capped_proxy_radius": 1.0, "log_volume": -3.5},
-    **{"min_axis": 0.5, "mean_axis": 0.5, "max_axis": 0.5, "axes_beyond_domain": 0},
+    **{
+        "l2_radius": 1.0,
+        "proxy_radius": 1.0,
+        "data_radius": 1.0,
+        "data_radius_99": 1.0,
+        "log_volume": -3.5,
+    },
+    **{
+        "min_axis": 0.5,
+        "mean_axis": 0.5,
+        "max_axis": 0.5,
+        "blindness": 0.0,
+        "blindness_upper": 0.01,
+    },
     **{"others_inside": 0, "fit_objective": math.nan, "scale_sha256": "0" * 64},
     **{"fit_seconds": 0.25, "certify_seconds": 1.5},
 }

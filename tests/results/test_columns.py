@@ -16,6 +16,7 @@ from rddrs_dist.results.columns import (
     as_markdown,
     canonical_json,
     read_metadata,
+    removed_since,
     table,
 )
 
@@ -25,13 +26,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # What analyses of others rely on, in this order; new columns may stand between these.
 PROMISED = (
     *("index", "label", "method", "sigma", "prediction", "correct", "count", "n", "n0", "alpha"),
-    *("p_lower", "radius", "radius_limit", "l2_radius", "proxy_radius", "capped_proxy_radius"),
-    *("log_volume", "min_axis", "mean_axis", "max_axis", "axes_beyond_domain", "others_inside"),
+    *("p_lower", "radius", "radius_limit", "l2_radius", "proxy_radius", "data_radius"),
+    *("data_radius_99", "log_volume", "min_axis", "mean_axis", "max_axis", "blindness"),
+    *("blindness_upper", "others_inside"),
     *("contains_ddrs_ball", "fit_status", "fit_steps", "fit_objective", "fit_seconds"),
     *("certify_seconds", "seed", "shard", "error", "scale_sha256"),
 )
 NULLABLE = (
-    *("radius_limit", "capped_proxy_radius", "axes_beyond_domain", "others_inside"),
+    *("radius_limit", "data_radius", "data_radius_99", "blindness", "blindness_upper"),
+    *("others_inside",),
     *("contains_ddrs_ball", "error", "scale_sha256"),
 )
 
@@ -59,6 +62,13 @@ def test_parts_of_earlier_versions_lack_only_columns_that_may_be_null():
     assert added_after(SCHEMA_VERSION) == frozenset()
     assert added_after(1) <= {one.name for one in COLUMNS if one.nullable}
     assert added_after(1) > added_after(2) > added_after(3) > added_after(4) >= {"radius_limit"}
+    assert added_after(5) >= {"blindness", "blindness_upper", "data_radius", "data_radius_99"}
+
+
+def test_columns_that_are_gone_are_in_no_part_of_this_version():
+    assert removed_since(SCHEMA_VERSION) == removed_since(1) == frozenset()
+    assert removed_since(5) == {"capped_proxy_radius", "axes_beyond_domain"}
+    assert not removed_since(5) & set(SCHEMA.names)
 
 
 def test_values_keep_full_precision_and_metadata_returns():

@@ -8,7 +8,7 @@ import pytest
 
 from rddrs_dist import cli
 from rddrs_dist.results import read, read_run
-from rddrs_dist.results.columns import SCHEMA, SCHEMA_VERSION, added_after
+from rddrs_dist.results.columns import SCHEMA, SCHEMA_VERSION, added_after, removed_since
 from rddrs_dist.results.store import Store
 
 from .rows import row
@@ -52,6 +52,8 @@ def test_a_part_of_an_earlier_version_reads_with_nulls_where_columns_are_new(tmp
     part = pq.read_table(path)
     added = sorted(added_after(version))
     old = part.drop_columns(added)
+    for name in removed_since(version):
+        old = old.append_column(name, pa.array([2]))
     metadata = part.schema.metadata | {b"rddrs_dist.schema_version": str(version).encode()}
     pq.write_table(old.replace_schema_metadata(metadata), path)
     frame = read(out)

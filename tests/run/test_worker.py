@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rddrs_dist import checkpoints, data
 from rddrs_dist.certify import Budget
@@ -14,10 +15,12 @@ from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.local import own_threads
 from rddrs_dist.run.scheduler import split
 from rddrs_dist.run.worker import Row, Training, Worker, given_up
+from rddrs_dist.sight import principal_subspaces
 
 DIGITS = data.load("digits")
 KNOWN = data.load("digits", "train")
-TRAINING = (KNOWN.images, KNOWN.labels)
+BASIS, SIZES = principal_subspaces(torch.from_numpy(KNOWN.images))
+TRAINING = Training(KNOWN.images, KNOWN.labels, BASIS.numpy(), SIZES)
 START = DDRS(steps=20, candidate_every=10, learning_rate=1e-3)
 METHODS = (
     RS(),
