@@ -31,6 +31,7 @@ RUN = Run(
     sequential_tests=3,
     shard_size=2,
     sigma=0.5,
+    sight_samples=300,
     execution=Execution(executor="local", save_scales=True),
     settings=QUICK,
 )

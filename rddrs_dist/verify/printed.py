@@ -17,6 +17,7 @@ from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, at, key_of
 from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.sight import SIGHTED
 
 # Sums in another order differ by less than this share.
 _ORDER = 1e-12
@@ -26,7 +27,9 @@ _HEADINGS = {
     "abstained": "abstentions",
     "others inside": "with_others_inside",
     "ACR": "_acr",  # of the size that the title names
-    "capped ACR": "capped_acr",
+    "median": "_median",  # likewise
+    "sighted %": "sighted",
+    "not sighted": "not_sighted",
     "fit s": "fit_seconds",
     "certify s": "certify_seconds",
 }
@@ -36,7 +39,7 @@ _COUNTED = {
     "nonfinite": lambda row: row["fit_status"] == "nonfinite",
     "with_others_inside": lambda row: row["others_inside"] > 0,
 }
-_OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|@([0-9.e+-]+))")
+_OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|_median|@([0-9.e+-]+))")
 
 
 def check_table(case: Case, path: Path) -> Checked:
@@ -86,7 +89,9 @@ def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         lines = [line.strip("| ").split("|") for line in block.splitlines() if line[:1] == "|"]
         cells = [[cell.strip() for cell in line] for line in lines] or [[]]
         columns = [_HEADINGS.get(one, one) for one in cells[0]]
-        columns = [size + one if one.startswith(("@", "_acr")) else one for one in columns]
+        columns = [
+            size + one if one.startswith(("@", "_acr", "_median")) else one for one in columns
+        ]
         for own in cells[2:]:
             named = dict(zip_longest(columns, own[: len(columns)], fillvalue=""))
             yield f"{path.name}, {size}, {named.get('method')}", named
@@ -105,10 +110,14 @@ def _line_claims(
         return
     own = [row for row in rows if row["method"] == method]
     yield own, f"rows of {method} behind the line", "none"
-    values = {name: _value(name, own) for name in cells} if own else {}
+    values = {}
+    if own:
+        most = _most_blind(own, cells.pop("max_blindness", ""))
+        values = {name: _value(name, own, most) for name in cells}
     for name, value in values.items():
         if value is not None:
-            yield from _cell_claims(name, cells[name], value * (percent if "@" in name else 1))
+            share = "@" in name or name == "sighted"
+            yield from _cell_claims(name, cells[name], value * (percent if share else 1))
     unknown = ", ".join(name for name, value in values.items() if value is None)
     yield not unknown, "columns that are known here", f"{unknown}: not checked", Severity.NOTE
 
@@ -131,8 +140,37 @@ def _cell_claims(name: str, text: str, value: Fraction | float) -> Iterator[Clai
     yield printed + step >= value - slack, f"{name} {float(value)!r}, rounded down", text
 
 
-def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:
-    """The exact value of a column over the rows of one method; None where it is not known."""
+def _most_blind(rows: Sequence[Row], printed: str) -> float:
+    """The bound of blindness up to which regions count, infinite where none is known.
+
+    It is what a table says, or else the usual one.
+    """
+    regions = [row for row in rows if row["prediction"] != ABSTAIN]
+    if regions and all(row["blindness_upper"] is None for row in regions):
+        return math.inf
+    return float(printed or SIGHTED)
+
+
+def _is_sighted(row: Row, most: float) -> bool:
+    """Whether the region of a row counts."""
+    upper = row["blindness_upper"]
+    return most >= 1 or (upper is not None and upper <= most)
+
+
+def _value(name: str, rows: Sequence[Row], most: float) -> Fraction | float | None:
+    """The exact value of a column over the rows of one method; None where it is not known.
+
+    Regions count up to a bound of their blindness.
+    """
+    right = [row for row in rows if row["prediction"] == row["label"]]
+    if name in ("sighted", "not_sighted") and most == math.inf:
+        return math.nan
+    if name == "not_sighted":
+        return Fraction(sum(not _is_sighted(row, most) for row in right))
+    if name == "sighted":
+        regions = [row for row in rows if row["prediction"] != ABSTAIN]
+        count = sum(_is_sighted(row, most) for row in regions)
+        return Fraction(count, len(regions)) if regions else math.nan
     if name == "with_others_inside" and any(row["others_inside"] is None for row in rows):
         return math.nan
     if name in _COUNTED:
@@ -142,8 +180,13 @@ def _value(name: str, rows: Sequence[Row]) -> Fraction | float | None:
     match = _OF_A_SIZE.fullmatch(name)
     if match is None or not all(SIZES[match[1]].column in row for row in rows):
         return None
-    right = (row for row in rows if row["prediction"] == row["label"])
-    sizes = [row[SIZES[match[1]].column] for row in right]
+    column = SIZES[match[1]].column
+    if any(row[column] is None for row in rows):
+        return math.nan
+    sizes = [row[column] for row in right if _is_sighted(row, most)]
+    if match[2] == "_median":
+        others = [0.0] * (len(rows) - len(sizes))
+        return Fraction(statistics.median(map(Fraction, sizes + others)))
     if match[2] == "_acr":
         return sum(map(Fraction, sizes), Fraction()) / len(rows)
     return Fraction(sum(size >= float(match[3]) for size in sizes), len(rows))

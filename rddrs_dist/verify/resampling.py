@@ -86,7 +86,10 @@ def _draw(case: Case, row: Row, seed: int, stage: Stage, sizes: Sequence[int]) -
 def _seen(
     image: Tensor, scale: Tensor, z: Tensor, quantisation: int | None
 ) -> tuple[Tensor, Tensor]:
-    """x + S z for x (1, d) or (n, d) and z (n, d), rounded as in the run, and which may have rounded otherwise, (n,)."""
+    """x + S z for z (n, d) and x (n, d) or (1, d), rounded as in the run.
+
+    And which may have rounded otherwise, (n,).
+    """
     pixels = image + (z * scale if scale.ndim == 1 else z @ scale.T)  # (n, d) @ (d, d)
     if quantisation is None:
         return pixels, torch.zeros(len(z), dtype=torch.bool, device=z.device)

@@ -27,6 +27,8 @@ from rddrs_dist.verify.scales import Axes, Floats
 
 # Positions of the training images that measure blindness, and shares of variance.
 MEASURED = slice(1, None, 2)
+# A region counts in tables up to this bound of its blindness, if nothing else is said.
+SIGHTED = 0.05
 _RADII = {"data_radius": 0.95, "data_radius_99": 0.99}
 _EPS = float(np.finfo(np.float64).eps)
 _CHUNK = 8192

@@ -9,7 +9,7 @@ import pytest
 
 from rddrs_dist import cli
 from rddrs_dist.results.columns import COLUMNS
-from rddrs_dist.stats import clopper_pearson_lower
+from rddrs_dist.stats import clopper_pearson_lower, clopper_pearson_upper
 from rddrs_dist.verify import UNSOUND
 from rddrs_dist.verify.findings import Finding, Outcome, Severity, as_text, is_sound
 from tests.run.runs import one_line
@@ -38,8 +38,8 @@ RECORDED = Path(__file__).parents[1] / "recorded" / "run-0.7.0"
 CHECKS = [
     *("config", "parts", "manifest", "rows", "settings", "verdicts", "labels", "checkpoint"),
     *("values", "p_lower", "radius", "sizes", "given noise", "abstentions"),
-    *("ddrs ball", "volumes", "scales", "axes"),
-    *("redrawn", "fresh samples", "others inside", "table", "table"),
+    *("ddrs ball", "volumes", "scales", "axes", "sight", "data radii"),
+    *("redrawn", "fresh samples", "blindness", "others inside", "table", "table"),
 ]
 
 
@@ -51,7 +51,7 @@ def test_a_sound_run_passes_every_check(original: Made):
     assert not skipped(outcomes)
     assert not found(outcomes) and not found(outcomes, Severity.WARNING)
     assert as_text(outcomes).endswith(
-        "sound: 0 errors, 0 warnings, 23 checks made; not checked: nothing\n"
+        "sound: 0 errors, 0 warnings, 26 checks made; not checked: nothing\n"
     )
 
 
@@ -77,6 +77,8 @@ def _renamed(folder: Path) -> None:
     update_manifest(folder)
 
 
+# Half of the samples blind, and the bound of that.
+BLIND = {"blindness": 0.5, "blindness_upper": float(clopper_pearson_upper(150, 300, 0.01))}
 # A radius at its limit, and yet too large.
 LONGER = dict.fromkeys(("radius", "radius_limit"), lambda row: row["radius"] * 1.5)
 SPOILT = {
@@ -127,8 +129,6 @@ SPOILT = {
     "l2_radius up": ("sizes", change("ancer", True, **scaled("l2_radius", 1 + 1e-15))),
     "proxy_radius up by 1e-9":
         ("sizes", change("rddrs", True, **scaled("proxy_radius", 1 + 1e-9))),
-    "capped above uncapped":
-        ("sizes", change("rddrs", True, capped_proxy_radius=lambda r: r["proxy_radius"] * 1.01)),
     "axes out of order": ("sizes", change("ancer", True, mean_axis=lambda r: r["max_axis"] * 2)),
     "another noise of rs":
         ("given noise", change("rs", False, min_axis=0.6, mean_axis=0.6, max_axis=0.6)),
@@ -143,7 +143,6 @@ SPOILT = {
         change("ancer", True, contains_ddrs_ball=lambda row: not row["contains_ddrs_ball"]),
     ),
     "log_volume up": ("volumes", change("rs", True, log_volume=lambda r: r["log_volume"] + 1e-6)),
-    "axes beyond": ("volumes", change("rddrs", True, axes_beyond_domain=1)),
     "scale replaced": ("scales", change_scales("rddrs", lambda one: one * 2, rehash=False)),
     "scale of another size": ("scales", change_scales("rddrs", lambda one: one[:-1], rehash=True)),
     "torn file of scales": ("scales", flip("_scales-00001.safetensors", 0.0)),
@@ -152,7 +151,29 @@ SPOILT = {
         ("axes", change_scales("rddrs", lambda one: one * np.float32(1 - 1e-6), rehash=True)),
     "axes up": ("axes", change("rddrs_tr", True, **scaled("max_axis", 1 + 1e-9))),
     "mean axis up": ("axes", change("rddrs", True, **scaled("mean_axis", 1 + 1e-9))),
-    "beyond the domain": ("axes", change("rddrs", True, max_axis=1e9, axes_beyond_domain=2)),
+    "beyond the domain": ("axes", change("rddrs", True, max_axis=1e9)),
+    "blindness above one": ("sight", change("rs", True, blindness=1.5)),
+    "blindness of no number of samples": ("sight", change("rs", True, blindness=0.00033)),
+    "blindness above its bound":
+        ("sight", change("rs", True, blindness=1.0)),
+    "bound of blindness down by 3e-12":
+        ("sight", change("rddrs", True, **scaled("blindness_upper", 1 - 3e-12))),
+    "bound of blindness of zero": ("sight", change("rs", True, blindness_upper=0.0)),
+    "blindness taken away": ("sight", change("rs", True, blindness=None, blindness_upper=None)),
+    "bound taken away": ("sight", change("rs", True, blindness_upper=None)),
+    "blindness of an abstention":
+        ("sight", change("rs", False, blindness=0.0, blindness_upper=0.0034479)),
+    "data radius taken away": ("sight", change("rs", True, data_radius=None)),
+    "data radius of an abstention": ("sight", change("rs", False, data_radius_99=0.1)),
+    "data radius of a ball up": ("sight", change("rs", True, **scaled("data_radius", 1 + 1e-15))),
+    "data radius of a ball down": ("sight", change("ddrs", True, **scaled("data_radius", 0.99))),
+    "data radius beyond the widest axis":
+        ("sight", change("rddrs", True, data_radius=lambda r: r["radius"] * r["max_axis"] * 1.01)),
+    "data radius up by 1e-6": ("data radii", change("rddrs", True, **scaled("data_radius", 1 + 1e-6))),
+    "data radii exchanged": (
+        "data radii",
+        change("rddrs_tr", True, data_radius=lambda r: r["data_radius_99"]),
+    ),
 }  # fmt: skip
 
 
@@ -187,6 +208,8 @@ def test_what_is_spoilt_is_found(made: Made, check, spoil):
         ("redrawn", change("rs", True, prediction=lambda r: r["prediction"] ^ 1, correct=False)),
         ("fresh samples", change("rs", True, count=300)),
         ("others inside", change("rddrs_tr", True, others_inside=1)),
+        ("blindness", change("rs", True, **BLIND)),
+        ("blindness", change("ancer", True, blindness=lambda row: 1 - row["blindness"])),
     ],
 )
 def test_what_only_samples_tell_is_found(made: Made, check, spoil):
@@ -197,11 +220,11 @@ def test_what_only_samples_tell_is_found(made: Made, check, spoil):
 
 def test_a_small_size_is_a_warning(made: Made):
     small = scaled(("l2_radius", "proxy_radius"), 0.8) | scaled("radius", 0.9)
-    small |= {"capped_proxy_radius": lambda row: row["proxy_radius"] * 0.8}
+    small |= scaled(("data_radius", "data_radius_99"), 0.8)
     small |= {"log_volume": lambda row: row["log_volume"] - 20}
     change("rddrs", True, **small)(made.folder)
     outcomes = verified(made.folder)
-    assert {"radius", "sizes"} <= found(outcomes, Severity.WARNING).keys()
+    assert {"radius", "sizes", "data radii"} <= found(outcomes, Severity.WARNING).keys()
     assert found(outcomes).keys() <= {"ddrs ball"}
 
 
@@ -215,7 +238,10 @@ def test_a_small_size_is_a_warning(made: Made):
         ("table.md", "images", 1),
         ("table.csv", "proxy_acr", 1e-9),
         ("table.csv", "l2@0.25", 1 / 6),
-        ("table.csv", "capped_acr", 0.1),
+        ("table.csv", "sighted", 0.1),
+        ("table.csv", "not_sighted", 1),
+        ("table.csv", "proxy_median", 0.1),
+        ("table.md", "median", 0.01),
     ],
 )
 def test_a_printed_number_that_is_not_the_floor_is_found(made: Made, name, heading, by):
@@ -242,10 +268,11 @@ def test_what_cannot_be_checked_is_listed(made: Made):
         unlink(pattern)(made.folder)
     outcomes = verified(made.folder, checkpoint=made.checkpoint, resample=5)
     assert skipped(outcomes).keys() == {
-        *("manifest", "scales", "axes", "redrawn", "fresh samples", "others inside", "table"),
+        *("manifest", "scales", "axes", "data radii", "redrawn", "fresh samples", "blindness"),
+        *("others inside", "table"),
     }
     assert "--save-scales" in skipped(outcomes)["scales"]
-    assert "not checked: manifest, scales, axes" in as_text(outcomes)
+    assert "not checked: manifest, scales, axes, data radii" in as_text(outcomes)
     assert is_sound(outcomes)  # an unfinished run is a warning
     assert "manifest" in found(outcomes, Severity.WARNING)
 
@@ -314,7 +341,18 @@ def test_a_run_of_the_version_before_is_read():
     assert is_sound(outcomes) and not found(outcomes, Severity.WARNING), as_text(outcomes)
     left = skipped(outcomes)
     assert left["disjoint rows"] == "of version 0.7.0; run `rddrs disjoint`"
-    assert not {"p_lower", "settings", "volumes"} & left.keys()
+    assert not {"p_lower", "settings", "volumes", "sight"} & left.keys()
+
+
+def test_sight_that_was_not_measured_is_null(made: Made, tmp_path: Path):
+    out = tmp_path / "unmeasured"
+    run = replace(RUN, methods=("rs",), indices="0:80:40", sight_samples=0)
+    certify_here(run, out, made.checkpoint)
+    outcomes = verified(out, checkpoint=made.checkpoint, resample=2)
+    assert is_sound(outcomes), as_text(outcomes)
+    assert skipped(outcomes).keys() >= {"data radii", "blindness"}
+    change("rs", True, data_radius=lambda row: row["l2_radius"])(out)
+    assert "sight" in found(verified(out))
 
 
 def test_a_configuration_of_another_version_is_refused(made: Made, capsys):
