@@ -32,11 +32,7 @@ def clopper_pearson_lower(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArr
     References:
         Clopper, Pearson 1934, The use of confidence or fiducial limits.
     """
-    count, n = np.asarray(count, dtype=np.int64), np.asarray(n, dtype=np.int64)
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}")
-    if np.any(n < 1) or np.any(count < 0) or np.any(count > n):
-        raise ValueError(f"counts must be in [0, n] with n >= 1, got n = {n} and {count}")
+    count, n = _counts(count, n, alpha)
     # The beta law needs positive parameters; a count of 0 is put right below.
     bound = stats.beta.ppf(alpha, np.maximum(count, 1), n - count + 1)
     return np.where(count == 0, 0.0, bound * (1 - _MARGIN))
@@ -45,12 +41,22 @@ def clopper_pearson_lower(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArr
 def clopper_pearson_upper(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArray[np.float64]:
     """One-sided upper confidence bound on a probability, exact and never rounded down.
 
-    It is one less the lower bound for the other n - count trials; 1 where count is n. See
+    At least the smallest p with P(Binomial(n, p) <= count) <= alpha, and 1 where count is n. See
     `clopper_pearson_lower` for arguments and errors.
     """
-    others = np.asarray(n, dtype=np.int64) - np.asarray(count, dtype=np.int64)
-    lower = clopper_pearson_lower(others, n, alpha)
-    return np.minimum(np.nextafter(1 - lower, 2), 1.0)
+    count, n = _counts(count, n, alpha)
+    bound = stats.beta.isf(alpha, count + 1, np.maximum(n - count, 1))
+    return np.where(count == n, 1.0, np.minimum(bound * (1 + _MARGIN), 1.0))
+
+
+def _counts(count: ArrayLike, n: ArrayLike, alpha: float) -> tuple[NDArray[np.int64], ...]:
+    """Counts and numbers of trials as integers; a ValueError where they cannot be."""
+    count, n = np.asarray(count, dtype=np.int64), np.asarray(n, dtype=np.int64)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+    if np.any(n < 1) or np.any(count < 0) or np.any(count > n):
+        raise ValueError(f"counts must be in [0, n] with n >= 1, got n = {n} and {count}")
+    return count, n
 
 
 def normal_quantile_lower(p: ArrayLike) -> NDArray[np.float64]:

@@ -31,7 +31,6 @@ RUN = Run(
     sequential_tests=3,
     shard_size=2,
     sigma=0.5,
-    sight_samples=300,
     execution=Execution(executor="local", save_scales=True),
     settings=QUICK,
 )
@@ -57,7 +56,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The run; nobody may change it."""
     root, images = tmp_path_factory.mktemp("verify"), data.load("digits", "train")
     network = root / "lenet.safetensors"
-    model = train_new("lenet", images, sigma=0.5, epochs=2, report=lambda line: None)
+    model = train_new("lenet", images, sigma=0.5, epochs=3, report=lambda line: None)
     facts = {"event_shape": images.event_shape, "classes": images.classes, "sigma": 0.5}
     checkpoints.save(network, model, architecture="lenet", **facts)
     certify_here(RUN, root / "run", network)

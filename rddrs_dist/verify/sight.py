@@ -147,8 +147,8 @@ def check_data_radii(case: Case) -> Checked:
 
     def judge(row: Row) -> Iterator[Claim]:
         key = key_of(row)
-        for name, directions in principal.items():
-            least, most = directions.mean_axis(case.scales.matrix(key), case.axes[key])
+        for name in (name for name in principal if row[name] is not None):
+            least, most = principal[name].mean_axis(case.scales.matrix(key), case.axes[key])
             most = Fraction(row["radius"]) * Fraction(float(most))
             yield from bounded(name, row[name], float(row["radius"] * least), most)
 

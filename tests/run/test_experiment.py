@@ -24,6 +24,7 @@ CHANGES = {
     **{"weights_sha256": "v", "sigma": 0.5, "methods": ALL[:2], "start": DDRS(steps=8)},
     **{"indices": "0:5", "seed": 1, "shard_size": 2, "quantisation": 255, "precision": "tf32"},
     **{"device": "cuda", "threads": 2, "fit_seconds": None, "budget": Budget(n=301)},
+    **{"sight_samples": 100},
 }
 BUDGETS = {"n0": 10, "n": 1000, "alpha": 0.01, "sequential_tests": 3, "tolerance": 0.1}
 # Another value of each field that no row depends on; the other two name device and threads.

@@ -1,5 +1,6 @@
 """What a run reads before anything is computed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,30 @@ def test_a_data_set_may_have_no_training_images(run, caplog):
     inputs = read_inputs(run)
     assert inputs.training is None
     assert inputs.experiment.training_sha256 is None
-    assert "not checked against training images: no train-*.parquet" in caplog.text
+    (told,) = caplog.messages
+    assert "not checked against training images, nor is sight measured: no train-*.par" in told
+    assert inputs.work[-1] is None
+
+
+@pytest.mark.parametrize(("samples", "told"), [(0, False), (134, True), (135, False)])
+def test_samples_of_which_no_row_can_be_sighted_are_told_of_once(run, caplog, samples, told):
+    """At alpha = 0.001 135 samples, none of them blind, give a bound of 0.05."""
+    write_split(run.data_root, "train", 8)
+    inputs = read_inputs(replace(run, sight_samples=samples))
+    assert inputs.experiment.sight_samples == samples
+    if told:
+        (message,) = caplog.messages
+        assert "--sight-samples 134: at least 135 are wanted for a bound of 0.05" in message
+    else:
+        assert not caplog.messages
+
+
+def test_workers_get_the_principal_directions_where_sight_is_measured(run):
+    write_split(run.data_root, "train", 8)
+    _, _, _, training = read_inputs(run).work
+    assert training.basis.shape == (64, 1) and training.sizes == (1, 1)  # shades of grey
+    _, _, _, training = read_inputs(replace(run, sight_samples=0)).work
+    assert training.basis is None and training.sizes == ()
 
 
 def test_training_images_are_part_of_the_identity_and_have_the_size_of_the_others(run):

@@ -41,6 +41,7 @@ def test_the_paper_preset_has_the_papers_settings():
         ({"shard_size": 0}, "--shard-size must be at least 1"),
         ({"quantisation": 0}, "--quantisation must be at least 1"),
         ({"seed": -1}, "--seed must not be negative"),
+        ({"sight_samples": -1}, "--sight-samples must not be negative, got -1"),
         ({"fit_seconds": 0.0}, "--fit-seconds must be positive"),
         ({"n": 5}, "the smallest n that can is 10"),
         ({"alpha": 2.0}, "alpha must be in (0, 1), got 2.0"),

@@ -75,6 +75,62 @@ def test_without_training_images_nobody_knows_who_is_inside(rows, checkpoint):
     assert {row["others_inside"] for row in unknown} == {None}
 
 
+SIGHT = ("blindness", "blindness_upper", "data_radius", "data_radius_99")
+
+
+def test_sight_is_measured_of_every_region(rows):
+    for row in rows:
+        certified = row["prediction"] >= 0
+        assert (row["blindness"] is not None) == (row["blindness_upper"] is not None) == certified
+        assert row["l2_radius"] <= row["data_radius"] and (row["data_radius_99"] > 0) == certified
+        if certified:
+            assert 0 <= row["blindness"] < row["blindness_upper"] < 1
+            assert row["blindness"] * 2000 == pytest.approx(round(row["blindness"] * 2000))
+        if row["method"] in ("rs", "ddrs"):
+            assert row["data_radius"] == row["data_radius_99"] == row["l2_radius"]
+    assert any(row["data_radius"] > row["l2_radius"] for row in rows)
+
+
+def test_sight_is_null_where_it_is_not_measured(checkpoint):
+    unmeasured = replace(EXPERIMENT, methods=METHODS[:1], sight_samples=0)
+    worker = Worker(unmeasured, Execution(), checkpoints.read(checkpoint), TRAINING)
+    for found in (
+        computed(checkpoint, "rs", training=None),
+        worker.certify(SHARD).rows,
+        given_up(EXPERIMENT, SHARD, "why").rows,
+    ):
+        assert all(row[name] is None for row in found for name in SIGHT)
+
+
+def test_an_image_alone_has_the_sight_that_it_has_among_others(rows, checkpoint):
+    own = replace(EXPERIMENT, methods=METHODS[:1])
+    worker = Worker(own, Execution(), checkpoints.read(checkpoint), TRAINING)
+    for shard in split(DIGITS, SHARD.indices, 1):
+        (alone,) = worker.certify(shard).rows
+        (among,) = [
+            row for row in rows if row["method"] == "rs" and row["index"] == alone["index"]
+        ]
+        assert [alone[name] for name in SIGHT] == [among[name] for name in SIGHT]
+
+
+def test_a_last_resort_is_measured_as_well(checkpoint):
+    own = replace(EXPERIMENT, methods=METHODS[:1])
+    worker = Worker(own, Execution(), checkpoints.read(checkpoint), TRAINING)
+    for row in worker.certify(SHARD, resort=True).rows:
+        assert row["data_radius"] == row["l2_radius"]
+        assert (row["blindness"] is None) == (row["prediction"] < 0)
+
+
+@pytest.mark.parametrize("labels", [(3, 3), (0, 1), (7, 9)])
+def test_training_images_may_be_of_one_label_of_two_or_of_few(checkpoint, labels):
+    """Null where the class is the only label there is."""
+    drawn = np.array(labels)[np.arange(len(KNOWN)) // 2 % 2]
+    for row in computed(checkpoint, "rs", training=TRAINING._replace(labels=drawn)):
+        if row["prediction"] >= 0:
+            assert (row["blindness"] is None) == (set(labels) == {row["prediction"]})
+            assert row["data_radius"] == row["l2_radius"]
+
+
 def test_balls_are_compared_with_the_ddrs_one(rows, checkpoint):
     ball = {row["index"]: row["l2_radius"] for row in rows if row["method"] == "ddrs"}
     for row in rows:

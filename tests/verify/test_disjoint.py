@@ -190,7 +190,7 @@ def test_printed_sizes_of_the_pass_and_for_all_images_at_once_are_checked(whole:
 
 
 @pytest.mark.parametrize("title", ["Disjoint proxy radius", "Proxy radius, all images at once"])
-@pytest.mark.parametrize("by", [0.001, -0.001])
+@pytest.mark.parametrize("by", [0.001, -0.002])
 def test_a_printed_size_of_these_that_is_not_the_floor_is_found(
     whole: Path, title: str, by: float
 ):
