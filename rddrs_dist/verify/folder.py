@@ -232,8 +232,8 @@ class Case:
 
 def _experiment(config: Mapping[str, Any]) -> Experiment:
     """A configuration, whatever its hyper-parameters, which no check wants."""
-    named = {columns.RENAMED.get(name, name): value for name, value in config.items()}
-    named = _ABSENT | named
+    present = {columns.RENAMED.get(name, name): value for name, value in config.items()}
+    named = _ABSENT | present
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})
     data.parse_indices(run.indices, MOST_IMAGES)
     columns.canonical_json(config)
