@@ -127,7 +127,7 @@ def test_a_run_of_the_version_before_has_status_curves_and_report(capsys, tmp_pa
     figures = ["--out", str(tmp_path), "--sizes", "proxy", "l2"]
     assert cli.main(["curves", str(EARLIER), *figures]) == 0
     drawn = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert drawn == ["curves-l2.png", "curves-proxy.png"]
+    assert drawn == ["curves-l2.png", "curves-proxy.png", "p-lower.png"]
     assert "Disjoint" not in capsys.readouterr().out
     assert cli.main(["report", str(EARLIER), "--out", str(page)]) == 0
     assert "no _scales-" in page.read_text()
