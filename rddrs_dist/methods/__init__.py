@@ -6,8 +6,9 @@ from rddrs_dist.methods.ddrs import DDRS, fit_all
 from rddrs_dist.methods.rddrs import RDDRS
 from rddrs_dist.methods.rddrs_tr import RDDRSTR
 from rddrs_dist.methods.rs import RS
+from rddrs_dist.methods.urs import URS
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR)}
+METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR, URS)}
 
 __all__ = [
     "DDRS",
@@ -15,6 +16,7 @@ __all__ = [
     "RDDRS",
     "RDDRSTR",
     "RS",
+    "URS",
     "Ancer",
     "Context",
     "Fit",

@@ -48,6 +48,7 @@ class Context:
         neighbours: Training images that regions ought not to hold if their label is another; None
             where there are none.
         batching: How many images share a launch.
+        universal: The noise that all images share, of one image; see `Method.prepare`.
     """
 
     sigma: float
@@ -56,6 +57,7 @@ class Context:
     sigma_star: IsotropicNoise | None = None
     neighbours: Neighbours | None = None
     batching: Batching = UNBOUNDED
+    universal: Noise | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -151,6 +153,7 @@ class Method(ABC):
         colour: Of its lines, as matplotlib takes it.
         dashes: Of its lines, likewise, so that they can be told apart without colours.
         from_sigma_star: Whether it starts from the noise of DDRS; `fit_all` fits that first.
+        universal: Whether all images share its noise, which `prepare` fits once per run.
     """
 
     name: ClassVar[str]
@@ -159,6 +162,19 @@ class Method(ABC):
     colour: ClassVar[str]
     dashes: ClassVar[Any]
     from_sigma_star: ClassVar[bool] = False
+    universal: ClassVar[bool] = False
+
+    def prepare(self, model: nn.Module, context: Context) -> Noise:
+        """Fits the noise that all images share, that of one image, to training images.
+
+        Args:
+            model: As of `fit`.
+            context: sigma, streams of one index and, as its neighbours, training images.
+
+        Raises:
+            NotImplementedError: If each image has a noise of its own.
+        """
+        raise NotImplementedError(f"{self.name} has no noise that all images share")
 
     @abstractmethod
     def _samples(self) -> int:

@@ -150,6 +150,15 @@ class Noise(ABC):
         """One noise of all the images of several noises of one kind."""
         return replace(parts[0], scale=torch.cat([part.scale for part in parts]))
 
+    def repeated(self, count: int) -> Self:
+        """The noise of one image for so many, with what is known of its axes."""
+        if len(self) != 1:
+            raise ValueError(f"wanted the noise of one image, got that of {len(self)}")
+        made = replace(self, scale=self.scale.expand(count, *self.scale.shape[1:]))
+        known = {"extremes": Extremes(*(one.expand(count) for one in self.extremes))}
+        vars(made).update(known, is_lower=self.is_lower)
+        return made
+
     def double(self) -> Self:
         """The same noise with its numbers held in float64."""
         return replace(self, scale=self.scale.double())

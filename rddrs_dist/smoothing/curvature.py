@@ -73,27 +73,54 @@ def slopes(
     Of n samples both of a pair are counted, and whole pairs are drawn, of the fit stage. The
     classes are (B,) int64; other arguments are those of `class_counts`.
     """
-    draws, noises, answers = [], [], []
+    draws, samples, answers = [], [], []
     with torch.no_grad():
         for block, size in enumerate(batching.batches(images, n).blocks):
             z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
-            answers.append(logits_of(model, images.unsqueeze(1) + eps))
-            noises.append(eps)
+            samples.append(images.unsqueeze(1) + eps)
+            answers.append(logits_of(model, samples[-1]))
             draws.append(z)
-    z, eps, logits = torch.cat(draws, 1), torch.cat(noises, 1), torch.cat(answers, 1)
-    chosen = of_class(classes, logits).unsqueeze(1)  # (B, 1, K)
-    own = chosen.to(logits.dtype)
-    margin = (logits * own).sum(2) - logits.masked_fill(chosen, -torch.inf).amax(2)  # (B, n)
+    z, x, logits = torch.cat(draws, 1), torch.cat(samples, 1), torch.cat(answers, 1)
+    own = of_class(classes, logits).unsqueeze(1)  # (B, 1, K)
+    size = batching.batches(images, max(1, round(tempering.near * n))).blocks[0]
+    return slopes_of(model, z, x, logits, own, tempering, size)
+
+
+def slopes_of(
+    model: nn.Module,
+    z: Tensor,
+    samples: Tensor,
+    logits: Tensor,
+    own: Tensor,
+    tempering: Tempering,
+    at_once: int,
+) -> Slopes:
+    """Differentiates the network at those samples that are nearest to the boundary.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        z: Standard normal, (B, n, *event).
+        samples: S z added to what each sample is around, likewise.
+        logits: Of the samples, (B, n, K).
+        own: The class of each sample among its logits, bool, broadcasts to (B, n, K).
+        tempering: Which samples count.
+        at_once: Samples per image in one launch.
+    """
+    weights = own.to(logits.dtype)
+    margin = (logits * weights).sum(2) - logits.masked_fill(own, -torch.inf).amax(2)  # (B, n)
     tiny = torch.finfo(margin.dtype).tiny
     temperature = (tempering.temperature * margin.std(1)).clamp_min(tiny).view(-1, 1, 1)
     count = max(1, round(tempering.near * z.shape[1]))
-    rows = margin.abs().topk(count, 1, largest=False).indices
-    rows = rows.view(*rows.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
+    near = margin.abs().topk(count, 1, largest=False).indices
+    rows = near.view(*near.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
+    weights = weights.expand_as(logits).gather(1, near.unsqueeze(2).expand(-1, -1, logits.shape[2]))
     gradients = []
-    for part in eps.gather(1, rows).split(batching.batches(images, count).blocks[0], 1):
+    for part, wanted in zip(
+        samples.gather(1, rows).split(at_once, 1), weights.split(at_once, 1), strict=True
+    ):
         leaf = part.requires_grad_()
-        softened = logits_of(model, images.unsqueeze(1) + leaf) / temperature
-        gradients.append(input_gradient(softened, own, leaf)[1].flatten(2))
+        softened = logits_of(model, leaf) / temperature
+        gradients.append(input_gradient(softened, wanted, leaf)[1].flatten(2))
     p = (margin > 0).to(margin.dtype).mean(1)
     return Slopes(p, margin.shape[1], z.gather(1, rows).flatten(2), torch.cat(gradients, 1))
 
