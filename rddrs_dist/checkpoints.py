@@ -21,11 +21,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rddrs_dist.networks import build, check_logits
+from rddrs_dist.noise import Noise, Packed, pack, unpack
 
 __all__ = ["Checkpoint", "build", "check_logits", "load", "read", "save"]
 
 PIXEL_RANGE = (0.0, 1.0)
 METADATA_KEY = "rddrs_dist"
+# The tensor of the noise that all images share, beside those of the network.
+UNIVERSAL = "universal_scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class Checkpoint:
     classes: int  # number of logits
     sigma: float | None  # of the noise it was trained under, in pixels, if recorded
     sha256: str  # hash of the file
+    universal: Noise | None = None  # of all images, of one image, that it was trained under
 
 
 def save(
@@ -48,6 +52,7 @@ def save(
     event_shape: tuple[int, ...],
     classes: int,
     sigma: float | None,
+    universal: Noise | None = None,
 ) -> None:
     """Write a checkpoint as safetensors, whole or not at all.
 
@@ -58,6 +63,7 @@ def save(
         event_shape: Shape (C, H, W) of the images it takes.
         classes: Number of logits.
         sigma: Standard deviation of the noise it was trained under, in pixels.
+        universal: Noise of all images that it was trained under after that, of one image.
 
     Raises:
         ValueError: Where the network is not of that architecture or has weights that are not
@@ -74,6 +80,10 @@ def save(
     name = f"network to be saved as {path}"
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     _restore(state, _check_facts(metadata, name), name)
+    if universal is not None:
+        packed = pack(universal)[0]
+        metadata["universal"] = packed.kind
+        state[UNIVERSAL] = torch.from_numpy(packed.values)
     # One key, as safetensors writes several in random order and equal networks should hash alike.
     _write(Path(path), safetensors.torch.save(state, {METADATA_KEY: json.dumps(metadata)}))
 
@@ -121,8 +131,11 @@ def load(source: str | Path | bytes, name: str | None = None) -> Checkpoint:
     """
     name = name or ("checkpoint" if isinstance(source, bytes) else f"checkpoint {source}")
     data = source if isinstance(source, bytes) else read(source)
+    universal = None
     if data[8:9] == b"{":  # after the header's length, 8 bytes
-        state, facts = _parse_safetensors(data, name)
+        state, metadata = _parse_safetensors(data, name)
+        facts = _check_facts(metadata, name)
+        universal = _parse_universal(state, metadata, facts["event_shape"], name)
     elif data[:2] == b"PK" or data[:1] == b"\x80":  # a zip archive or a bare pickle
         state = _parse_torch(data, name)
         facts = _lenet_facts(state)
@@ -132,11 +145,12 @@ def load(source: str | Path | bytes, name: str | None = None) -> Checkpoint:
             "copy it again or train one with `rddrs train`"
         )
     sha256 = hashlib.sha256(data).hexdigest()
-    return Checkpoint(model=_restore(state, facts, name), sha256=sha256, **facts)
+    model = _restore(state, facts, name)
+    return Checkpoint(model=model, sha256=sha256, universal=universal, **facts)
 
 
 def _parse_safetensors(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the facts of a file made by `save`."""
+    """Return the tensors and the metadata of a file made by `save`."""
     try:
         state = safetensors.torch.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -148,7 +162,25 @@ def _parse_safetensors(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[
             f"{name} does not say which network it holds (no {METADATA_KEY!r} in its metadata): "
             "wanted a file written by `rddrs train` or rddrs_dist.checkpoints.save"
         )
-    return state, _check_facts(metadata, name)
+    return state, metadata
+
+
+def _parse_universal(
+    state: dict[str, Tensor], metadata: dict[str, Any], event_shape: tuple[int, ...], name: str
+) -> Noise | None:
+    """Take the noise of all images out of the tensors, where metadata name its kind."""
+    if (kind := metadata.get("universal")) is None:
+        return None
+    try:
+        noise = unpack([Packed(str(kind), state.pop(UNIVERSAL).numpy())], event_shape)
+        if noise.scale.dtype != torch.float32 or len(noise) != 1 or not noise.min_axis > 0:
+            raise ValueError("wanted an invertible scale in single precision")
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} holds no usable noise for images of shape {event_shape} ({_line(error)}): "
+            "train it again with `rddrs train --universal`"
+        ) from error
+    return noise
 
 
 def _check_facts(metadata: dict[str, Any], name: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from rddrs_dist.run.disjoint import Disjoint
 from rddrs_dist.run.options import PRESETS as RUN_PRESETS
 from rddrs_dist.run.options import TRAINING_PRESETS, Run, Training, naming_flags
 from rddrs_dist.run.scheduler import NoActorError
-from rddrs_dist.train import accuracy, train_new
+from rddrs_dist.train import accuracy, train_new, train_universal
 
 COMPLETE, FAILED_IMAGES, WRONG, NO_ACTORS, INTERRUPTED, DRAINED = 0, 3, 2, 4, 130, 143
 
@@ -61,11 +61,21 @@ def train(training: Training) -> int:
     architecture = training.architecture or ("lenet" if known.event_shape[0] == 1 else "resnet20")
     names = ("sigma", "epochs", "batch_size", "learning_rate", "seed", "device")
     settings = {name: getattr(training, name) for name in names}
+    training.check()
     with naming_flags(*names):
         model = train_new(architecture, known, **settings, report=partial(print, flush=True))
-    checkpoints.save(training.out, model, architecture=architecture, **shape, sigma=training.sigma)
+    noise = None
+    if training.universal:
+        own = {name: getattr(training, name) for name in ("sigma", "batch_size", "seed")}
+        own |= {"rounds": training.universal, "epochs": training.universal_epochs}
+        method = training.universal_method
+        noise = train_universal(model, known, method, **own, report=partial(print, flush=True))
+    facts = {"architecture": architecture, **shape, "sigma": training.sigma, "universal": noise}
+    checkpoints.save(training.out, model, **facts)
     clean, noisy = (accuracy(model, unseen, sigma=s) for s in (0.0, training.sigma))
     print(f"test accuracy {clean:.2%} clean, {noisy:.2%} under noise of {training.sigma:g}")
+    if noise is not None:
+        print(f"test accuracy {accuracy(model, unseen, sigma=noise):.2%} under the noise fitted")
     print(f"wrote {training.out}")
     return COMPLETE
 

@@ -1,8 +1,8 @@
 """Training under Gaussian noise, and accuracy with and without it.
 
 A network that is certified under noise must have seen noise: every batch is trained on with fresh
-Gaussian noise of one sigma (Cohen, Rosenfeld and Kolter, 2019, section 4). On a CPU, the same seed
-and number of threads give the same weights.
+Gaussian noise of one sigma (Cohen, Rosenfeld and Kolter, 2019, section 4), or of one scale for all
+images. On a CPU, the same seed and number of threads give the same weights.
 """
 
 import logging
@@ -15,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.data import ImageSet
+from rddrs_dist.methods import Context, Method
+from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.networks import build
+from rddrs_dist.noise import Noise
+from rddrs_dist.smoothing import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +45,57 @@ def train_new(
     return model
 
 
+def train_universal(
+    model: nn.Module,
+    train_set: ImageSet,
+    method: Method,
+    *,
+    rounds: int,
+    sigma: float,
+    seed: int = 0,
+    report: Callable[[str], None] = logger.info,
+    **settings: Any,
+) -> Noise:
+    """Fit one noise for all images to a network and train it under that noise, several times.
+
+    The more a network has seen of a noise, the wider the next one may be at the same price.
+
+    Args:
+        model: Network that was trained under sigma; it is trained on in place.
+        train_set: Images to fit to and to train on.
+        method: Fits a noise for all images: `methods.URS`.
+        rounds: How often, at least 1.
+        sigma: Standard deviation that the fit starts from, in pixels.
+        seed: Seed of the fits, and of order and noise of training.
+        report: Called with one line per fit and per epoch.
+        settings: All other arguments of `train`, of each round.
+
+    Returns:
+        The noise that the network was trained under last, of one image.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    known = [torch.from_numpy(part).to(device) for part in (train_set.images, train_set.labels)]
+    context = Context(sigma, Streams.of(seed, [0]), neighbours=Neighbours(*known))
+    noise = None
+    for number in range(1, rounds + 1):
+        noise = method.prepare(model.requires_grad_(False), context)
+        report(
+            f"round {number}/{rounds}  axes {float(noise.min_axis):.3f} to "
+            f"{float(noise.max_axis):.3f}, mean {float(noise.mean_axis):.3f}"
+        )
+        own = {"seed": seed + number, "report": report, "device": device, **settings}
+        train(model, train_set, sigma=noise, **own)
+    assert noise is not None
+    return noise
+
+
 def train(
     model: nn.Module,
     train_set: ImageSet,
     *,
-    sigma: float,
+    sigma: float | Noise,
     epochs: int = 10,
     batch_size: int = 100,
     learning_rate: float = 1e-3,
@@ -58,7 +108,7 @@ def train(
     Args:
         model: Network to train; it is left on the device, in evaluation mode.
         train_set: Images to train on.
-        sigma: Standard deviation of the noise, in pixels; 0 for none.
+        sigma: Standard deviation of the noise, in pixels; 0 for none; or a noise of one image.
         epochs: Passes over the images.
         batch_size: Images per step.
         learning_rate: Step size of Adam at the start; it falls to 0 along half a cosine.
@@ -117,13 +167,16 @@ def train(
     model.eval()
 
 
-def accuracy(model: nn.Module, test_set: ImageSet, *, sigma: float = 0.0, seed: int = 0) -> float:
+def accuracy(
+    model: nn.Module, test_set: ImageSet, *, sigma: float | Noise = 0.0, seed: int = 0
+) -> float:
     """Return the fraction of images that a network classifies correctly.
 
     Args:
         model: Network to test; it is left in evaluation mode.
         test_set: Images to test on.
-        sigma: Standard deviation of the noise, in pixels, drawn once per image; 0 for none.
+        sigma: Standard deviation of the noise, in pixels, drawn once per image; 0 for none; or a
+            noise of one image.
         seed: Seed of the noise.
 
     Raises:
@@ -143,15 +196,17 @@ def accuracy(model: nn.Module, test_set: ImageSet, *, sigma: float = 0.0, seed: 
     return correct / len(test_set)
 
 
-def _with_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+def _with_noise(images: Tensor, sigma: float | Noise, generator: torch.Generator) -> Tensor:
     """Add Gaussian noise without clipping to [0, 1], as certification does."""
     if sigma == 0:
         return images
     noise = torch.randn(images.shape, generator=generator, device=images.device)
+    if isinstance(sigma, Noise):
+        return images + sigma.colour(noise.unsqueeze(0))[0]
     return images + sigma * noise
 
 
-def _check_sigma(sigma: float) -> None:
+def _check_sigma(sigma: float | Noise) -> None:
     """Refuse a standard deviation that is negative or not finite."""
-    if not 0 <= sigma < math.inf:
+    if not isinstance(sigma, Noise) and not 0 <= sigma < math.inf:
         raise ValueError(f"sigma must be finite and at least 0 (0 is no noise), got {sigma}")

@@ -8,7 +8,9 @@ from rddrs_dist.methods.rddrs_tr import RDDRSTR
 from rddrs_dist.methods.rs import RS
 from rddrs_dist.methods.urs import URS
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR, URS)}
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR, URS)
+}
 
 __all__ = [
     "DDRS",

@@ -176,6 +176,14 @@ class Method(ABC):
         """
         raise NotImplementedError(f"{self.name} has no noise that all images share")
 
+    def taken(self, stored: Noise | None) -> Noise | None:
+        """The noise that a checkpoint holds for all images, or None if another is to be fitted.
+
+        Raises:
+            ValueError: If it is not of the structure that is asked for.
+        """
+        return stored
+
     @abstractmethod
     def _samples(self) -> int:
         """Samples per image in one launch, which decides how many images share one."""

@@ -17,7 +17,14 @@ from rddrs_dist.noise.base import above_rounding
 from rddrs_dist.region import diameter
 from rddrs_dist.sight import FITTED
 from rddrs_dist.smoothing import Stage
-from rddrs_dist.smoothing.curvature import Curvature, Slopes, Tempering, curvature, pairs, slopes_of
+from rddrs_dist.smoothing.curvature import (
+    Curvature,
+    Slopes,
+    Tempering,
+    curvature,
+    pairs,
+    slopes_of,
+)
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import logits_of, of_class, one_hot
 
@@ -95,6 +102,18 @@ class URS(Method):
                 "images with prepare(model, context) and pass replace(context, universal=it)"
             )
         return Fit.of(context.universal.repeated(len(images)))
+
+    def taken(self, stored: Noise | None) -> Noise | None:
+        """See `Method.taken`."""
+        if stored is None or self.refit:
+            return None
+        if stored.is_diagonal != (self.structure == "diagonal"):
+            held = "diagonal" if stored.is_diagonal else "full"
+            raise ValueError(
+                f"the checkpoint holds a {held} noise for all images and urs.structure is "
+                f"{self.structure}: fit another with --urs.refit, or ask for {held}"
+            )
+        return stored
 
     def prepare(self, model: nn.Module, context: Context) -> Noise:
         """See `Method.prepare`; the FITTED half of the training images is looked at.
@@ -174,7 +193,9 @@ class _Ascent:
         steps, n = self.method.steps, self.method.start_samples
         images, labels = self._around(3 * steps + 1, n)
         right, blocks = 0, self.context.batching.batches(self.like, n).blocks
-        parts = zip(blocks, images.split(list(blocks), 1), labels.split(list(blocks), 1), strict=True)
+        parts = zip(
+            blocks, images.split(list(blocks), 1), labels.split(list(blocks), 1), strict=True
+        )
         for block, (size, own, wanted) in enumerate(parts):
             z = self.context.streams.normal(Stage.FIT, 3 * steps + 2, block, size, self.like)
             answers = one_hot(logits_of(self.model, own + noise.colour(z)))

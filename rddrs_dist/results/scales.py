@@ -18,6 +18,8 @@ from rddrs_dist.results.files import reason, replace
 
 # Files of certified scales, and of those that a disjoint pass has narrowed.
 CERTIFIED, NARROWED = "_scales", "_disjoint-scales"
+# The file of the one scale that all images of a method share.
+UNIVERSAL = "_universal.safetensors"
 _REMEDY = {False: "certify again into a fresh --out", True: "run `rddrs disjoint` again"}
 # Method and index of an image.
 Key = tuple[str, int]
@@ -29,6 +31,34 @@ def write(
     """Writes the scales of a shard, or the narrowed ones of a number; see `files.replace`."""
     named = {f"{method}/{index}/{one.kind}": one.values for (method, index), one in scales.items()}
     replace(path(folder, number, prefix), save(named))
+
+
+def write_universal(folder: Path, packed: Packed) -> None:
+    """Writes the one scale of all images, under its kind and hash; see `files.replace`."""
+    replace(folder / UNIVERSAL, save({f"{packed.kind}/{packed.sha256}": packed.values}))
+
+
+def read_universal(folder: Path) -> Packed | None:
+    """The one scale of all images; None where none was written.
+
+    Raises:
+        ValueError: If it is not what was written.
+    """
+    file = folder / UNIVERSAL
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            (name,) = stored.keys()
+            found = Packed(name.partition("/")[0], stored.get_tensor(name))
+    except (SafetensorError, OSError, ValueError) as error:
+        found, name = None, reason(error)
+    if found is None or name != f"{found.kind}/{found.sha256}":
+        raise ValueError(
+            f"{file} must hold the noise of all images as this run fitted it, got another or a "
+            f"damaged one ({name}): remove it and continue with --resume, which fits it again"
+        )
+    return found
 
 
 def path(folder: Path, number: int, prefix: str = CERTIFIED) -> Path:

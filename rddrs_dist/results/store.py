@@ -114,6 +114,14 @@ class Store:
         files.replace(path, content)
         return path
 
+    def universal(self) -> Packed | None:
+        """The noise that all images share, where this run has fitted it; see `scales`."""
+        return scales.read_universal(self.out)
+
+    def write_universal(self, packed: Packed) -> None:
+        """Keeps the noise that all images share, whole or not at all."""
+        scales.write_universal(self.out, packed)
+
     def complete(self, summary: Mapping[str, Any]) -> None:
         """Writes the manifest of all parts, and a summary, and then marks the run as complete.
 

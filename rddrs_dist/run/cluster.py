@@ -11,6 +11,7 @@ import ray
 from ray import exceptions
 
 from rddrs_dist.methods import MethodError
+from rddrs_dist.noise import Packed
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.scheduler import Event, NoActorError, Shard
 from rddrs_dist.run.worker import Training, Worker
@@ -44,11 +45,12 @@ class RayExecutor:
         execution: Execution,
         checkpoint: bytes,
         training: Training | None,
+        universal: Packed | None = None,
     ) -> None:
         """Ships the checkpoint and the training images once for all actors."""
         cpus, gpus = execution.cpus_per_actor, execution.gpus_per_actor
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
-        self._work = (experiment, execution, ray.put(checkpoint), ray.put(training))
+        self._work = (experiment, execution, ray.put(checkpoint), ray.put(training), universal)
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
@@ -60,7 +62,7 @@ class RayExecutor:
         return name
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
-        self._calls[self._actors[actor].certify.remote(shard, resort)] = actor
+        self._calls[self._actors[actor].do.remote(shard, resort)] = actor
 
     def wait(self, timeout: float) -> Sequence[Event]:
         calls = list(self._calls)
@@ -72,6 +74,9 @@ class RayExecutor:
     def discard(self, actor: int) -> None:
         ray.kill(self._actors.pop(actor))
         self._calls = {call: owner for call, owner in self._calls.items() if owner != actor}
+
+    def share(self, universal: Packed) -> None:
+        self._work = (*self._work[:-1], universal)
 
     def _event(self, call: ray.ObjectRef) -> Event:
         """What came of a call."""

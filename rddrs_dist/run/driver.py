@@ -14,14 +14,15 @@ import torch
 from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis.lines import lines_of
 from rddrs_dist.analysis.status import SUMMARY, summary
-from rddrs_dist.methods import DDRS
+from rddrs_dist.methods import DDRS, MethodError
+from rddrs_dist.noise import Packed, pack
 from rddrs_dist.results import files, read_run
 from rddrs_dist.results.store import Store
 from rddrs_dist.run.events import EventLog, Progress
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.local import LocalExecutor, own_threads
 from rddrs_dist.run.options import Run
-from rddrs_dist.run.scheduler import Executor, NoActorError, Scheduler, Shard, split
+from rddrs_dist.run.scheduler import PREPARATION, Executor, NoActorError, Scheduler, Shard, split
 from rddrs_dist.run.worker import Done, Training, given_up
 from rddrs_dist.sight import SIGHTED, principal_subspaces
 from rddrs_dist.stats import smallest_bounding_n
@@ -35,7 +36,12 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Everything a run reads, checked; `training` is None where the data set has none."""
+    """Everything a run reads, checked.
+
+    Attributes:
+        training: None where the data set has no training images.
+        universal: The noise of all images, where the checkpoint holds it.
+    """
 
     images: data.ImageSet
     training: data.ImageSet | None
@@ -44,6 +50,7 @@ class Inputs:
     experiment: Experiment
     execution: Execution
     out: Path
+    universal: Packed | None = None
 
     @property
     def work(self) -> tuple[Any, ...]:
@@ -116,7 +123,25 @@ def read_inputs(run: Run) -> Inputs:
             fewest,
             SIGHTED,
         )
-    return Inputs(images, training, indices, content, experiment, run.execution, run.out)
+    universal = _universal(experiment, checkpoint, training)
+    read = (images, training, indices, content, experiment, run.execution, run.out, universal)
+    return Inputs(*read)
+
+
+def _universal(
+    experiment: Experiment, checkpoint: checkpoints.Checkpoint, training: data.ImageSet | None
+) -> Packed | None:
+    """The noise of all images that a checkpoint holds; None where it is to be fitted, or unused."""
+    method = experiment.universal
+    if method is None:
+        return None
+    given = method.taken(checkpoint.universal)
+    if given is None and training is None:
+        raise ValueError(
+            f"method {method.name} fits its noise to training images and {experiment.dataset} has "
+            f"none: leave it out of --methods, or add them"
+        )
+    return None if given is None else pack(given)[0]
 
 
 def _training(run: Run, images: data.ImageSet) -> data.ImageSet | None:
@@ -212,8 +237,19 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
     total, left = len(inputs.indices), sum(len(shard.indices) for shard in todo)
     progress = Progress(inputs.out, inputs.execution.workers, total, total - left)
     rows, events = _Rows(inputs, store, todo, progress), EventLog(inputs.out)
+    universal = inputs.universal or store.universal()
+    missing = inputs.experiment.universal is not None and universal is None
+
+    def on_result(shard: Shard, found: Any) -> None:
+        if shard.indices:
+            return rows.add(shard, found)
+        store.write_universal(found)
+        executor.share(found)
+        scheduler.add(todo)
 
     def give_up(shard: Shard, why: str) -> None:
+        if not shard.indices:
+            raise MethodError(f"{shard} could not be fitted: {why}")
         rows.add(shard, given_up(inputs.experiment, shard, why))
 
     def on_tick(state: Scheduler) -> None:
@@ -221,9 +257,10 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
         events.tick()
         progress.tick(state)
 
-    with _executor(inputs) as executor, _stoppable() as check_stop:
+    with _executor(inputs, universal) as executor, _stoppable() as check_stop:
+        first = [PREPARATION] if missing else todo
         scheduler = Scheduler(
-            executor, todo, inputs.execution, rows.add, give_up, events.add, on_tick
+            executor, first, inputs.execution, on_result, give_up, events.add, on_tick
         )
         try:
             return scheduler.run()
@@ -233,17 +270,17 @@ def _work(inputs: Inputs, store: Store, todo: Sequence[Shard]) -> dict[int, str]
 
 
 @contextmanager
-def _executor(inputs: Inputs) -> Iterator[Executor]:
+def _executor(inputs: Inputs, universal: Packed | None) -> Iterator[Executor]:
     """Where shards are done, for the duration of a block."""
     if inputs.execution.executor == "local":
         with own_threads():
-            yield LocalExecutor(*inputs.work)
+            yield LocalExecutor(*inputs.work, universal)
         return
     from rddrs_dist.run.cluster import RayExecutor, connected, resources
 
     with connected(inputs.execution):
         try:
-            yield RayExecutor(*inputs.work)
+            yield RayExecutor(*inputs.work, universal)
         except NoActorError as error:
             raise NoActorError(f"{error}: {resources(inputs.execution)}") from error
 

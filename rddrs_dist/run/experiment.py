@@ -77,6 +77,11 @@ class Experiment:
         wanted = len(others) < len(self.methods) or any(one.from_sigma_star for one in others)
         return (self.start,) * wanted + others
 
+    @property
+    def universal(self) -> Method | None:
+        """The method whose noise is the same for all images, if it is one of them."""
+        return next((method for method in self.methods if method.universal), None)
+
     def as_json(self) -> dict[str, Any]:
         """All of it as plain JSON values, which compare equal after a round trip."""
         plain = {

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rddrs_dist.methods import MethodError
+from rddrs_dist.noise import Packed
 from rddrs_dist.run.experiment import Execution
 from rddrs_dist.run.scheduler import Event, Shard
 from rddrs_dist.run.worker import Worker
@@ -38,7 +39,7 @@ class LocalExecutor:
             return [Event(0, result="this process")]
         call, self._call = self._call, None
         try:
-            return [Event(0, result=self._worker.certify(*call))]
+            return [Event(0, result=self._worker.do(*call))]
         except Exception as error:
             if isinstance(error, MethodError) or os.environ.get("RDDRS_DEBUG"):
                 raise
@@ -46,6 +47,9 @@ class LocalExecutor:
 
     def discard(self, actor: int) -> None:
         self._worker = None
+
+    def share(self, universal: Packed) -> None:
+        self._work = (*self._work[:-1], universal)
 
 
 class LocalTasks:

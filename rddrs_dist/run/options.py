@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from rddrs_dist.certify import Budget
 from rddrs_dist.data import DATASETS
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, Ancer, Method
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, URS, Ancer, Method
 from rddrs_dist.run.experiment import Execution, check_shared, flag
 from rddrs_dist.smoothing.precision import Precision
 
@@ -159,6 +159,9 @@ class Run:
 class Training:
     """Train a network with Gaussian noise on its images.
 
+    With --universal the noise of urs, one for all images, is fitted to it afterwards, and the
+    network trained under that, several times; the checkpoint then holds the last noise too.
+
     Attributes:
         dataset: Data set: DATASETS.
         out: Checkpoint to write, a .safetensors file.
@@ -166,12 +169,15 @@ class Training:
         architecture: lenet, lenet-caffe or resnet20; by default lenet for grey images and
             resnet20 for coloured ones.
         epochs: Passes over the training images.
+        universal: How often a noise for all images is fitted and trained under; 0: never.
+        universal_epochs: Passes over the training images under each of these noises.
         batch_size: Images per step.
         learning_rate: Step length of Adam.
         seed: Seed of the weights, the order and the noise.
         data_root: Folder of the data; RDDRS_DATA is read where this is not given.
         download: Download the data set if it is not there.
         device: Where to train: cpu or cuda.
+        urs: How such a noise is fitted.
     """
 
     dataset: str = "digits"
@@ -179,12 +185,33 @@ class Training:
     sigma: float = 0.25
     architecture: str | None = None
     epochs: int = 10
+    universal: int = 0
+    universal_epochs: int = 3
     batch_size: int = 100
     learning_rate: float = 1e-3
     seed: int = 0
     data_root: Path | None = None
     download: bool = False
     device: str = "cpu"
+    urs: _UNCHECKED[URS.name] = field(  # pyright: ignore[reportInvalidTypeForm]
+        default_factory=_UNCHECKED[URS.name]
+    )
+
+    def check(self) -> None:
+        """Refuses what cannot be, as a ValueError in one line."""
+        if self.universal < 0 or self.universal_epochs < 1:
+            raise ValueError(
+                "--universal must not be negative and --universal-epochs be at least 1, got "
+                f"{self.universal} and {self.universal_epochs}"
+            )
+        if self.universal and not self.sigma:
+            raise ValueError("--universal starts from the noise of --sigma, got --sigma 0")
+        _ = self.universal_method
+
+    @property
+    def universal_method(self) -> URS:
+        """The method that fits the noise of all images."""
+        return URS(**vars(self.urs))
 
 
 for _options in (Run, Training):

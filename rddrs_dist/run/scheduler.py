@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rddrs_dist.data import ImageSet
+from rddrs_dist.noise import Packed
 from rddrs_dist.run.experiment import Execution
 
 logger = logging.getLogger(__name__)
@@ -25,13 +26,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Some images of a run, (B, *event), and their indices; no label goes with them."""
+    """Some images of a run, (B, *event), and their indices; no label goes with them.
+
+    Without images it stands for what is done once for all of them: see `PREPARATION`.
+    """
 
     number: int
     indices: tuple[int, ...]
     images: NDArray[np.float32]
 
     def __str__(self) -> str:
+        if not self.indices:
+            return "the noise of all images"
         first, last = self.indices[0], self.indices[-1]
         images = f"image {first}" if len(self.indices) == 1 else f"images {first} to {last}"
         return f"shard {self.number} ({images})"
@@ -42,6 +48,10 @@ class Shard:
             Shard(self.number, (index,), self.images[k : k + 1])
             for k, index in enumerate(self.indices)
         ]
+
+
+# The fit of the noise that all images share. It is never late, and there is no last resort for it.
+PREPARATION = Shard(-1, (), np.zeros(0, np.float32))
 
 
 def split(images: ImageSet, indices: Sequence[int], size: int) -> list[Shard]:
@@ -81,6 +91,10 @@ class Executor(Protocol):
 
     def discard(self, actor: int) -> None:
         """Kills an actor and forgets its call."""
+        ...
+
+    def share(self, universal: Packed) -> None:
+        """Gives the noise of all images to those actors that will be started from now on."""
         ...
 
 
@@ -161,6 +175,10 @@ class Scheduler:
             self.on_tick(self)
         return self._failed
 
+    def add(self, shards: Sequence[Shard]) -> None:
+        """Adds to what is to be done."""
+        self._queue.extend(Job(shard) for shard in shards)
+
     @property
     def alive(self) -> int:
         """Actors that are ready."""
@@ -196,7 +214,7 @@ class Scheduler:
         """Kills actors whose call has taken too long."""
         for actor, call in list(self._busy.items()):
             allowed = (self.execution.image_seconds or math.inf) * len(call[0].shard.indices)
-            if self.clock() - call[1] > allowed:
+            if call[0].shard.indices and self.clock() - call[1] > allowed:
                 del self._busy[actor]
                 self.executor.discard(actor)
                 self._fail(call, actor, "late", f"not done within {allowed:g} s")
@@ -219,7 +237,7 @@ class Scheduler:
         elif len(job.shard.indices) > 1:
             logger.warning("%s will be tried image by image: %s", job.shard, reason)
             self._queue.extend(Job(image) for image in job.shard.images_alone())
-        elif not job.resort:
+        elif job.shard.indices and not job.resort:
             logger.warning("%s gets the noise of the network: %s", job.shard, reason)
             self._queue.append(Job(job.shard, resort=True))
         else:

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from rddrs_dist.checkpoints import load
 from rddrs_dist.cuda.swap import has_kernel, swapped
 from rddrs_dist.methods import DDRS, Context, Fit, Method, MethodError, Status, fit_all
 from rddrs_dist.neighbours import Neighbours
-from rddrs_dist.noise import IsotropicNoise, Packed, pack
+from rddrs_dist.noise import IsotropicNoise, Noise, Packed, pack, unpack
 from rddrs_dist.region import Floats, Integers, Region
 from rddrs_dist.results.columns import Computed, rows_of
 from rddrs_dist.run.experiment import Execution, Experiment
@@ -61,8 +61,11 @@ class Worker:
         execution: Execution,
         checkpoint: bytes,
         training: Training | None,
+        universal: Packed | None = None,
     ) -> None:
         """Loads the network from the bytes of its checkpoint: workers need no file.
+
+        The noise that all images share is there where it is known by now.
 
         Raises:
             ValueError: If a GPU is wanted and torch finds none.
@@ -87,6 +90,8 @@ class Worker:
         self.smoothed = Smoothed(model, experiment.quantisation, experiment.precision, batching)
         known = None if training is None else self._on_device(training)
         self.neighbours, self.basis, self.sizes = known or (None, None, ())
+        self.event_shape = loaded.event_shape
+        self.universal = None if universal is None else self._shared_noise(universal)
 
     def _memory(self) -> float:
         """Bytes that launches may take; infinite where they are small anyway."""
@@ -105,6 +110,30 @@ class Worker:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             images, labels, *basis = (torch.from_numpy(part).to(self.device) for part in there)
         return Neighbours(images, labels), basis[0] if basis else None, training.sizes
+
+    def _shared_noise(self, packed: Packed) -> Noise:
+        """The noise of all images, on the device."""
+        noise = unpack([packed], self.event_shape)
+        return replace(noise, scale=noise.scale.to(self.device))
+
+    def do(self, shard: Shard, resort: bool = False) -> Done | Packed:
+        """What a shard asks for: its rows and scales, or the noise of all images."""
+        return self.certify(shard, resort) if shard.indices else self.prepare()
+
+    def prepare(self) -> Packed:
+        """Fits the noise that all images share.
+
+        Raises:
+            MethodError: If it could not be fitted; another try would draw the same samples.
+        """
+        method, streams = self.experiment.universal, Streams.of(self.experiment.seed, [0])
+        assert method is not None
+        try:
+            packed = pack(method.prepare(self.smoothed.model, self._context(streams)))[0]
+            self.universal = self._shared_noise(packed)
+        except (ValueError, RuntimeError) as error:
+            raise MethodError(f"{method.name} found no noise for all images: {error}") from error
+        return packed
 
     def certify(self, shard: Shard, resort: bool = False) -> Done:
         """Rows and scales of a shard; as last resort of the noise of RS in place of every fit.
@@ -155,17 +184,28 @@ class Worker:
 
     def _fits(self, images: Tensor, streams: Streams) -> Iterator[tuple[Method, Fit]]:
         """All methods that are to be fitted, with their fits."""
-        experiment, batching = self.experiment, self.smoothed.batching
-        context = Context(experiment.sigma, streams, neighbours=self.neighbours, batching=batching)
+        experiment, context = self.experiment, self._context(streams)
         model, seconds = self.smoothed.model, experiment.fit_seconds or math.inf
         return fit_all(
             experiment.methods, model, images, context, start=experiment.start, seconds=seconds
         )
 
+    def _context(self, streams: Streams) -> Context:
+        """What fits need."""
+        return Context(
+            self.experiment.sigma,
+            streams,
+            neighbours=self.neighbours,
+            batching=self.smoothed.batching,
+            universal=self.universal,
+        )
+
     def _fallbacks(self, images: Tensor) -> Iterator[tuple[Method, Fit]]:
-        """The methods of the run, each with the noise of RS."""
-        fit = Fit.of(IsotropicNoise.constant(self.experiment.sigma, images), Status.FALLBACK)
-        return ((method, fit) for method in self.experiment.fitted)
+        """The methods of the run, each with the noise of RS, or with one that needs no fit."""
+        rs = Fit.of(IsotropicNoise.constant(self.experiment.sigma, images), Status.FALLBACK)
+        for method in self.experiment.fitted:
+            shared = method.universal and self.universal
+            yield method, Fit.of(shared.repeated(len(images))) if shared else rs
 
 
 def _packed(method: Method, fit: Fit) -> list[Packed]:

@@ -113,7 +113,9 @@ def slopes_of(
     count = max(1, round(tempering.near * z.shape[1]))
     near = margin.abs().topk(count, 1, largest=False).indices
     rows = near.view(*near.shape, *[1] * (z.ndim - 2)).expand(-1, -1, *z.shape[2:])
-    weights = weights.expand_as(logits).gather(1, near.unsqueeze(2).expand(-1, -1, logits.shape[2]))
+    weights = weights.expand_as(logits).gather(
+        1, near.unsqueeze(2).expand(-1, -1, logits.shape[2])
+    )
     gradients = []
     for part, wanted in zip(
         samples.gather(1, rows).split(at_once, 1), weights.split(at_once, 1), strict=True
