@@ -9,7 +9,7 @@ import pytest
 from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
-from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, Ancer
+from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, URS, Ancer
 from rddrs_dist.results import files
 from rddrs_dist.run.driver import certify
 from rddrs_dist.run.experiment import Execution
@@ -22,6 +22,7 @@ QUICK = settings_of(
     Ancer(learning_rates=(0.04,), steps=20),
     RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
     RDDRSTR(steps=3, samples=500, compare_samples=200),
+    URS(steps=4, samples=200, start_samples=1000),
 )
 RUN = Run(
     indices="0:240:40",

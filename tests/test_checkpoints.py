@@ -16,6 +16,7 @@ from rddrs_dist.checkpoints import build, check_logits, load, read, save
 from rddrs_dist.data import ImageSet
 from rddrs_dist.data import load as load_images
 from rddrs_dist.networks import ARCHITECTURES
+from rddrs_dist.noise import DiagonalNoise, FullNoise
 from rddrs_dist.train import accuracy
 
 SHAPE = (1, 8, 8)
@@ -126,6 +127,50 @@ def test_equal_networks_give_equal_files(lenet, tmp_path):
     assert len(written) == 1
     lenet.get_parameter("out.bias").data[0] += 1e-6
     assert read(keep(tmp_path / "other.safetensors", lenet)) not in written
+
+
+def lower(d: int = 64) -> FullNoise:
+    matrix = 0.3 * torch.eye(d) + 0.01 * torch.ones(d, d).tril(-1)
+    return FullNoise(matrix.unsqueeze(0), (1, 1, d) if d != 64 else SHAPE)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [lower(), DiagonalNoise(torch.full((1, *SHAPE), 0.4), SHAPE)],
+    ids=["full", "diagonal"],
+)
+def test_a_checkpoint_may_hold_a_noise_for_all_images(noise, lenet, tmp_path):
+    plain, path = keep(tmp_path / "plain.safetensors", lenet), tmp_path / "net.safetensors"
+    found = load(keep(path, lenet, universal=noise))
+    assert type(found.universal) is type(noise) and found.universal.event_shape == SHAPE
+    assert torch.equal(found.universal.scale, noise.scale)
+    assert found.sha256 != load(plain).sha256 and load(plain).universal is None
+    for key, tensor in lenet.state_dict().items():
+        assert torch.equal(found.model.state_dict()[key], tensor)
+    assert set(safetensors.torch.load(read(path))) == {*lenet.state_dict(), "universal_scale"}
+
+
+def test_networks_without_such_a_noise_are_written_as_before(tmp_path):
+    """Their hash, and with it the identity of runs, stays what it was."""
+    recorded = Path(__file__).parent / "recorded" / "digits-lenet-0.25.safetensors"
+    again = keep(tmp_path / "net.safetensors", load(recorded).model)
+    assert read(again) == read(recorded)
+
+
+def test_a_noise_of_other_images_or_none_is_refused(lenet, tmp_path):
+    path = keep(tmp_path / "net.safetensors", lenet, universal=lower(16))
+    message = refusal(path)
+    assert "holds no usable noise for images of shape (1, 8, 8)" in message
+    assert "2080 numbers, got 136" in message and "rddrs train --universal" in message
+    flat = lower().scale.clone()
+    flat[0, 5] = 0
+    singular = keep(path, lenet, universal=FullNoise(flat, SHAPE))
+    assert "invertible" in refusal(singular)
+    state = safetensors.torch.load(read(keep(path, lenet)))
+    facts = {"architecture": "lenet", "classes": 10, "event_shape": SHAPE, "sigma": None}
+    facts |= {"pixel_range": [0, 1], "universal": "lower"}
+    content = safetensors.torch.save(state, {"rddrs_dist": json.dumps(facts)})
+    assert "holds no usable noise" in refusal(content)
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from rddrs_dist.data import ImageSet, load
-from rddrs_dist.train import accuracy, train, train_new
+from rddrs_dist.methods import URS
+from rddrs_dist.noise import FullNoise
+from rddrs_dist.train import accuracy, train, train_new, train_universal
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,37 @@ def test_accuracy_counts_the_right_images_and_repeats_itself_under_noise(digits)
     first = accuracy(model, digits, sigma=0.5, seed=1)
     assert accuracy(model, digits, sigma=0.5, seed=1) == first
     assert accuracy(model, digits, sigma=0.5, seed=2) != first
+
+
+QUICK = URS(samples=200, start_samples=1000, steps=5)
+
+
+def test_a_network_is_trained_under_the_noise_that_was_fitted_to_it(few):
+    lines: list[str] = []
+    model = train_new("lenet", few, sigma=0.25, epochs=2, report=lambda line: None)
+    before = weights(model)
+    settings = {"rounds": 2, "sigma": 0.25, "epochs": 1, "report": lines.append}
+    noise = train_universal(model, few, QUICK, **settings)
+    assert not torch.equal(weights(model), before) and not model.training
+    assert isinstance(noise, FullNoise) and float(noise.min_axis) >= 0.25 * (1 - 1e-5)
+    assert [line.split()[0] for line in lines] == ["round", "epoch"] * 2
+    again = train_new("lenet", few, sigma=0.25, epochs=2)
+    assert torch.equal(train_universal(again, few, QUICK, **settings).scale, noise.scale)
+    assert torch.equal(weights(again), weights(model))
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        train_universal(model, few, QUICK, **{**settings, "rounds": 0})
+
+
+def test_batches_get_noise_of_the_scale_they_are_trained_under(few):
+    """Pixels 0 and 1 share most of their noise, the others have little."""
+    scale = 0.1 * torch.eye(64)
+    scale[:2, :2] = torch.tensor([[2.0, 0.0], [1.9, 0.5]])
+    noise = FullNoise(scale.unsqueeze(0), few.event_shape)
+    zeros = ImageSet("zeros", "train", np.zeros_like(few.images), few.labels, 10)
+    seen = torch.cat(seen_in_training(zeros, sigma=noise, epochs=20, batch_size=100))
+    torch.testing.assert_close(seen.T @ seen / len(seen), noise.covariance()[0], atol=0.3, rtol=0)
+    model = train_new("lenet", few, sigma=noise, epochs=1)
+    assert 0 < accuracy(model, few, sigma=noise) == accuracy(model, few, sigma=noise)
 
 
 @pytest.mark.parametrize(

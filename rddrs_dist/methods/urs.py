@@ -79,7 +79,7 @@ class URS(Method):
     temperature: float = 0.6
     boundary_share: float = 0.3
     samples: int = 2000
-    start_samples: int = 10_000
+    start_samples: int = 20_000
     steps: int = 25
 
     def __post_init__(self) -> None:
@@ -192,37 +192,35 @@ class _Ascent:
         """Share of the images that keep their label, one sample each, (1,)."""
         steps, n = self.method.steps, self.method.start_samples
         images, labels = self._around(3 * steps + 1, n)
-        right, blocks = 0, self.context.batching.batches(self.like, n).blocks
-        parts = zip(
-            blocks, images.split(list(blocks), 1), labels.split(list(blocks), 1), strict=True
-        )
+        blocks = list(self.context.batching.batches(self.like, n).blocks)
+        parts = zip(blocks, images.split(blocks, 1), labels.split(blocks, 1), strict=True)
+        right = []
         for block, (size, own, wanted) in enumerate(parts):
             z = self.context.streams.normal(Stage.FIT, 3 * steps + 2, block, size, self.like)
             answers = one_hot(logits_of(self.model, own + noise.colour(z)))
-            right = right + answers.gather(2, wanted.unsqueeze(2)).sum((1, 2))
-        return right / n
+            right.append(answers.gather(2, wanted.unsqueeze(2)).sum((1, 2)))
+        return torch.stack(right).sum(0) / n
 
     def _slopes(self, noise: FullNoise | DiagonalNoise, step: int) -> Slopes:
         """Samples around as many pairs of images, each with the class that is right there."""
         method, steps, streams = self.method, self.method.steps, self.context.streams
-        images, labels = self._around(2 * steps + step, max(1, method.samples // 2))
+        count = max(1, method.samples // 2)
+        images, labels = self._around(2 * steps + step, count)
+        batches = self.context.batching.batches(self.like, count)
+        blocks = list(batches.blocks)
+        parts = zip(blocks, images.split(blocks, 1), labels.split(blocks, 1), strict=True)
         draws, samples, answers, classes = [], [], [], []
-        count = images.shape[1]
         with torch.no_grad():
-            at = 0
-            for block, size in enumerate(self.context.batching.batches(self.like, count).blocks):
+            for block, (size, own, wanted) in enumerate(parts):
                 z, eps = pairs(noise, self.like, 2 * size, streams, (Stage.FIT, step, block))
-                own = images[:, at : at + size]
                 samples.append(torch.cat([own, own], 1) + eps)
                 answers.append(logits_of(self.model, samples[-1]))
-                classes += [labels[:, at : at + size]] * 2
+                classes += [wanted, wanted]
                 draws.append(z)
-                at += size
         z, x, logits = (torch.cat(part, 1) for part in (draws, samples, answers))
         own = of_class(torch.cat(classes, 1), logits)
         tempering = Tempering(method.temperature, method.boundary_share)
-        size = self.context.batching.batches(self.like, 2 * count).blocks[0]
-        return slopes_of(self.model, z, x, logits, own, tempering, size)
+        return slopes_of(self.model, z, x, logits, own, tempering, blocks[0])
 
     def _rate(self, seen: Slopes, state: _Climb, target: Tensor) -> tuple[Tensor, Tensor]:
         """The running mean of p and how far axes may grow, (1,) each."""

@@ -50,14 +50,17 @@ class RayExecutor:
         """Ships the checkpoint and the training images once for all actors."""
         cpus, gpus = execution.cpus_per_actor, execution.gpus_per_actor
         self._options = {"num_cpus": cpus, "num_gpus": gpus}
-        self._work = (experiment, execution, ray.put(checkpoint), ray.put(training), universal)
+        self._work = (experiment, execution, ray.put(checkpoint), ray.put(training))
+        self._universal = universal
         self._actors: dict[int, Any] = {}
         self._calls: dict[ray.ObjectRef, int] = {}
         self._next = 0
 
     def start(self) -> int:
         name, self._next = self._next, self._next + 1
-        self._actors[name] = _Actor.options(**self._options).remote(*self._work)
+        self._actors[name] = _Actor.options(**self._options).remote(
+            *self._work, universal=self._universal
+        )
         self._calls[self._actors[name].ready.remote()] = name
         return name
 
@@ -76,7 +79,7 @@ class RayExecutor:
         self._calls = {call: owner for call, owner in self._calls.items() if owner != actor}
 
     def share(self, universal: Packed) -> None:
-        self._work = (*self._work[:-1], universal)
+        self._universal = universal
 
     def _event(self, call: ray.ObjectRef) -> Event:
         """What came of a call."""

@@ -131,7 +131,7 @@ def read_inputs(run: Run) -> Inputs:
 def _universal(
     experiment: Experiment, checkpoint: checkpoints.Checkpoint, training: data.ImageSet | None
 ) -> Packed | None:
-    """The noise of all images that a checkpoint holds; None where it is to be fitted, or unused."""
+    """The noise of all images that a checkpoint holds; None where it is fitted, or unused."""
     method = experiment.universal
     if method is None:
         return None
@@ -274,13 +274,13 @@ def _executor(inputs: Inputs, universal: Packed | None) -> Iterator[Executor]:
     """Where shards are done, for the duration of a block."""
     if inputs.execution.executor == "local":
         with own_threads():
-            yield LocalExecutor(*inputs.work, universal)
+            yield LocalExecutor(*inputs.work, universal=universal)
         return
     from rddrs_dist.run.cluster import RayExecutor, connected, resources
 
     with connected(inputs.execution):
         try:
-            yield RayExecutor(*inputs.work, universal)
+            yield RayExecutor(*inputs.work, universal=universal)
         except NoActorError as error:
             raise NoActorError(f"{error}: {resources(inputs.execution)}") from error
 

@@ -21,13 +21,13 @@ class LocalExecutor:
     tried again, as on a cluster.
     """
 
-    def __init__(self, *work: Any) -> None:
-        self._work = work
+    def __init__(self, *work: Any, universal: Packed | None = None) -> None:
+        self._work, self._universal = work, universal
         self._worker: Worker | None = None
         self._call: tuple[Shard, bool] | None = None
 
     def start(self) -> int:
-        self._worker = Worker(*self._work)
+        self._worker = Worker(*self._work, universal=self._universal)
         return 0
 
     def submit(self, actor: int, shard: Shard, resort: bool) -> None:
@@ -49,7 +49,7 @@ class LocalExecutor:
         self._worker = None
 
     def share(self, universal: Packed) -> None:
-        self._work = (*self._work[:-1], universal)
+        self._universal = universal
 
 
 class LocalTasks:

@@ -220,7 +220,13 @@ for _options in (Run, Training):
 _QUICK = Path("runs/quickstart")
 
 TRAINING_PRESETS: dict[str, Training] = {
-    "quickstart": Training(out=_QUICK / "lenet-0.25.safetensors", epochs=40),
+    "quickstart": Training(
+        out=_QUICK / "lenet-0.25.safetensors",
+        epochs=40,
+        universal=2,
+        universal_epochs=10,
+        urs=settings_of(URS(samples=500)).urs,
+    ),
     "paper-mnist": Training(dataset="mnist", out=Path("runs/paper-mnist/lenet-0.25.safetensors")),
 }
 

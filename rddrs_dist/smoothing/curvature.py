@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import orthonormal, sym
-from rddrs_dist.noise import FullNoise
+from rddrs_dist.noise import FullNoise, Noise
 from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.sample import input_gradient, logits_of, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
@@ -128,7 +128,7 @@ def slopes_of(
 
 
 def pairs(
-    noise: FullNoise, images: Tensor, n: int, streams: Streams, key: tuple[Stage, int, int]
+    noise: Noise, images: Tensor, n: int, streams: Streams, key: tuple[Stage, int, int]
 ) -> tuple[Tensor, Tensor]:
     """z and -z, S z and -S z, (B, n, *event) each; pairs halve what is drawn and coloured."""
     z = streams.normal(*key, max(1, n // 2), images)

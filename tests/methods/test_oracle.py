@@ -8,7 +8,19 @@ import torch
 from torch import Tensor
 
 from rddrs_dist import Budget, IsotropicNoise, Region, Status, Streams, certify
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, RDDRSTR, RS, Ancer, Context, Method, fit_all
+from rddrs_dist.methods import (
+    DDRS,
+    METHODS,
+    RDDRS,
+    RDDRSTR,
+    RS,
+    URS,
+    Ancer,
+    Context,
+    Method,
+    fit_all,
+)
+from rddrs_dist.neighbours import Neighbours
 from tests.oracles import Linear, Rotated, rotate, rotation_matrix
 
 EVENT = (1, 2, 3)
@@ -17,7 +29,12 @@ MODEL = Linear(W, b=0.0, temperature=0.01)
 IMAGES = torch.tensor([[0.4], [0.8], [-0.6]]) * torch.ones(3, 6)
 IMAGES = IMAGES.view(3, *EVENT)
 DISTANCE = (MODEL.margin(IMAGES).abs() / W.norm()).double().numpy()
-CONTEXT = Context(0.1, Streams.of(0, [0, 1, 2]))
+KNOWN = torch.rand(400, *EVENT, generator=torch.Generator().manual_seed(0)) * 2 - 1
+UNIVERSAL = URS(steps=40).prepare(
+    MODEL,
+    Context(0.1, Streams.of(0, [0]), neighbours=Neighbours(KNOWN, MODEL(KNOWN).argmax(1))),
+)
+CONTEXT = Context(0.1, Streams.of(0, [0, 1, 2]), universal=UNIVERSAL)
 BUDGET = Budget(n=20_000)
 METHODS_HERE = {
     "rs": RS(),
@@ -26,6 +43,7 @@ METHODS_HERE = {
     # The published step is made for d = 784: growth goes with 1 / d, and d = 6 here.
     "rddrs": RDDRS(step_lengths=(0.02, 0.05), steps=40, gradient_samples=2000),
     "rddrs_tr": RDDRSTR(),
+    "urs": URS(),
 }
 
 

@@ -105,6 +105,20 @@ def test_vectors_are_transformed_by_the_scale_of_their_owner(noise, dtype):
 
 
 @of_every_noise
+def test_the_noise_of_one_image_may_be_that_of_many(noise):
+    one = noise[1:2]
+    many, copied = one.repeated(3), type(one).concatenate([one] * 3)
+    assert len(many) == 3 and torch.equal(many.scale, copied.scale)
+    assert many.is_lower == copied.is_lower
+    for found, wanted in zip(many.extremes, copied.extremes, strict=True):
+        torch.testing.assert_close(found, wanted)
+    z = normal(3, 2, *one.event_shape, seed=3).float()
+    torch.testing.assert_close(many.colour(z), copied.colour(z))
+    with pytest.raises(ValueError, match="wanted the noise of one image, got that of 3"):
+        many.repeated(2)
+
+
+@of_every_noise
 def test_a_lower_scale_is_the_same_noise(noise):
     lower = noise.lower()
     scale = lower.matrix()

@@ -12,7 +12,22 @@ from rddrs_dist import cli
 from rddrs_dist.results import read
 
 RECORDED = Path(__file__).parents[1] / "recorded"
-COMMON = ("--n", "10000", "--seed", "3", "--shard-size", "2", "--executor", "local")
+COMMON = (
+    "--methods",
+    "rs",
+    "ddrs",
+    "ancer",
+    "rddrs",
+    "rddrs_tr",
+    "--n",
+    "10000",
+    "--seed",
+    "3",
+    "--shard-size",
+    "2",
+    "--executor",
+    "local",
+)
 DIGITS = (
     *("--checkpoint", str(RECORDED / "digits-lenet-0.25.safetensors")),
     *("--indices", "0:240:40", "--ddrs.steps", "100", "--ddrs.candidate-every", "50"),

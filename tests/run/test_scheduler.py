@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rddrs_dist.noise import Packed
 from rddrs_dist.run.experiment import Execution
-from rddrs_dist.run.scheduler import Attempt, Event, NoActorError, Scheduler, Shard
+from rddrs_dist.run.scheduler import PREPARATION, Attempt, Event, NoActorError, Scheduler, Shard
 
 # What becomes of a call: actor and shard (None for its start) to an event; None for silence.
 Fate = Callable[[int, Shard | None], Event | None]
@@ -28,12 +29,12 @@ class Trial:
         self.results, self.failures = list[int](), dict[int, str]()
         self.attempts, self.alive = list[Attempt](), list[int]()
         self.images, pixels = range(count * size), np.zeros((size, 1), np.float32)
+        self.shards = [
+            Shard(k, tuple(self.images[k * size : (k + 1) * size]), pixels) for k in range(count)
+        ]
         self.scheduler = Scheduler(
             executor=self,
-            shards=[
-                Shard(k, tuple(self.images[k * size : (k + 1) * size]), pixels)
-                for k in range(count)
-            ],
+            shards=self.shards,
             execution=Execution(**execution),
             on_result=lambda shard, rows: self.results.extend(rows),
             on_failure=lambda shard, why: self.failures.update({shard.indices[0]: why}),
@@ -68,6 +69,16 @@ class Trial:
     def discard(self, actor: int) -> None:
         self.actors.remove(actor)
         self.calls.pop(actor, None)
+
+    def prepared(self, shard: Shard, result: Any) -> None:
+        """The result of a shard; that of the preparation adds those of the trial."""
+        if shard is PREPARATION:
+            self.scheduler.add(self.shards)
+        else:
+            self.results.extend(result)
+
+    def share(self, universal: Packed) -> None:
+        raise AssertionError("the scheduler shares nothing by itself")
 
     def ended(self) -> dict[int, str]:
         """Runs to the end, where each image was done once or given up; returns the latter."""
@@ -115,6 +126,31 @@ def fails_on(image: int, times: float = float("inf"), **how) -> tuple[Fate, list
         return well(actor, shard)
 
     return fate, tries
+
+
+def test_what_is_done_once_comes_first_is_never_late_and_has_no_last_resort():
+    """Shards that wait for it are added by its result; other actors are hired for these."""
+    trial, slow = Trial(well, count=4, actors=2, image_seconds=1.0), [5]
+    trial.scheduler = replace(trial.scheduler, shards=[PREPARATION], on_result=trial.prepared)
+
+    def fate(actor: int, shard: Shard | None) -> Event | None:
+        if shard is PREPARATION and slow[0]:
+            slow[0] -= 1
+            return None
+        return well(actor, shard)
+
+    trial.fate = fate
+    assert trial.ended() == {} and slow == [0]
+    assert trial.attempts[0].job.shard is PREPARATION and trial.started == 2
+    # One that keeps failing is given up after as many tries as any shard.
+    failing = Trial(
+        lambda actor, shard: (shard and Event(actor, error="no")) or well(actor, shard)
+    )
+    told: list[str] = []
+    changes = {"shards": [PREPARATION], "on_failure": lambda shard, why: told.append(str(shard))}
+    assert replace(failing.scheduler, **changes).run() == {}
+    assert told == ["the noise of all images"] and not failing.resorts
+    assert len(failing.attempts) == Execution().max_attempts
 
 
 def test_an_actor_lost_at_work_is_replaced_and_its_shard_redone():
