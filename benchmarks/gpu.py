@@ -63,6 +63,12 @@ def work(method: Method, steps: int) -> tuple[int, int]:
             compared = lengths * method.compare_samples if lengths > 1 else 0
             forward = lengths * steps * method.margin_samples + compared
             return forward, lengths * steps * method.gradient_samples
+        case RDDRSTR() if method.blindness < 1:
+            start = len(method.start_multiples) * method.start_samples
+            fine, sizes = len(method.round_multiples), 1 + len(method.sized_multiples)
+            # At the image and at others; in an ascent they go forward once more.
+            compared = round(1.5 * fine + 2 * sizes) * method.compare_samples
+            return start + compared + 2 * steps * method.samples, 2 * steps * method.samples
         case RDDRSTR():
             start = len(method.start_multiples) * method.start_samples
             few, many = method.coarse_samples, method.compare_samples

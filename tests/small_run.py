@@ -21,7 +21,7 @@ QUICK = settings_of(
     DDRS(steps=20, candidate_every=10),
     Ancer(learning_rates=(0.04,), steps=20),
     RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
-    RDDRSTR(steps=3, samples=500, compare_samples=200),
+    RDDRSTR(sighted_steps=3, samples=500, compare_samples=200),
     URS(steps=4, samples=200, start_samples=1000),
 )
 RUN = Run(

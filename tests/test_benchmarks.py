@@ -35,7 +35,7 @@ runpy.run_path("benchmarks/gpu.py", run_name="__main__")
         DDRS(steps=20, candidate_every=5, samples=7, compare_samples=30),
         Ancer(steps=6, samples=9, compare_samples=30),
         RDDRS(steps=3, gradient_samples=50, margin_samples=11, compare_samples=30),
-        RDDRSTR(steps=4, samples=40, start_samples=20, compare_samples=60),
+        RDDRSTR(sighted_steps=4, samples=40, start_samples=20, compare_samples=60),
     ],
 )
 def test_samples_are_those_of_the_settings(method: Method):

@@ -6,13 +6,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, linalg, nn
+from torch import Tensor, nn
 
-from rddrs_dist.geometry.symmetric import absolute, expm, eye, sym, trace
+from rddrs_dist.geometry.symmetric import eye, trace
 from rddrs_dist.methods.ascent import State, ascend, asks, trailing
 from rddrs_dist.methods.base import Context, Fit, Method
 from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
 from rddrs_dist.methods.region_size import sized_region
+from rddrs_dist.methods.sighted import sighted_fit
+from rddrs_dist.methods.trust_region import narrowed
 from rddrs_dist.noise import FullNoise, IsotropicNoise
 from rddrs_dist.region import diameter
 from rddrs_dist.smoothing import Stage
@@ -41,13 +43,39 @@ class _Climb(NamedTuple):
 
 @dataclass(frozen=True)
 class RDDRSTR(Method):
-    """S full, from an ascent in log volume that holds p at a target and stays in the domain.
+    """S full, from an ascent in log volume that keeps the smoothed classifier's sight.
 
-    Maximises log det S under two conditions: class c keeps the probability `target` at x + S z,
-    and no semi-axis of {x + S u : |u| < Phi^-1(target)} exceeds the diameter of [0, 1]^d.
+    Maximises log det S under three conditions: class c keeps its probability at x + S z; at
+    training images y of other labels the answer at y + S z is c with a probability of at most
+    `blindness`; and the region holds the ball of the best isotropic noise. No axis is shorter than
+    that ball at the radius of `sighted_target` wants, and none longer than the diameter of
+    [0, 1]^d there. Without training images the second condition falls away.
+
+    With a blindness of 1 it is the method of version 0.7.0, whose largest regions belong to
+    classifiers that give one answer everywhere: log det S is maximised while class c keeps the
+    probability `target`, and no semi-axis exceeds the diameter. Settings from `target` on are that
+    method's, and some of the sighted one's too.
 
     Attributes:
-        target: Probability of the class at which the ascent holds the noise.
+        blindness: Largest probability of the class at training images of other labels; 1 for the
+            method of 0.7.0.
+        floor: Share of the radius of the best isotropic noise's ball that the smallest axis has at
+            the radius of `sighted_target`.
+        sighted_target: Probability of the class at which the region holds that ball.
+        aimed_share: Share of `blindness` that the fit aims at: what it has not looked at is
+            measured.
+        growth_target: Probability of the class above which axes grow.
+        sighted_steps: Steps.
+        sighted_rank: Directions in which the curvature is followed.
+        sighted_damping: See damping.
+        sighted_temperature: See temperature; all samples go backward.
+        priority: How much more weight the condition has that is nearer to being broken.
+        settling: Share by which steps are shorter at the end.
+        floor_every: Steps after which axes are brought back to the floor and the cap exactly.
+        round_multiples: Isotropic scales around the best of start_multiples, in its units.
+        sized_multiples: Multiples of the last scale, above the floor, that are compared.
+        sized_alpha: Error probability of the bounds on radii that are compared.
+        target: Probability of the class at which the ascent of 0.7.0 holds the noise.
         growth: Largest step of an axis outward, in its logarithm.
         shrinkage: Largest step of an axis inward.
         decay: Weight of the past in the running means of the curvature.
@@ -87,6 +115,21 @@ class RDDRSTR(Method):
     colour: ClassVar[str] = "#aa3f8f"
     dashes: ClassVar[Any] = (0, (9, 1.6))
 
+    blindness: float = 0.05
+    floor: float = 1.1
+    sighted_target: float = 0.9985
+    aimed_share: float = 0.55
+    growth_target: float = 0.97
+    sighted_steps: int = 28
+    sighted_rank: int = 200
+    sighted_damping: float = 0.001
+    sighted_temperature: float = 1.0
+    priority: float = 1.0
+    settling: float = 0.5
+    floor_every: int = 4
+    round_multiples: tuple[float, ...] = (0.6, 0.8, 1.0, 1.25)
+    sized_multiples: tuple[float, ...] = (0.75, 0.9, 1.05)
+    sized_alpha: float = 0.2
     target: float = 0.9
     growth: float = 0.35
     shrinkage: float = 0.35
@@ -113,19 +156,23 @@ class RDDRSTR(Method):
     def __post_init__(self) -> None:
         at_least_one(
             self, "rank", "samples", "steps", "patience", "start_samples", "compare_samples",
-            "coarse_share",
+            "coarse_share", "sighted_steps", "sighted_rank", "floor_every",
         )  # fmt: skip
         positive(
             self, "growth", "shrinkage", "damping", "temperature", "start_multiples",
             "coarse_multiples", "fine_multiples", "cap_factor", "neighbour_margin",
-            "neighbour_reach",
+            "neighbour_reach", "floor", "sighted_damping", "sighted_temperature",
+            "round_multiples", "sized_multiples",
         )  # fmt: skip
-        between(self, 0.5, 1, "target")
+        between(self, 0.5, 1, "target", "sighted_target", "growth_target")
+        between(self, 0, 1 + 1e-9, "blindness", "aimed_share")
+        between(self, -1e-9, 1, "settling")
+        between(self, -1e-9, 1e3, "priority")
         between(self, -1e-9, 1, "decay")
         between(self, 0, 0.4, "growth")  # beyond, an axis could overshoot the cap (see _grow)
         between(self, 0, 1, "shrinkage")  # beyond, the series of the exponential is too short
         between(self, 0, 1 + 1e-9, "boundary_share", "domain_share")
-        between(self, 0, 0.5, "compare_alpha")
+        between(self, 0, 0.5, "compare_alpha", "sized_alpha")
         if 1.0 not in self.start_multiples:
             refuse(self, "start_multiples", "have 1, the network's own sigma, among them")
         if list(self.coarse_multiples) != sorted(set(self.coarse_multiples)):
@@ -147,7 +194,14 @@ class RDDRSTR(Method):
     def _state(self, dimension: int) -> int:
         return 12 * 8 * dimension**2  # a dozen float64 matrices at the end, less before
 
+    @property
+    def sighted_radius(self) -> float:
+        """Phi^-1(sighted_target), likewise."""
+        return float(normal_quantile_lower(np.array([self.sighted_target]))[0])
+
     def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
+        if self.blindness < 1:
+            return sighted_fit(self, model, images, context)
         classes, sigma, target = self._start(model, images, context)
         noise = partial(FullNoise, event_shape=tuple(images.shape[1:]))
         d, count = images[0].numel(), len(images)
@@ -215,8 +269,8 @@ class RDDRSTR(Method):
         noise = FullNoise.unchecked(state.scale, tuple(images.shape[1:]))
         tempering = Tempering(self.temperature, self.boundary_share)
         drawn = slopes(
-            model, images, noise, classes, self.samples, tempering, context.streams, number,
-            context.batching,
+            model, images.unsqueeze(1), noise, classes.unsqueeze(1), self.samples, tempering,
+            context.streams, number, context.batching,
         )  # fmt: skip
         k, past = state.basis.shape[-1], Curvature(state.basis, state.hessian, state.gradients)
         draw = Stage.FIT, number + self.steps, 0, k, images
@@ -225,9 +279,9 @@ class RDDRSTR(Method):
         p = drawn.p.double().clamp(0.01, 0.9995)
         quantile = torch.special.ndtri(p)
         excess = quantile.to(state.scale.dtype) - target
-        scale, narrowed = self._reshape(state.scale, seen)
+        scale, lost = self._reshape(state.scale, seen)
         scale, widest, widened = self._grow(scale, state.widest, excess)
-        logdet = state.logdet + narrowed + widened
+        logdet = state.logdet + lost + widened
         # log Phi^-1(p) + log det S / d; a gain shows from twice its standard error on.
         radius = quantile.clamp_min(0.05)
         error = (p * (1 - p) / drawn.n).sqrt() / (normal_density(quantile) * radius)
@@ -237,31 +291,8 @@ class RDDRSTR(Method):
         return _Climb(scale, logdet, widest, *seen, best, stale), objective
 
     def _reshape(self, scale: Tensor, seen: Curvature) -> tuple[Tensor, Tensor]:
-        """Narrows the directions along which p falls, and the gain in log det, (B,).
-
-        In units of the mean modulus of all d eigenvalues of W, an eigenvalue -l gives the step
-        l / (1 + l), a positive one none.
-        """
-        curve = self.damped(seen.hessian, seen.gradients)
-        modulus = absolute(curve)
-        unit = trace(modulus) / scale.shape[-1] + _TINY
-        fall = (modulus - curve) / trailing(2 * unit, curve)
-        one = eye(curve.shape[-1], curve)
-        step = sym(linalg.solve_ex(fall + one, fall).result)
-        factor = expm(-self.shrinkage * step) - one
-        reshaped = scale + (scale @ seen.basis) @ factor @ seen.basis.mT
-        return reshaped, -self.shrinkage * trace(step)
-
-    def damped(self, hessian: Tensor, gradients: Tensor) -> Tensor:
-        """An estimate of W, (B, k, k), without what lies across the range of the gradients.
-
-        W acts in that range, its Monte-Carlo noise does not.
-        """
-        strength = linalg.matrix_norm(gradients)
-        one = eye(gradients.shape[-1], gradients)
-        ridge = trailing(self.damping * strength + _TINY, gradients) * one
-        soft = linalg.solve_ex(gradients + ridge, gradients).result  # 1 where the gradients are
-        return sym(soft @ hessian @ soft.mT)
+        """Narrows the directions along which p falls, and the gain in log det, (B,)."""
+        return narrowed(scale, seen, self.damping, self.shrinkage)
 
     def _grow(
         self, scale: Tensor, widest: Tensor, excess: Tensor

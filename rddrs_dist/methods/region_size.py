@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Between the coarse multiples the radius is interpolated in so many steps.
 _STEPS = 256
 # Scales are rounded to single precision, which moves distances in units of narrow axes by less.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 # Proxy radii that are no further apart are the same.
 _SAME = 1e-6
 # The widest axis is then known to 1e-5.
@@ -97,12 +97,12 @@ def sized_region(
     few, n = method.coarse_samples, method.compare_samples
     drawn, batching = (context.streams, Stage.COMPARE), context.batching
     counts = class_counts(model, images, fitted, few, *drawn, batching=batching)
-    known = _radius_below(counts, classes, few, alpha)
+    known = radius_below(counts, classes, few, alpha)
     # The noise of RS, sigma I, is there for images that nothing else holds.
     start, everyone = IsotropicNoise.constant(context.sigma, images), np.arange(len(images))
     counts = class_counts(model, images, start, n, *drawn, 1, batching)
     one = eye(fitted.dimension, scale).expand_as(scale)
-    free, radii = np.full(len(images), np.inf), [_radius_below(counts, classes, n, alpha)]
+    free, radii = np.full(len(images), np.inf), [radius_below(counts, classes, n, alpha)]
     rs, least = Sized.best(one, (context.sigma,), radii, free), method.radius / method.domain_share
 
     def sized(rows: Integers, supposed: Floats) -> Sized:
@@ -117,7 +117,7 @@ def sized_region(
     return found.improved(short, sized(short, known[short])) if len(short) else found
 
 
-def _radius_below(counts: Tensor, classes: Tensor, n: int, alpha: float) -> Floats:
+def radius_below(counts: Tensor, classes: Tensor, n: int, alpha: float) -> Floats:
     """Lower bound of the radius that class counts (B, K) out of n support, (B,)."""
     count = counts.gather(1, classes[:, None])[:, 0].cpu().numpy()
     return normal_quantile_lower(clopper_pearson_lower(count, n, alpha))
@@ -176,17 +176,17 @@ def best_multiple(
     drawn, batching = (context.streams, Stage.COMPARE), context.batching
     # Samples come from the scale as it was fitted: they turn with the image, as it does.
     noise = FullNoise(scale, tuple(images.shape[1:]))
-    lower, limits = noise.lower().scale, limits * (1 - _ROUNDING)
+    lower, limits = noise.lower().scale, limits * (1 - ROUNDING)
     counts = class_counts_of_multiples(
         model, images, noise, coarse, few, *drawn, batching=batching
     )
-    radii = [_radius_below(own, classes, few, alpha) for own in counts]
-    supposed = [_radius_below(share * own, classes, share * few, alpha) for own in counts]
+    radii = [radius_below(own, classes, few, alpha) for own in counts]
+    supposed = [radius_below(share * own, classes, share * few, alpha) for own in counts]
     likely = likely_multiple(coarse, supposed, limits)
     factors = trailing(torch.from_numpy(likely).to(scale), scale)
     noise = FullNoise(factors * scale, noise.event_shape)
     counts = class_counts_of_multiples(model, images, noise, fine, n, *drawn, 1, batching)
-    held = [_radius_below(own, classes, n, alpha) for own in counts]
+    held = [radius_below(own, classes, n, alpha) for own in counts]
     found = Sized.best(factors * lower, fine, held, limits / likely)
     return found.improved(np.arange(len(images)), Sized.best(lower, coarse, radii, limits))
 

@@ -10,19 +10,42 @@ from rddrs_dist.smoothing.curvature import Curvature
 _TINY = 1e-30
 
 
-def narrowed(scale: Tensor, seen: Curvature, damping: float, shrinkage: float) -> Tensor:
-    """S (B, d, d) with shorter axes along which F falls.
+def narrowed(
+    scale: Tensor, seen: Curvature, damping: float, shrinkage: float
+) -> tuple[Tensor, Tensor]:
+    """S (B, d, d) with shorter axes along which F falls, and the gain in log det, (B,).
 
     In units of the mean modulus of all d eigenvalues of W, an eigenvalue -l gives a step of
     l / (1 + l) times the shrinkage, in the logarithm, a positive one none.
     """
+    step = _fall(scale, seen, damping)
+    one = eye(step.shape[-1], step)
+    factor = expm(-shrinkage * step) - one
+    reshaped = scale + (scale @ seen.basis) @ factor @ seen.basis.mT  # (B, d, k) @ (B, k, d)
+    return reshaped, -shrinkage * trace(step)
+
+
+def _fall(scale: Tensor, seen: Curvature, damping: float) -> Tensor:
+    """l / (1 + l) for -l those eigenvalues of W in units of their mean modulus, (B, k, k)."""
     curve = damped(seen.hessian, seen.gradients, damping)
     modulus = absolute(curve)
     unit = trace(modulus) / scale.shape[-1] + _TINY
     fall = (modulus - curve) / trailing(2 * unit, curve)
-    one = eye(curve.shape[-1], curve)
-    factor = expm(-shrinkage * sym(linalg.solve_ex(fall + one, fall).result)) - one
-    return scale + (scale @ seen.basis) @ factor @ seen.basis.mT  # (B, d, k) @ (B, k, d)
+    return sym(linalg.solve_ex(fall + eye(curve.shape[-1], curve), fall).result)
+
+
+def narrowed_to(
+    scale: Tensor, seen: Curvature, damping: float, shrinkage: float, floor: Tensor
+) -> Tensor:
+    """As `narrowed`, with no direction that becomes shorter than a floor (B,)."""
+    fall = _fall(scale, seen, damping)
+    values, frame = linalg.eigh(fall.nan_to_num())
+    axes = seen.basis @ frame  # (B, d, k)
+    along = scale @ axes
+    room = trailing(floor, values) / along.norm(dim=1)
+    factor = torch.maximum(torch.exp(-shrinkage * values), room).clamp(max=1)
+    found = scale + (along * (factor - 1).unsqueeze(1)) @ axes.mT
+    return found + trailing(0 * fall.sum((1, 2)), found)  # what is not finite stays so
 
 
 def damped(hessian: Tensor, gradients: Tensor, damping: float) -> Tensor:

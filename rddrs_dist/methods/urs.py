@@ -123,7 +123,7 @@ class URS(Method):
         """
         if context.neighbours is None:
             raise ValueError("urs fits its noise to training images, and the context has none")
-        images, labels = (part[FITTED] for part in vars(context.neighbours).values())
+        images, labels = context.neighbours.images[FITTED], context.neighbours.labels[FITTED]
         with multiplying("tf32", images.device):
             return _Ascent(self, model, Neighbours(images, labels), context).noise()
 
@@ -236,7 +236,7 @@ class _Ascent:
         probes = self.context.streams.normal(Stage.FIT, method.steps + step, 0, k, self.like)
         seen = curvature(drawn, scale, past, method.decay, probes.flatten(2))
         p, rate = self._rate(drawn, state, target)
-        scale = narrowed(scale, seen, method.damping, method.shrinkage).double()
+        scale = narrowed(scale, seen, method.damping, method.shrinkage)[0].double()
         # S f(S^T S), which turns nothing: what has been seen stays where it is in the new frame.
         squares, frame = linalg.eigh(scale.mT @ scale)
         axes = above_rounding(squares).sqrt()

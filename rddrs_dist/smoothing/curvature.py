@@ -59,7 +59,7 @@ class Curvature(NamedTuple):
 
 def slopes(
     model: nn.Module,
-    images: Tensor,
+    centres: Tensor,
     noise: FullNoise,
     classes: Tensor,
     n: int,
@@ -70,18 +70,33 @@ def slopes(
 ) -> Slopes:
     """Draws pairs x + S z, x - S z and differentiates the network at those near the boundary.
 
-    Of n samples both of a pair are counted, and whole pairs are drawn, of the fit stage. The
-    classes are (B,) int64; other arguments are those of `class_counts`.
+    Of n samples both of a pair are counted, and whole pairs are drawn, of the fit stage.
+
+    Args:
+        model: Maps (N, *event) to logits (N, K).
+        centres: x, one for all pairs of an image, (B, 1, *event), or one for each,
+            (B, n // 2, *event).
+        noise: S of each image.
+        classes: Class of each centre, (B, 1) or (B, n // 2) int64.
+        n: Samples per image.
+        tempering: Which samples count.
+        streams: Random streams of the images.
+        step: Step whose samples are drawn.
+        batching: How many images share a launch.
     """
-    draws, samples, answers = [], [], []
+    draws, samples, answers, of, start = [], [], [], [], 0
+    images, shared = centres[:, 0], centres.shape[1] == 1
     with torch.no_grad():
         for block, size in enumerate(batching.batches(images, n).blocks):
             z, eps = pairs(noise, images, size, streams, (Stage.FIT, step, block))
-            samples.append(images.unsqueeze(1) + eps)
+            own = slice(start, start := start + z.shape[1] // 2)
+            around = centres if shared else torch.cat([centres[:, own]] * 2, 1)
+            samples.append(around + eps)
             answers.append(logits_of(model, samples[-1]))
             draws.append(z)
+            of += [] if shared else [classes[:, own]] * 2
     z, x, logits = torch.cat(draws, 1), torch.cat(samples, 1), torch.cat(answers, 1)
-    own = of_class(classes, logits).unsqueeze(1)  # (B, 1, K)
+    own = of_class(classes if shared else torch.cat(of, 1), logits)  # (B, 1 or n, K)
     size = batching.batches(images, max(1, round(tempering.near * n))).blocks[0]
     return slopes_of(model, z, x, logits, own, tempering, size)
 

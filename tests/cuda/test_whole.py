@@ -33,7 +33,7 @@ METHODS = [
     DDRS(steps=30, candidate_every=10),
     Ancer(steps=20),
     RDDRS(steps=3, gradient_samples=2000),
-    RDDRSTR(steps=12),
+    RDDRSTR(sighted_steps=12),
 ]
 
 
@@ -132,7 +132,7 @@ def test_regions_are_those_of_the_cpu(images):
 
 def test_steps_never_wait_for_the_device(model, images, monkeypatch):
     """What WAITS of test_no_waiting lists for a CPU, as CUDA itself sees it."""
-    method = RDDRSTR(steps=3, patience=99)
+    method = RDDRSTR(blindness=1.0, steps=3, patience=99)
     moved = RDDRSTR._move
 
     def watched(*args):
@@ -176,7 +176,7 @@ def test_a_worker_certifies_on_the_gpu(tmp_path, images):
     )  # fmt: skip
     start = DDRS(steps=5, candidate_every=10)
     experiment = Experiment(
-        "made", "", None, "", 0.25, (start, RDDRSTR(steps=12)), start, "4,7,9", Budget(n=500),
+        "made", "", None, "", 0.25, (start, RDDRSTR(sighted_steps=12)), start, "4,7,9", Budget(n=500),
         device="cuda",
     )  # fmt: skip
     execution = Execution(gpus_per_actor=1, save_scales=True)

@@ -105,7 +105,7 @@ def test_it_abstains_where_the_count_does_not_tell_and_remembers_nothing(margin:
         RS(),
         DDRS(steps=50, candidate_every=25),
         Ancer(steps=5, compare_samples=200),
-        RDDRSTR(steps=8),
+        RDDRSTR(blindness=1.0, steps=8),
     ],
     ids=lambda m: m.name,
 )

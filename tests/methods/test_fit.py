@@ -35,7 +35,8 @@ ITERATIVE = [
     DDRS(steps=4, candidate_every=2),
     Ancer(steps=4),
     RDDRS(steps=4, gradient_samples=100),
-    RDDRSTR(steps=4, patience=9, samples=100),
+    RDDRSTR(blindness=1.0, steps=4, patience=9, samples=100),
+    RDDRSTR(sighted_steps=4, samples=100),
 ]
 ids = [method.name for method in ITERATIVE]
 
@@ -123,6 +124,15 @@ WRONG_TR = [
         ("growth neighbour_reach", 0.0, POSITIVE),
         ("start_multiples coarse_multiples fine_multiples", (), POSITIVE),
         ("coarse_multiples fine_multiples", (1.0, -1.0), POSITIVE),
+        ("sighted_steps sighted_rank floor_every", 0, COUNT),
+        ("floor sighted_damping sighted_temperature", 0.0, POSITIVE),
+        ("round_multiples sized_multiples", (), POSITIVE),
+        ("sighted_target growth_target", 1.0, "must be between 0.5 and 1, got 1.0"),
+        ("blindness aimed_share", 0.0, "must be between 0 and 1, got 0"),
+        ("blindness aimed_share", 1.1, "must be between 0 and 1, got 1"),
+        ("settling", -0.1, "must be between 0 and 1, got -0.1"),
+        ("priority", -1.0, "must be between 0 and 1000, got -1.0"),
+        ("sized_alpha", 0.5, "must be between 0 and 0.5, got"),
         ("target", 0.5, "must be between 0.5 and 1, got 0.5"),
         ("target", float("nan"), "must be between 0.5 and 1, got nan"),
         ("growth", 0.4, "must be between 0 and 0.4, got 0.4"),

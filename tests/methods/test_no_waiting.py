@@ -51,7 +51,7 @@ def asks_nothing(monkeypatch):
         monkeypatch.setattr(module, "asks", lambda tensor: False)
 
 
-QUICK = RDDRSTR(samples=40, start_samples=20, compare_samples=60, patience=99)
+QUICK = RDDRSTR(blindness=1.0, samples=40, start_samples=20, compare_samples=60, patience=99)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ MODEL = Linear(W, temperature=0.02)
 IMAGES = torch.stack([0.3 * W / W.norm(), -0.6 * W / W.norm()]).view(2, *EVENT)
 DISTANCE = np.array([0.3, 0.6])
 CONTEXT = Context(0.1, Streams.of(0, [0, 1]))
-METHOD = RDDRSTR()
+METHOD = RDDRSTR(blindness=1.0)
 # The best region that keeps to the domain: its diameter across w, the boundary along w.
 OPTIMUM = (math.sqrt(D) ** (D - 1) * DISTANCE) ** (1 / D)
 

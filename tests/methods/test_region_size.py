@@ -19,7 +19,7 @@ EVENT, D = (1, 2, 3), 6
 IMAGES = torch.zeros(2, *EVENT)
 CLASSES = torch.tensor([0, 1])
 SCALE = random_spd(2, D, 3).float() * 2
-METHOD = RDDRSTR(compare_samples=4000, neighbour_margin=1.0)
+METHOD = RDDRSTR(blindness=1.0, compare_samples=4000, neighbour_margin=1.0)
 COARSE = METHOD.coarse_multiples
 ONE = torch.eye(D).expand(2, -1, -1)
 FIRST = torch.zeros(2, dtype=torch.int64)

@@ -13,20 +13,8 @@ from rddrs_dist.results import read
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 COMMON = (
-    "--methods",
-    "rs",
-    "ddrs",
-    "ancer",
-    "rddrs",
-    "rddrs_tr",
-    "--n",
-    "10000",
-    "--seed",
-    "3",
-    "--shard-size",
-    "2",
-    "--executor",
-    "local",
+    *("--methods", "rs", "ddrs", "ancer", "rddrs", "rddrs_tr", "--rddrs-tr.blindness", "1"),
+    *("--n", "10000", "--seed", "3", "--shard-size", "2", "--executor", "local"),
 )
 DIGITS = (
     *("--checkpoint", str(RECORDED / "digits-lenet-0.25.safetensors")),

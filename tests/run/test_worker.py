@@ -27,7 +27,7 @@ METHODS = (
     START,
     Ancer(steps=5),
     RDDRS(steps=3, gradient_samples=200),
-    RDDRSTR(steps=3, samples=500, compare_samples=500),
+    RDDRSTR(sighted_steps=3, samples=500, compare_samples=500),
 )
 EXPERIMENT = Experiment("digits", "", None, "", 0.25, METHODS, START, "0:9", Budget(n=500))
 SHARD = split(DIGITS, [3, 8, 20], 3)[0]

@@ -61,7 +61,7 @@ def test_fits_and_certificates_do_not_depend_on_memory():
     """As far as a linear network tells: images share launches or do not."""
     images = torch.rand(6, 1, 1, 4, generator=torch.Generator().manual_seed(0))
     model, streams = Linear(torch.ones(4)), Streams.of(0, range(6))
-    method, found = RDDRSTR(steps=4, samples=40, compare_samples=100, start_samples=40), []
+    method, found = RDDRSTR(sighted_steps=4, samples=40, compare_samples=100, start_samples=40), []
     for batching in (UNBOUNDED, Batching(1.0, 1.0)):  # one image at a time
         fit = method.fit(model, images, Context(0.3, streams, batching=batching))
         smoothed = Smoothed(model, batching=batching)

@@ -45,7 +45,7 @@ CHECKS.append("nearest conflicts")
 def whole(original: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose regions overlap, with a pass; nobody may change it."""
     folder = tmp_path_factory.mktemp("disjoint") / "run"
-    larger = replace(RUN.settings, rddrs_tr=RDDRSTR(steps=15, compare_samples=500))
+    larger = replace(RUN.settings, rddrs_tr=RDDRSTR(blindness=1.0, steps=15, compare_samples=500))
     run = replace(RUN, methods=("rs", "ancer", "rddrs_tr"), indices="0:240:10", settings=larger)
     certify_here(run, folder, original.checkpoint)
     disjoint(Disjoint(folder, executor="local"))
