@@ -5,27 +5,33 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from rddrs_dist.analysis.curves import ALPHA_CURVE, TAIL
-from rddrs_dist.analysis.lines import Line, sources
+from rddrs_dist.analysis.lines import UNMEASURED, Line, cube_of, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.methods import METHODS
 
 _FEW = 3  # values that are listed one by one
 
 
-def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str] = ()) -> str:
-    """Says what a figure shows: data, noise, budget, images, band, and what lies outside.
+def caption(
+    lines: Sequence[Line],
+    cuts: Sequence[str] = (),
+    sizes: Sequence[str] = (),
+    shown: str = "",
+) -> str:
+    """Says what a figure shows: data, noise, budget, images, sight, band, and what lies outside.
 
     `cuts` has one phrase per panel whose axis ends before the longest curve. Logs that have none
-    of the sizes are not told.
+    of the sizes are not told. `shown` is a sentence on what is drawn, where its axes do not say.
     """
     budget = f"n₀ = {_values(lines, 'n0')}, n = {_values(lines, 'n')}"
     noise = f"σ = {_values(lines, 'sigma')}; {budget}, α = {_values(lines, 'alpha')}"
     band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
-    told = [f"Data set: {dataset(lines)}; {noise}; {_image_counts(lines)}."]
+    told = [shown] if shown else []
+    told += [f"Data set: {dataset(lines)}; {noise}; {_image_counts(lines)}.", *sight(lines)]
     logs = sorted({line.method for line in lines if line.is_log})
     if logs and not all(line.is_log for line in lines):
         told.append(f"Not known of {', '.join(logs)}: n₀, n, α.")
-    told.append(f"Shaded: {band}.")
+    told += [f"Shaded: {band}.", *cube(lines, sizes, " (vertical line where the axis reaches it)")]
     if cuts:
         told.append(
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
@@ -49,6 +55,42 @@ def caption(lines: Sequence[Line], cuts: Sequence[str] = (), sizes: Sequence[str
     if any(one.config.get("precision") == "tf32" for one in sources(lines)):
         told.append("The network multiplies in TF32.")
     return " ".join(told)
+
+
+def notes(lines: Sequence[Line], sizes: Sequence[str]) -> list[str]:
+    """Sentences below tables of sizes: which rows count, and what puts sizes into proportion."""
+    return [*sight(lines), *cube(lines, sizes), *of_logs(lines)]
+
+
+def sight(lines: Sequence[Line]) -> list[str]:
+    """Sentences that say which regions are sighted, and of which lines that was not measured."""
+    told, regions = [], {True: {}, False: {}}
+    for line in lines:
+        own = regions[line.knows_sight].setdefault(line.label, [])
+        own.extend(line.is_sighted[~line.abstained].tolist())
+    bound = next((line.sighted for line in lines if line.knows_sight), 1.0)
+    if regions[True] and bound >= 1:
+        told.append("All rows count, sighted or not.")
+    elif regions[True]:
+        counts = [f"{sum(own):,} of {len(own):,} of {name}" for name, own in regions[True].items()]
+        told.append(
+            f"Regions count where they are sighted, of blindness at most {bound:g} (upper bound): "
+            f"{', '.join(counts)}."
+        )
+    if regions[False]:
+        told.append(f"{UNMEASURED.capitalize()}: {', '.join(regions[False])}.")
+    return told
+
+
+def cube(lines: Iterable[Line], sizes: Iterable[str], beside: str = "") -> list[str]:
+    """A sentence that puts radii of volumes into proportion; none where no size is one."""
+    known = cube_of(lines) if any(SIZES[size].of_volume for size in sizes) else None
+    if known is None:
+        return []
+    d, radius = known
+    return [
+        f"The ball with the volume of the pixel cube, d = {d:,}, has radius {radius:.2f}{beside}."
+    ]
 
 
 def dataset(lines: Iterable[Line]) -> str:

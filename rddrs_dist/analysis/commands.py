@@ -8,11 +8,12 @@ from typing import Literal
 from tyro.conf import Positional
 
 from rddrs_dist.analysis import captions, tables
-from rddrs_dist.analysis.lines import Line, lines_of, read_lines
+from rddrs_dist.analysis.lines import Line, chosen, lines_of, read_lines
 from rddrs_dist.analysis.logs import export as write_logs
 from rddrs_dist.analysis.logs import read_logs
 from rddrs_dist.analysis.status import status as told
 from rddrs_dist.results import read_run
+from rddrs_dist.sight import SIGHTED
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Shown:
         common: Show only the images that all methods of a sigma have certified.
         simultaneous: Also what holds for all images of a method at once, with probability
             1 - alpha.
+        sighted: A region counts where the upper bound of its blindness is at most this; 1 shows
+            all rows, sighted or not.
         logs: Logs that locuslab/smoothing, DDRS or ANCER wrote, radii in the l2 norm, each as
             NAME@SIGMA=FILE: what the line is called and the standard deviation of its base noise.
             NAME@SIGMA:RADIUS=FILE for a log of `rddrs export --radius RADIUS`.
@@ -34,12 +37,18 @@ class Shown:
     out: Path
     common: bool = False
     simultaneous: bool = False
+    sighted: float = SIGHTED
     logs: tuple[str, ...] = ()
 
     def lines(self) -> list[Line]:
         """Reads all that is to be shown."""
-        about = {"common": self.common, "simultaneous": self.simultaneous}
-        return read_lines(self.dirs, logs=read_logs(self.logs), **about)
+        return read_lines(
+            self.dirs,
+            common=self.common,
+            simultaneous=self.simultaneous,
+            sighted=self.sighted,
+            logs=read_logs(self.logs),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Curves(Shown):
     """Draw certified-accuracy curves of one or more runs.
 
     Attributes:
-        sizes: Sizes of regions to draw, such as proxy and l2; by default all that are known.
+        sizes: Sizes of regions to draw, such as l2 and proxy; by default all that are known but
+            data99.
     """
 
     sizes: tuple[str, ...] = ()
@@ -73,25 +83,27 @@ class Export:
         out: Folder for the logs; made if missing.
         format: cohen-tsv, the columns of locuslab/smoothing, with one radius; or ancer-tsv, those
             of ANCER, with l2 and proxy radius.
-        radius: The radius of cohen-tsv: l2, proxy, capped, or disjoint after `rddrs disjoint`.
+        radius: The radius of cohen-tsv: l2, proxy, or disjoint after `rddrs disjoint`. Rows go out
+            sighted or not: no log has a place for blindness.
     """
 
     dir: Positional[Path]
     out: Path
     format: Literal["cohen-tsv", "ancer-tsv"] = "cohen-tsv"
-    radius: Literal["l2", "proxy", "capped", "disjoint"] = "l2"
+    radius: Literal["l2", "proxy", "disjoint"] = "l2"
 
 
 def curves(options: Curves) -> int:
     """Draws the figures, writes the tables and prints them."""
     lines = options.lines()
+    sizes = chosen(lines, options.sizes)
     # Imported here: matplotlib takes its time, and wrong input should not have to wait for it.
     from rddrs_dist.analysis import plots
 
-    written = plots.write(lines, options.out, options.sizes)
+    written = plots.write(lines, options.out, sizes)
     written += [options.out / "table.md", options.out / "table.csv"]
-    table = tables.summary(lines, options.sizes)
-    notes = "".join(f"\n{sentence}\n" for sentence in captions.of_logs(lines))
+    table = tables.summary(lines, sizes)
+    notes = "".join(f"\n{sentence}\n" for sentence in captions.notes(lines, sizes))
     written[-2].write_text(tables.to_markdown(table) + notes)
     table.to_csv(written[-1], index=False)
     print(tables.to_text(table) + notes)

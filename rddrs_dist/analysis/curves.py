@@ -15,6 +15,7 @@ TAIL = 0.05  # below this accuracy a curve counts as a thin tail, which an axis 
 _SPREAD = 10.0  # an axis is at most this much longer than the second longest method needs
 _SLACK = 1.5  # a tail that is at most this much longer is shown whole
 MAX_KNOTS = 1000
+P_LOWER = "p_lower"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class Curve:
 
     Attributes:
         line: The line.
-        size: Name in `sizes.SIZES`.
+        size: Name in `sizes.SIZES`; or p_lower, whose radii are probabilities.
         radii: Array (R,), increasing, from 0 to just behind the largest size.
         accuracy: Array (R,): fraction of images certified at each radius.
         lower: Array (R,): pointwise one-sided lower confidence bound of the accuracy over
@@ -73,14 +74,26 @@ def curves(lines: Iterable[Line], size: str, *, knots: int = MAX_KNOTS) -> list[
     Raises:
         ValueError: If there is no such size.
     """
-    found = []
-    for line in lines:
-        if (sizes := line.certified(size)) is not None:
-            radii = _knots(sizes, knots)
-            counts = _reached(sizes, radii)
-            lower = clopper_pearson_lower(counts, len(sizes), ALPHA_CURVE)
-            found.append(Curve(line, size, radii, counts / len(sizes), lower))
-    return found
+    sizes = ((line, line.certified(size)) for line in lines)
+    return [_curve(line, size, own, knots) for line, own in sizes if own is not None]
+
+
+def p_lower_curves(lines: Iterable[Line]) -> list[Curve]:
+    """The share of images certified with at least each `p_lower`, of the lines that have it.
+
+    Sun, Mao, Müller and Vechev 2024 (arXiv 2410.06895) ask for it: an average radius may come
+    from a few images alone.
+    """
+    known = ((line, line.counted(P_LOWER)) for line in lines)
+    return [_curve(line, P_LOWER, own, MAX_KNOTS) for line, own in known if own is not None]
+
+
+def _curve(line: Line, size: str, sizes: NDArray[np.float64], knots: int) -> Curve:
+    """The curve through sizes of which -1 never counts."""
+    radii = _knots(sizes, knots)
+    counts = _reached(sizes, radii)
+    lower = clopper_pearson_lower(counts, len(sizes), ALPHA_CURVE)
+    return Curve(line, size, radii, counts / len(sizes), lower)
 
 
 def axis_end(panel: Sequence[Curve]) -> float:
@@ -96,7 +109,10 @@ def axis_end(panel: Sequence[Curve]) -> float:
 
 
 def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
-    """Puts curves into one long table, one row per step, at full precision, for a CSV file."""
+    """Puts curves into one long table, one row per step, at full precision, for a CSV file.
+
+    The column of the radii is called p_lower where that is what they are.
+    """
     return pd.concat(
         pd.DataFrame(
             {
@@ -104,7 +120,7 @@ def to_frame(drawn: Iterable[Curve]) -> pd.DataFrame:
                 "sigma": one.line.sigma,
                 "method": one.line.method,
                 "images": len(one.line),
-                "radius": one.radii,
+                P_LOWER if one.size == P_LOWER else "radius": one.radii,
                 "accuracy": one.accuracy,
                 "lower": one.lower,
             }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import cycle, groupby, product
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from rddrs_dist.analysis.sizes import SIZES, size_of
 from rddrs_dist.methods import METHODS
+from rddrs_dist.region import cube_radius
 from rddrs_dist.results.columns import ABSTAIN
 from rddrs_dist.results.reading import Source, read_run, without_duplicates
+from rddrs_dist.sight import SIGHTED
 from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 
 EXACT_DIGITS = 15  # as many as every number of double precision keeps
+UNMEASURED = "sight not measured"
+_WIDEST = 2**18  # elements of an image, more than any that is certified
+_SAME = 1e-6  # less than the logarithms of the volumes of balls of two dimensions differ by
 # Dashes and colours of lines that are none of our methods.
 _OTHERS = tuple(product(("solid", (0, (2, 2))), ("#a6761d", "#56b4e9", "#8c6bb1")))
 _AXES = {"simultaneous_l2_radius": "min_axis", "simultaneous_proxy_radius": "mean_axis"}
@@ -34,6 +41,7 @@ class Line:
         colour: Of the line, as hexadecimal digits.
         dashes: Of the line, as matplotlib takes them.
         common: Whether rows were left out since other lines lack their images.
+        sighted: The upper bound of blindness up to which a region counts; 1 counts all.
     """
 
     sigma: float
@@ -43,6 +51,7 @@ class Line:
     colour: str = "#000000"
     dashes: Any = "solid"
     common: bool = False
+    sighted: float = SIGHTED
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,6 +79,15 @@ class Line:
         return METHODS[self.method].label if self.method in METHODS else self.method
 
     @property
+    def legend(self) -> str:
+        """The label, with what is not known of the line."""
+        if self.knows_sight:
+            return self.label
+        if self.is_log:
+            return f"{self.label.removesuffix(')')}, {UNMEASURED})"
+        return f"{self.label} ({UNMEASURED})"
+
+    @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the prediction of each image is right, (N,)."""
         return self.rows["correct"].to_numpy(bool) & ~self.abstained
@@ -79,6 +97,41 @@ class Line:
         """Whether there is no prediction of each image, (N,)."""
         return self.rows["prediction"].to_numpy() == ABSTAIN
 
+    @property
+    def knows_sight(self) -> bool:
+        """Whether blindness was measured: a run without training images and a log have none."""
+        known = ~np.isnan(self.column("blindness_upper"))
+        return bool(known.any() or self.abstained.all())
+
+    @property
+    def is_sighted(self) -> NDArray[np.bool_]:
+        """Whether each region may count, (N,).
+
+        A region whose blindness is not known counts where that is so of the whole line.
+        """
+        if self.sighted >= 1 or not self.knows_sight:
+            return np.ones(len(self), bool)
+        return self.column("blindness_upper") <= self.sighted
+
+    @cached_property
+    def dimension(self) -> int | None:
+        """d, elements of an image; None where it is not known.
+
+        No row says it, but a region's proxy radius and volume do: log volume is d log radius and
+        the logarithm of the volume of the unit ball in d dimensions.
+        """
+        radii, volumes = self.column("proxy_radius"), self.column("log_volume")
+        known = (radii > 0) & np.isfinite(volumes)
+        if not known.any():
+            return None
+        logs, volumes = np.log(radii[known]), volumes[known]
+        d = np.arange(1, _WIDEST + 1)
+        unit = d / 2 * np.log(np.pi) - gammaln(d / 2 + 1)
+        for one in np.flatnonzero(np.abs(unit + d * logs[0] - volumes[0]) < _SAME):
+            if (np.abs(unit[one] + d[one] * logs - volumes) < _SAME).all():
+                return int(d[one])
+        return None
+
     def column(self, name: str) -> NDArray[np.float64]:
         """A column of numbers, (N,), NaN where it is null or not there."""
         if name not in self.rows:
@@ -86,10 +139,10 @@ class Line:
         return self.rows[name].to_numpy(np.float64)
 
     def certified(self, size: str) -> NDArray[np.float64] | None:
-        """Each image's size where the prediction is right, and -1 where it is not.
+        """Each image's size where the prediction is right and sighted, and -1 where it is not.
 
-        A wrong prediction or an abstention is -1 rather than 0, so that it does not count as
-        certified at radius 0.
+        A wrong prediction, an abstention or a region that is not sighted is -1 rather than 0, so
+        that it does not count as certified at radius 0.
 
         Returns:
             Array (N,), in pixels scaled to [0, 1]; None where the size of some image is not known.
@@ -103,13 +156,23 @@ class Line:
                 f"size {size} must be a column of the rows, got {known.column}; choose one of "
                 f"{', '.join(self.rows.select_dtypes('float').columns)}"
             )
-        values = self.column(known.column)
-        return None if np.isnan(values).any() else np.where(self.right, values, -1.0)
+        return self.counted(known.column)
+
+    def counted(self, column: str) -> NDArray[np.float64] | None:
+        """A column where the prediction is right and sighted, -1 elsewhere; None as above."""
+        values = self.column(column)
+        counts = self.right & self.is_sighted
+        return None if np.isnan(values).any() else np.where(counts, values, -1.0)
 
     def average(self, size: str) -> float:
         """The mean certified size, others as 0 (Zhai et al. 2020, section 5); NaN if not known."""
         sizes = self.certified(size)
         return float("nan") if sizes is None else float(np.maximum(sizes, 0.0).mean())
+
+    def median(self, size: str) -> float:
+        """The median certified size, others as 0; NaN if not known."""
+        sizes = self.certified(size)
+        return float("nan") if sizes is None else float(np.median(np.maximum(sizes, 0.0)))
 
     def with_simultaneous(self) -> "Line":
         """Adds sizes at level alpha / N, so that they hold for all N images of the line at once.
@@ -137,6 +200,7 @@ def read_lines(
     *,
     common: bool = False,
     simultaneous: bool = False,
+    sighted: float = SIGHTED,
     logs: Sequence[Line] = (),
 ) -> list[Line]:
     """Reads runs whose curves may be drawn beside each other; lines come in the order of figures.
@@ -146,18 +210,25 @@ def read_lines(
         common: Whether to keep, for each sigma, only the images that every line has; otherwise
             runs of one sigma must be over the same images.
         simultaneous: Whether to add sizes that hold for all images of a line at once.
+        sighted: The upper bound of blindness up to which a region counts, above 0; 1 counts all.
         logs: Lines of `logs.read_log` to be drawn beside them. Their data and networks are not
             known; their labels are held against those of the runs.
 
     Raises:
         FileNotFoundError: If a folder does not exist or has no part.
-        ValueError: If there is nothing to read, the runs are of different data sets, hold the same
-            method at the same sigma twice, or are over different images or of different networks
-            at one sigma.
+        ValueError: If there is nothing to read, `sighted` is no such bound, the runs are of
+            different data sets, hold the same method at the same sigma twice, or are over
+            different images or of different networks at one sigma.
     """
     if not directories and not logs:
         raise ValueError("at least one folder of a run is wanted, got none; name one")
+    if not 0 < sighted <= 1:
+        raise ValueError(
+            f"--sighted must be above 0 and at most 1, got {sighted:g}; give the blindness up to "
+            f"which a region counts, such as {SIGHTED:g}, or 1 for all"
+        )
     found = [line for one in dict.fromkeys(directories) for line in lines_of(*read_run(one))]
+    found = [replace(one, sighted=sighted) for one in found]
     _check([*found, *logs])
     panels = by_sigma(_merged([*found, *logs])).values()
     found = [one for panel in panels for one in _with_images(panel, common=common)]
@@ -195,9 +266,10 @@ def by_sigma(lines: Iterable[Line]) -> dict[float, list[Line]]:
 def methods_of(lines: Iterable[Line]) -> dict[str, Line]:
     """One line of each method, in the order of `METHODS`: lines of a method look the same.
 
-    The name in the legend says if any of them is rounded.
+    The name in the legend says if any of them is rounded or lacks a measure of sight.
     """
-    return {one.method: one for one in sorted(lines, key=lambda one: (*one.rank, one.rounded))}
+    ordered = sorted(lines, key=lambda one: (*one.rank, one.rounded, not one.knows_sight))
+    return {one.method: one for one in ordered}
 
 
 def sources(lines: Iterable[Line]) -> list[Source]:
@@ -205,30 +277,34 @@ def sources(lines: Iterable[Line]) -> list[Source]:
     return list({line.source.folder: line.source for line in lines}.values())
 
 
+def cube_of(lines: Iterable[Line]) -> tuple[int, float] | None:
+    """d, and the radius of the ball with the volume of [0, 1]^d; None where d is not known."""
+    d = next((known for line in lines if (known := line.dimension)), None)
+    return None if d is None else (d, float(cube_radius(d)))
+
+
 def available(lines: Sequence[Line]) -> tuple[str, ...]:
-    """Names of the sizes that every run has; a log may lack them, if another line has them."""
-    return tuple(
-        name
-        for name in SIZES
-        if any(line.certified(name) is not None for line in lines)
-        and all(line.is_log or line.certified(name) is not None for line in lines)
-    )
+    """Names of the sizes shown by default that every run has; a log may lack what others have."""
+    return tuple(one.name for one in SIZES.values() if one.default and _have(lines, one.name))
 
 
 def chosen(lines: Sequence[Line], names: Sequence[str] = ()) -> tuple[str, ...]:
-    """The sizes that were asked for; all that the lines have where none was.
+    """The sizes that were asked for; those shown by default that the lines have where none was.
 
     Raises:
         ValueError: If there is no such size or the lines lack it.
     """
-    known = available(lines)
     for name in names:
-        if size_of(name).name not in known:
-            remedy = size_of(name).wants or "leave it out"
-            raise ValueError(
-                f"{name} is not known of all runs, which have {', '.join(known)}; {remedy}"
-            )
-    return tuple(dict.fromkeys(names)) or known
+        if not _have(lines, name):
+            known, remedy = ", ".join(available(lines)), size_of(name).wants or "leave it out"
+            raise ValueError(f"{name} is not known of all runs, which have {known}; {remedy}")
+    return tuple(dict.fromkeys(names)) or available(lines)
+
+
+def _have(lines: Sequence[Line], size: str) -> bool:
+    """Whether every run has a size, and some line does."""
+    known = [(line, line.certified(size) is not None) for line in lines]
+    return any(own for _, own in known) and all(line.is_log or own for line, own in known)
 
 
 def _merged(lines: Iterable[Line]) -> list[Line]:

@@ -37,7 +37,7 @@ ROUNDED_DIGITS = 3  # of `{:.3}`
 # A ball inside an ellipsoid is no larger than it, but for two roundings to 3 digits and ANCER's
 # product of thousands of roots in single precision.
 _SLACK = 1.02
-RADII = ("l2", "proxy", "capped", "disjoint")
+RADII = ("l2", "proxy", "disjoint")
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]*)?(?:e(?:-[0-9]{1,3}|\+?[0-9]{1,2}))?"
 _WHOLE = "[0-9]{1,18}"
 _WORD = re.compile(
@@ -214,7 +214,8 @@ def export(
     """Writes one log per line, such as `rs-sigma-0.25.tsv`; logs of the same names are replaced.
 
     Radii are the shortest decimals that read back as the stored numbers, not rounded to 3 digits
-    as in the logs of others. An abstention is predict -1 and radius 0.0 there as here.
+    as in the logs of others. An abstention is predict -1 and radius 0.0 there as here. Rows go out
+    as they are, sighted or not: no such log has a place for blindness.
 
     Args:
         lines: The lines.

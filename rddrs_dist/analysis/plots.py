@@ -1,7 +1,7 @@
 """Figures of certified accuracy against radius; the one module that imports matplotlib."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from rddrs_dist.analysis.captions import caption
-from rddrs_dist.analysis.curves import Curve, axis_end, curves, to_frame
-from rddrs_dist.analysis.lines import Line, by_sigma, chosen, methods_of
+from rddrs_dist.analysis.curves import Curve, axis_end, curves, p_lower_curves, to_frame
+from rddrs_dist.analysis.lines import Line, by_sigma, chosen, cube_of, methods_of
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.tables import floor_to
 
@@ -38,14 +39,28 @@ _LEGEND_ENTRY, _LEGEND_CHARACTER = 0.5, 0.062  # inches
 _CAPTION_SIZE = 8.0
 _CAPTION_LINE = 0.145  # inches
 _CAPTION_CHARACTERS = 19.0  # per inch
+_CERTAIN = 1e-12  # p_A at most so far below 1 is drawn at that
+_P_LOWER = (
+    "Share of the images that are certified with a lower bound of p_A, the probability of the "
+    "class under the noise, of at least what the axis says; an average radius hides it (Sun, Mao, "
+    "Müller and Vechev 2024, arXiv 2410.06895)."
+)
 _EQUALS = "\u00a0=\u00a0"  # no line ends beside an equals sign
-_SYMBOLS = {"$": r"\$", "σ": r"$\sigma$", "α": r"$\alpha$", "n₀": "$n_0$", ", n =": ", $n$ ="}
+_SYMBOLS = {
+    "$": r"\$",
+    "p_A": "$p_A$",
+    "σ": r"$\sigma$",
+    "α": r"$\alpha$",
+    "n₀": "$n_0$",
+    ", n =": ", $n$ =",
+}
 
 
 def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) -> list[Path]:
-    """Writes the figure of each size, by default of all, as PNG, SVG and CSV: curves-proxy.*.
+    """Writes the figures of sizes and that of p_A, as PNG, SVG and CSV: curves-l2.*, p-lower.*.
 
-    The folder is made if missing. The same rows give the same bytes.
+    Without sizes those that are shown by default. The folder is made if missing. The same rows
+    give the same bytes.
 
     Raises:
         ValueError: If a size is not known or the folder is a file.
@@ -56,14 +71,20 @@ def write(lines: Sequence[Line], folder: str | Path, sizes: Sequence[str] = ()) 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for size in sizes:
-        png, svg, csv = (folder / f"curves-{size}.{end}" for end in ("png", "svg", "csv"))
-        figure = draw(lines, size)
-        with matplotlib.rc_context(RC):
-            figure.savefig(png, dpi=200, metadata={"Software": None})
-            figure.savefig(svg, metadata={"Date": None, "Creator": None})
-        to_frame(curves(lines, size)).to_csv(csv, index=False, lineterminator="\n")
-        written += [png, svg, csv]
+        written += _save(folder / f"curves-{size}", draw(lines, size), curves(lines, size))
+    if known := p_lower_curves(lines):
+        written += _save(folder / "p-lower", draw_p_lower(lines), known)
     return written
+
+
+def _save(stem: Path, figure: Figure, drawn: Sequence[Curve]) -> list[Path]:
+    """Writes a figure and the curves in it."""
+    png, svg, csv = (stem.with_name(f"{stem.name}.{end}") for end in ("png", "svg", "csv"))
+    with matplotlib.rc_context(RC):
+        figure.savefig(png, dpi=200, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    to_frame(drawn).to_csv(csv, index=False, lineterminator="\n")
+    return [png, svg, csv]
 
 
 def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
@@ -77,27 +98,63 @@ def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
     drawn = methods_of(one.line for one in curves(lines, size))
     if not drawn:
         raise ValueError(f"no line of the figure has {size}; leave it out")
-    panels = by_sigma(lines)
+    cube = cube_of(lines) if SIZES[size].of_volume else None
     with matplotlib.rc_context(RC):
-        inches = np.array(_PANELS.get(len(panels), _PANEL)) * (len(panels), 1) + _MARGIN
-        figure = Figure(figsize=tuple(inches), layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        axes[0].set_ylabel("Certified accuracy")
+        figure, panels = _panels(lines, "Certified accuracy")
         cuts = []
-        for ax, (sigma, panel) in zip(axes, panels.items(), strict=True):
-            ax.set_title(rf"$\sigma = {sigma:g}$")
-            cuts += _panel(ax, curves(panel, size), size)
-        longest = max(len(one.label) for one in drawn.values())
-        fitting = int(figure.get_figwidth() / (_LEGEND_ENTRY + _LEGEND_CHARACTER * longest))
-        columns = max(1, min(fitting, len(drawn)))
-        styles = [
-            Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=1.6, label=one.label)
-            for one in drawn.values()
-        ]
-        place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
-        figure.legend(handles=styles, frameon=False, handlelength=2.3, columnspacing=1.2, **place)
+        for ax, own in panels:
+            cuts += _panel(ax, curves(own, size), size)
+            if cube and ax.lines and cube[1] <= ax.get_xlim()[1]:
+                _mark_cube(ax, cube[1])
+        _add_legend(figure, drawn)
         add_caption(figure, caption(lines, cuts, [size]))
     return figure
+
+
+def draw_p_lower(lines: Sequence[Line]) -> Figure:
+    """Draws the share of images certified with at least each lower bound of p_A, as `draw` does.
+
+    Raises:
+        ValueError: If no line knows its p_A.
+    """
+    known = [one.line for one in p_lower_curves(lines)]
+    if not known:
+        raise ValueError("no line of the figure has p_lower; leave it out")
+    with matplotlib.rc_context(RC):
+        figure, panels = _panels(lines, "Share of images")
+        for ax, own in panels:
+            _p_lower_panel(ax, p_lower_curves(own))
+        _add_legend(figure, methods_of(known))
+        add_caption(figure, caption(known, shown=_P_LOWER))
+    return figure
+
+
+def _panels(lines: Sequence[Line], label: str) -> tuple[Figure, list[tuple[Axes, list[Line]]]]:
+    """A figure, and its axes with their lines, one per sigma."""
+    panels = by_sigma(lines)
+    inches = np.array(_PANELS.get(len(panels), _PANEL)) * (len(panels), 1) + _MARGIN
+    figure = Figure(figsize=tuple(inches), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    axes[0].set_ylabel(label)
+    for ax, sigma in zip(axes, panels, strict=True):
+        ax.set_title(rf"$\sigma = {sigma:g}$")
+        ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
+    return figure, list(zip(axes, panels.values(), strict=True))
+
+
+def _add_legend(figure: Figure, drawn: Mapping[str, Line]) -> None:
+    """Puts what the lines are called above the panels."""
+    longest = max(len(one.legend) for one in drawn.values())
+    fitting = int(figure.get_figwidth() / (_LEGEND_ENTRY + _LEGEND_CHARACTER * longest))
+    styles = [
+        Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=1.6, label=one.legend)
+        for one in drawn.values()
+    ]
+    place: dict[str, Any] = {
+        "loc": "outside upper center",
+        "ncols": max(1, min(fitting, len(drawn))),
+    }
+    figure.legend(handles=styles, frameon=False, handlelength=2.3, columnspacing=1.2, **place)
 
 
 def _panel(ax: Axes, panel: list[Curve], size: str) -> list[str]:
@@ -106,12 +163,41 @@ def _panel(ax: Axes, panel: list[Curve], size: str) -> list[str]:
     beside = SIZES[size].before
     ax.set_xlabel(f"{text} (thin: before)" if beside else text)
     if not panel:
-        ax.text(0.5, 0.5, "not known", ha="center", transform=ax.transAxes)
-        ax.set_xticks([])
-        return []
+        return _say_unknown(ax)
     before = curves([one.line for one in panel], beside) if beside else []
     for one in before:
         ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", color=one.line.colour, lw=0.6)
+    _draw_steps(ax, panel)
+    return _end(ax, [*panel, *before])
+
+
+def _p_lower_panel(ax: Axes, panel: list[Curve]) -> None:
+    """Draws the distributions of one panel on an axis that spreads what is near 1."""
+    ax.set_xlabel("Lower bound of $p_A$")
+    if not panel:
+        _say_unknown(ax)
+        return
+    end = min(max(one.reach for one in panel), 1 - _CERTAIN)
+    # Before anything is drawn: the axis has no room for the 0 at which curves start. It ends half
+    # a decade behind the last step, which the border would hide.
+    ax.set_xscale("logit", nonpositive="clip")
+    ax.set_xlim(0.5, max(0.9, 1 - (1 - end) / 3))
+    _draw_steps(ax, panel)
+    ticks = [1 - 10.0**-k for k in range(1, 12)]
+    ax.xaxis.set_major_locator(FixedLocator([0.5, *ticks]))
+    ax.xaxis.set_major_formatter(FixedFormatter(["0.5", *(f"{one:.12g}" for one in ticks)]))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def _say_unknown(ax: Axes) -> list[str]:
+    """A panel in which no line has what is drawn."""
+    ax.text(0.5, 0.5, "not known", ha="center", transform=ax.transAxes)
+    ax.set_xticks([])
+    return []
+
+
+def _draw_steps(ax: Axes, panel: Sequence[Curve]) -> None:
+    """Draws curves with their bands, and what is the same in all panels."""
     for one in panel:
         colour, front = one.line.colour, 3.0 if one.line.method.startswith("rddrs") else 2.0
         ax.fill_between(
@@ -119,11 +205,18 @@ def _panel(ax: Axes, panel: list[Curve], size: str) -> list[str]:
         )
         (line,) = ax.plot(one.radii, one.accuracy, drawstyle="steps-pre", zorder=front)
         line.set(color=colour, linestyle=one.line.dashes, linewidth=1.4)
-    ax.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
     ax.grid(color="#e4e4e4", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    return _end(ax, [*panel, *before])
+
+
+def _mark_cube(ax: Axes, radius: float) -> None:
+    """Draws where the ball has the volume of the pixel cube; its name stands above the panel."""
+    ax.axvline(radius, color="#555555", linewidth=0.7, zorder=1.5, gid="cube")
+    above = ax.secondary_xaxis("top")
+    above.set_xticks([radius], labels=["pixel cube"])
+    above.tick_params(length=2, width=0.7, labelsize=_CAPTION_SIZE, labelcolor="#555555", pad=1)
+    above.spines["top"].set_visible(False)
 
 
 def _end(ax: Axes, panel: list[Curve]) -> list[str]:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+_BALL = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+_VOLUME = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
+_UNMEASURED = "certify with training images and --sight-samples above 0"
+
 
 @dataclass(frozen=True)
 class Size:
@@ -15,30 +19,45 @@ class Size:
         radii: Radii at which tables give certified accuracy.
         before: Size that a figure shows beside it as a thin line.
         wants: What rows without it lack; empty where every run has it.
+        default: Whether it is shown where no size is asked for.
+        of_volume: Whether it is the radius of the ball with the region's volume, which the volume
+            of the pixel cube puts into proportion.
     """
 
     name: str
     column: str
     title: str
     axis: str
-    radii: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
+    radii: tuple[float, ...] = _VOLUME
     before: str | None = None
     wants: str = ""
+    default: bool = True
+    of_volume: bool = False
 
 
 SIZES = {
     one.name: one
     for one in (
-        # Of the ball with the region's volume.
-        Size("proxy", "proxy_radius", "Proxy radius", "Proxy radius R"),
-        Size(
-            "capped",
-            "capped_proxy_radius",
-            "Capped proxy radius",
-            "Proxy radius R, semi-axes cut at the diameter of the domain",
-        ),
         # Of the largest Euclidean ball inside the region.
-        Size("l2", "l2_radius", "l2 radius", "l2 radius", (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)),
+        Size("l2", "l2_radius", "l2 radius", "l2 radius", _BALL),
+        # Of the ball with the volume of the region's section with principal directions.
+        Size(
+            "data",
+            "data_radius",
+            "Data radius",
+            "Data radius (95 % of the training images' variance)",
+            wants=_UNMEASURED,
+        ),
+        Size(
+            "data99",
+            "data_radius_99",
+            "Data radius, 99 %",
+            "Data radius (99 % of the training images' variance)",
+            wants=_UNMEASURED,
+            default=False,
+        ),
+        # Of the ball with the region's volume.
+        Size("proxy", "proxy_radius", "Proxy radius", "Proxy radius R", of_volume=True),
         Size(
             "disjoint",
             "disjoint_proxy_radius",
@@ -46,6 +65,7 @@ SIZES = {
             "Proxy radius R of the disjoint region",
             before="proxy",
             wants="run `rddrs disjoint` first",
+            of_volume=True,
         ),
         Size(
             "simultaneous",
@@ -53,6 +73,7 @@ SIZES = {
             "Proxy radius, all images at once",
             "Proxy radius R, certified for all images at once",
             wants="ask for --simultaneous",
+            of_volume=True,
         ),
     )
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from rddrs_dist.analysis import tables
+from rddrs_dist.analysis import captions, tables
 from rddrs_dist.analysis.lines import Line, lines_of
 from rddrs_dist.results import files
 from rddrs_dist.results.reading import read_run
@@ -63,8 +63,8 @@ def write_progress(out: Path, **values: float) -> None:
 def status(out: Path, now: float) -> str:
     """Tells how far a run is and how it goes at a unix time; safe while a driver writes.
 
-    It tells the state, the table of proxy radii over the images that are on disk, the fits that
-    did not end as fits should, and the slowest images.
+    It tells the state, the table of proxy radii over the images that are on disk, how many regions
+    are sighted, the fits that did not end as fits should, and the slowest images.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
@@ -82,7 +82,8 @@ def status(out: Path, now: float) -> str:
     if not lines:
         return f"{state}\n\nno part is finished yet\n"
     table = tables.to_text(tables.summary(lines, ["proxy"]))
-    return f"{state}\n\n{table}\n{_unusual(lines)}\n{_slowest(lines)}"
+    notes = "".join(f"{sentence}\n" for sentence in captions.notes(lines, ["proxy"]))
+    return f"{state}\n\n{table}\n{notes}{_unusual(lines)}\n{_slowest(lines)}"
 
 
 def summary(lines: Sequence[Line], run: Mapping[str, Any]) -> dict[str, Any]:

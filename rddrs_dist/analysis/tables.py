@@ -12,25 +12,28 @@ from rddrs_dist.analysis.lines import Line, available
 from rddrs_dist.analysis.sizes import SIZES
 
 _WHOLE = 2.0**53  # from here on floats have no digits behind the point
-_COUNTS = ("images", "abstentions", "nonfinite", "with_others_inside")
+_FACTS = ("images", "abstentions", "nonfinite", "with_others_inside", "sighted", "not_sighted")
 _SECONDS = ("fit_seconds", "certify_seconds")
 _HEADINGS = {
     "abstentions": "abstained",
     "with_others_inside": "others inside",
+    "sighted": "sighted %",
+    "not_sighted": "not sighted",
     "fit_seconds": "fit s",
     "certify_seconds": "certify s",
-    "capped_acr": "capped ACR",
 }
 
 
 def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
-    """Summarises lines, by default in all their sizes: one row each, at full precision.
+    """Summarises lines, by default in the sizes shown by default: one row each, full precision.
 
     Returns:
         A frame with columns sigma, method, images, abstentions, nonfinite and with_others_inside
-        (counts; the last of images whose region holds training images of another label), for each
-        size `<size>_acr` and `<size>@<radius>` (fractions), capped_acr, and the medians
-        fit_seconds and certify_seconds per image; NaN where something is not known.
+        (counts; the last of images whose region holds training images of another label),
+        max_blindness (what a region may have to count), sighted (the share of regions that count),
+        not_sighted (right predictions whose regions do not), for each size `<size>_acr`,
+        `<size>_median` and `<size>@<radius>` (fractions), and the medians fit_seconds and
+        certify_seconds per image; NaN where something is not known.
 
     Raises:
         ValueError: If there is no such size.
@@ -48,17 +51,28 @@ def summary(lines: Sequence[Line], sizes: Sequence[str] = ()) -> pd.DataFrame:
             "abstentions": int(line.abstained.sum()),
             "nonfinite": ended.count("nonfinite") if known else math.nan,
             "with_others_inside": math.nan if np.isnan(inside).any() else int(np.sum(inside > 0)),
-            "capped_acr": line.average("capped"),
-        }
+        } | sight(line)
         for size in names:
             radii, own = np.asarray(SIZES[size].radii), line.certified(size)
             reached = (
                 np.full(len(radii), np.nan) if own is None else certified_accuracy(own, radii)
             )
-            row[f"{size}_acr"] = line.average(size)
+            row |= {f"{size}_acr": line.average(size), f"{size}_median": line.median(size)}
             row |= zip((f"{size}@{radius:g}" for radius in radii), reached, strict=True)
         rows.append(row | {name: float(np.median(line.column(name))) for name in _SECONDS})
     return pd.DataFrame(rows)
+
+
+def sight(line: Line) -> dict[str, float]:
+    """How many regions of a line count; NaN where sight was not measured."""
+    if not line.knows_sight:
+        return dict.fromkeys(("max_blindness", "sighted", "not_sighted"), math.nan)
+    regions = line.is_sighted[~line.abstained]
+    return {
+        "max_blindness": line.sighted,
+        "sighted": float(regions.mean()) if len(regions) else math.nan,
+        "not_sighted": int((line.right & ~line.is_sighted).sum()),
+    }
 
 
 def floor_to(value: float, digits: int) -> float:
@@ -88,9 +102,9 @@ def cell(name: str, value: float | str) -> str:
     """Prints a value of a summary with the digits of its column, floored."""
     if isinstance(value, str):
         return value
-    if "@" in name:
+    if "@" in name or name == "sighted":
         return percent(value)
-    if name in _COUNTS:
+    if name in _FACTS:
         return floored(value, 0)
     return f"{value:g}" if name == "sigma" else floored(value)
 
@@ -99,7 +113,9 @@ def heading(name: str) -> str:
     """Shortens a column's name of a summary for print."""
     if "@" in name:
         return "@" + name.split("@")[1]
-    return _HEADINGS.get(name) or ("ACR" if name.endswith("_acr") else name)
+    if name.endswith(("_acr", "_median")):
+        return "ACR" if name.endswith("_acr") else "median"
+    return _HEADINGS.get(name, name)
 
 
 def to_text(table: pd.DataFrame) -> str:
@@ -128,9 +144,9 @@ def _blocks(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:
     blocks = []
     for size in SIZES.values():
         at = [name for name in table.columns if name.startswith(f"{size.name}@")]
-        if at:  # summaries have capped_acr without its radii too
-            capped = ["capped_acr"] if size.name == "proxy" else []
-            names = ["sigma", "method", *_COUNTS, f"{size.name}_acr", *at, *capped, *_SECONDS]
+        if at:
+            means = [f"{size.name}_acr", f"{size.name}_median"]
+            names = ["sigma", "method", *_FACTS, *means, *at, *_SECONDS]
             body = [[cell(name, row[name]) for name in names] for row in table.to_dict("records")]
             title = f"{size.title}: certified accuracy in %, floored"
             blocks.append((title, [[heading(name) for name in names], *body]))

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from rddrs_dist.analysis.curves import Curve, axis_end, curves
-from rddrs_dist.analysis.lines import Line, available, by_sigma
+from rddrs_dist.analysis.lines import Line, available, by_sigma, cube_of
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.tables import floor_to
 
@@ -61,15 +61,16 @@ def empty_figure(x: str, y: str) -> go.Figure:
 
 def curve_charts(lines: Sequence[Line]) -> list[Chart]:
     """Certified accuracy against radius: one chart per size and sigma."""
+    cubes = {one.name: cube_of(lines) for one in SIZES.values() if one.of_volume}
     return [
-        Chart(f"σ = {sigma:g}", _panel(drawn, size), size)
+        Chart(f"σ = {sigma:g}", _panel(drawn, size, cubes.get(size)), size)
         for size in available(lines)
         for sigma, panel in by_sigma(lines).items()
         if (drawn := curves(panel, size, knots=_KNOTS))
     ]
 
 
-def _panel(panel: Sequence[Curve], size: str) -> go.Figure:
+def _panel(panel: Sequence[Curve], size: str, cube: tuple[int, float] | None) -> go.Figure:
     """The curves of one sigma, with their bands. All that hover.js prints is floored."""
     figure = empty_figure(x=SIZES[size].axis, y="certified accuracy")
     figure.update_layout(hovermode=False, meta={"told": "curve"})
@@ -96,7 +97,21 @@ def _panel(panel: Sequence[Curve], size: str) -> go.Figure:
         here = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
         figure.add_annotation(text="nothing certified", **here)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
+    if cube:
+        _mark_cube(figure, cube[1])
     return figure
+
+
+def _mark_cube(figure: go.Figure, radius: float) -> None:
+    """Draws where the ball has the volume of the pixel cube, with its name above the panel."""
+    figure.update_layout(margin={"t": 22})
+    figure.add_shape(
+        type="line",
+        **{"x0": radius, "x1": radius, "y0": 0, "y1": 1, "yref": "paper"},
+        line={"width": 1, "color": "#888888"},
+        # Part of the line, and so in its place on a logarithmic axis too.
+        label={"text": "pixel cube", "textposition": "end", "textangle": 0, "yanchor": "bottom"},
+    )
 
 
 def floored(values: NDArray[np.float64], digits: int) -> NDArray[np.floating]:

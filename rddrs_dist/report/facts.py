@@ -94,14 +94,17 @@ def at_radii(lines: Sequence[Line]) -> list[Table]:
     """
     found = []
     for size, (sigma, panel) in product(available(lines), by_sigma(lines).items()):
-        shown = tables.summary(panel, [size]).filter(regex=rf"^{size}(@|_acr)")
-        if size != "proxy":
-            shown = shown.drop(columns=f"{size}@0")
+        shown = tables.summary(panel, [size])
+        shown = shown.filter(regex=rf"^(sighted$|{size}(@|_acr|_median))")
         rows, values = [], []
         for line, own in zip(panel, shown.to_dict("records"), strict=True):
             cells = {tables.heading(name): tables.cell(name, own[name]) for name in shown}
             rows.append({"method": line.label} | cells)
-            above = {tables.heading(name): own[name] for name in shown if own[name] > 0}
+            above = {
+                tables.heading(name): own[name]
+                for name in shown
+                if own[name] > 0 and name != "sighted"
+            }
             values.append({} if line.rounded else above)
         found.append(Table(rows, f"σ = {sigma:g}", size=size, values=values))
     return found
@@ -139,7 +142,7 @@ def endings(lines: Sequence[Line]) -> Table:
             "wrong": (~line.right & ~line.abstained).sum(),
             "abstained": line.abstained.sum(),
             "failed": line.rows["error"].notna().sum(),
-            "axes beyond the domain": line.column("axes_beyond_domain").sum(),
+            "right, not sighted": tables.sight(line)["not_sighted"],
             "training images of another label inside": line.column("others_inside").sum(),
         }
         texts = {name: "-" if np.isnan(one) else f"{one:,.0f}" for name, one in counted.items()}

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, linalg, nn
 
 from rddrs_dist import data
-from rddrs_dist.analysis.lines import Line, sources
+from rddrs_dist.analysis.lines import UNMEASURED, Line, sources
 from rddrs_dist.analysis.tables import floor_to, floored
 from rddrs_dist.checkpoints import load
 from rddrs_dist.noise import Noise
@@ -38,6 +38,25 @@ MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _HALVINGS = 3  # of the last factor of two, which leave 9 %
 
 
+@dataclass(frozen=True)
+class Strip:
+    """An image as the noise of one method sees it.
+
+    Attributes:
+        method: Name of the method.
+        title: Certificate in words.
+        sight: Blindness in words.
+        blind: Whether the region is not sighted, and so counts as nothing.
+        pictures: Data URIs by their captions.
+    """
+
+    method: str
+    title: str
+    sight: str
+    blind: bool
+    pictures: Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """An image of the gallery.
@@ -45,14 +64,14 @@ class Entry:
     Attributes:
         title: Index, class and sigma.
         image: The image itself, as a data URI.
-        shown: Method, certificate in words, and pictures by their captions, of each method.
+        shown: What each method makes of it.
         figure: Semi-axes of the regions, and how far one can walk along some of them.
         absent: Methods that are not in it, and why; empty where all are.
     """
 
     title: str
     image: str
-    shown: Sequence[tuple[str, str, Mapping[str, str]]]
+    shown: Sequence[Strip]
     figure: go.Figure
     absent: str = ""
 
@@ -149,7 +168,9 @@ def _entry(
     image = torch.from_numpy(images.images[index][None])
     figure, shown, absent, title = _empty(image.numel()), [], [], ""
     for rank, line in enumerate(lines):
-        for row in line.rows.loc[line.rows["index"] == index].to_dict("records"):
+        own = line.rows["index"] == index
+        sighted = line.is_sighted[own]
+        for row, sees in zip(line.rows.loc[own].to_dict("records"), sighted, strict=True):
             title = f"image {index}, class {row['label']}, σ = {line.sigma:g}"
             if row["prediction"] == ABSTAIN:
                 absent.append(f"{line.label} (abstained)")
@@ -158,8 +179,8 @@ def _entry(
                 continue
             noise = scales.noise(line.method, [index], images.event_shape)
             found = axes(noise)
-            certificate = f"{line.label}: {_verdict(row)}"
-            shown.append((line.method, certificate, _pictures(index, image, noise, found)))
+            told = f"{line.label}: {_verdict(row)}", *_sight(row, bool(sees))
+            shown.append(Strip(line.method, *told, _pictures(index, image, noise, found)))
             if row["prediction"] == ABSTAIN:
                 continue
             semi = row["radius"] * found.lengths
@@ -204,8 +225,22 @@ def _verdict(row: Mapping[Any, Any]) -> str:
     if row["prediction"] == ABSTAIN:
         return "abstained"
     verdict = "" if row["correct"] else " (wrong)"
-    proxy, l2 = (floored(row[name]) for name in ("proxy_radius", "l2_radius"))
-    return f"class {row['prediction']}{verdict}, proxy radius {proxy}, l2 {l2}"
+    names = {"l2": "l2_radius", "data": "data_radius", "proxy": "proxy_radius"}
+    radii = ", ".join(f"{kind} {floored(row.get(name, math.nan))}" for kind, name in names.items())
+    return f"class {row['prediction']}{verdict}, radius {radii}"
+
+
+def _sight(row: Mapping[Any, Any], sees: bool) -> tuple[str, bool]:
+    """The blindness of a region in words, and whether it is blind; nothing of an abstention."""
+    if row["prediction"] == ABSTAIN:
+        return "", False
+    share, upper = (row.get(name, math.nan) for name in ("blindness", "blindness_upper"))
+    if not share >= 0:  # null
+        return UNMEASURED + ("" if sees else ": not sighted"), not sees
+    # Rounded up: what is printed is no better than what was measured.
+    share, upper = (-floor_to(-one, 3) for one in (share, upper))
+    told = f"blindness {share:.3f}, at most {upper:.3f}"
+    return told + ("" if sees else ": not sighted"), not sees
 
 
 def axes(noise: Noise) -> Axes:

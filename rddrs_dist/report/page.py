@@ -6,7 +6,7 @@ from importlib import resources
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from rddrs_dist.analysis.captions import caption, dataset
+from rddrs_dist.analysis.captions import caption, dataset, sight
 from rddrs_dist.analysis.lines import Line, available, methods_of, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.report import charts, facts
@@ -31,9 +31,10 @@ def render(
         plotly=get_plotlyjs(),
         title=f"Certified robustness, {dataset(lines)}",
         caption=caption(lines, sizes=available(lines)),
+        sight=" ".join(sight(lines)),
         incomplete=[one.folder for one in sources(lines) if not one.complete],
         names={one.label: one.method for one in lines},
-        methods=[(name, one.label, one.colour) for name, one in known.items()],
+        methods=[(name, one.legend, one.colour) for name, one in known.items()],
         sizes=[(name, SIZES[name].title) for name in available(lines)],
         curves=curves,
         radii=facts.at_radii(lines),
