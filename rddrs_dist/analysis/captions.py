@@ -26,8 +26,13 @@ def caption(
     budget = f"n₀ = {_values(lines, 'n0')}, n = {_values(lines, 'n')}"
     noise = f"σ = {_values(lines, 'sigma')}; {budget}, α = {_values(lines, 'alpha')}"
     band = f"pointwise one-sided {1 - ALPHA_CURVE:.0%} Clopper–Pearson lower bound over images"
+    lacking = {
+        size: {line.method for line in lines if line.certified(size) is None} for size in sizes
+    }
+    nowhere = set.intersection(*lacking.values()) if lacking else set()
+    drawn = [line for line in lines if line.method not in nowhere]
     told = [shown] if shown else []
-    told += [f"Data set: {dataset(lines)}; {noise}; {_image_counts(lines)}.", *sight(lines)]
+    told += [f"Data set: {dataset(lines)}; {noise}; {_image_counts(lines)}.", *sight(drawn)]
     logs = sorted({line.method for line in lines if line.is_log})
     if logs and not all(line.is_log for line in lines):
         told.append(f"Not known of {', '.join(logs)}: n₀, n, α.")
@@ -39,11 +44,7 @@ def caption(
         )
     if changed := _changed_settings(lines):
         told.append(f"Not at the published or default setting: {', '.join(changed)}.")
-    lacking = {
-        size: {line.method for line in lines if line.certified(size) is None} for size in sizes
-    }
-    nowhere = set.intersection(*lacking.values()) if lacking else set()
-    told += of_logs(line for line in lines if line.method not in nowhere)
+    told += of_logs(drawn)
     for size, methods in lacking.items():
         if methods:
             title, named = SIZES[size].title, ", ".join(sorted(methods))

@@ -101,7 +101,7 @@ class Line:
     def knows_sight(self) -> bool:
         """Whether blindness was measured: a run without training images and a log have none."""
         known = ~np.isnan(self.column("blindness_upper"))
-        return bool(known.any() or self.abstained.all())
+        return bool(known.any() or (self.abstained.all() and not self.is_log))
 
     @property
     def is_sighted(self) -> NDArray[np.bool_]:

@@ -36,6 +36,7 @@ _PANELS = {1: (4.7, 2.8), 2: (2.9, 2.3)}  # inches, by number of columns
 _PANEL = (2.35, 2.1)
 _MARGIN = 0.55
 _LEGEND_ENTRY, _LEGEND_CHARACTER = 0.5, 0.062  # inches
+_LABEL_CHARACTERS = 14.0  # of an axis, per inch
 _CAPTION_SIZE = 8.0
 _CAPTION_LINE = 0.145  # inches
 _CAPTION_CHARACTERS = 19.0  # per inch
@@ -103,7 +104,7 @@ def draw(lines: Sequence[Line], size: str = "proxy") -> Figure:
         figure, panels = _panels(lines, "Certified accuracy")
         cuts = []
         for ax, own in panels:
-            cuts += _panel(ax, curves(own, size), size)
+            cuts += _panel(ax, curves(own, size), size, figure.get_figwidth() / len(panels))
             if cube and ax.lines and cube[1] <= ax.get_xlim()[1]:
                 _mark_cube(ax, cube[1])
         _add_legend(figure, drawn)
@@ -157,11 +158,16 @@ def _add_legend(figure: Figure, drawn: Mapping[str, Line]) -> None:
     figure.legend(handles=styles, frameon=False, handlelength=2.3, columnspacing=1.2, **place)
 
 
-def _panel(ax: Axes, panel: list[Curve], size: str) -> list[str]:
-    """Draws the curves of one panel, thin ones of the size beside it; returns what it cuts off."""
-    text = SIZES[size].axis.replace("radius R", "radius $R$").replace("l2", r"$\ell_2$")
+def _panel(ax: Axes, panel: list[Curve], size: str, width: float) -> list[str]:
+    """Draws the curves of one panel, thin ones of the size beside it; returns what it cuts off.
+
+    `width` is that of the panel, in inches.
+    """
     beside = SIZES[size].before
-    ax.set_xlabel(f"{text} (thin: before)" if beside else text)
+    text = SIZES[size].axis + (" (thin: before)" if beside else "")
+    text = textwrap.fill(text, int(_LABEL_CHARACTERS * width))
+    text = text.replace("radius R", "radius $R$").replace("l2", r"$\ell_2$")
+    ax.set_xlabel(text, linespacing=1.0)
     if not panel:
         return _say_unknown(ax)
     before = curves([one.line for one in panel], beside) if beside else []
@@ -236,6 +242,8 @@ def _end(ax: Axes, panel: list[Curve]) -> list[str]:
         ha="right",
         fontsize=_CAPTION_SIZE,
         color=farthest.line.colour,
+        # The mark of the pixel cube may pass behind it.
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
     )
     share = f"{farthest.beyond(end):.1%} of its images, up to {reach}"
     return [f"{farthest.line.label} at σ = {farthest.line.sigma:g} ({share})"]

@@ -97,7 +97,7 @@ def _panel(panel: Sequence[Curve], size: str, cube: tuple[int, float] | None) ->
         here = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
         figure.add_annotation(text="nothing certified", **here)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%")
-    if cube:
+    if cube and cube[1] <= end:
         _mark_cube(figure, cube[1])
     return figure
 

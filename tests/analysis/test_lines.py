@@ -1,5 +1,7 @@
 """Lines: the sizes that count, and what may stand in one figure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,23 +49,33 @@ def test_a_size_is_one_entry(monkeypatch):
 
 
 def test_sizes_that_are_not_known_are_refused():
-    known = "proxy, capped, l2, disjoint, simultaneous"
+    known = "l2, data, data99, proxy, disjoint, simultaneous"
     with pytest.raises(ValueError, match=f"one of {known}, got 'volume'"):
         lines(ROWS)[0].certified("volume")
     with pytest.raises(ValueError, match=f"one of {known}, got 'volume'"):
         chosen(lines(ROWS), ["volume"])
-    with pytest.raises(ValueError, match="have proxy, capped, l2; run `rddrs disjoint` first"):
+    with pytest.raises(ValueError, match="have l2, data, proxy; run `rddrs disjoint` first"):
         chosen(lines(ROWS), ["l2", "disjoint"])
     assert chosen(lines(ROWS), ["l2", "proxy", "l2"]) == ("l2", "proxy")
+    old = [replace(one, rows=one.rows.drop(columns="data_radius")) for one in lines(ROWS)]
+    with pytest.raises(
+        ValueError, match="have l2, proxy; certify with training images and --sigh"
+    ):
+        chosen(old, ["data"])
 
 
 def test_a_size_is_drawn_where_every_row_of_every_run_has_it():
-    assert available(lines(ROWS)) == ("proxy", "capped", "l2")
+    assert available(lines(ROWS)) == ("l2", "data", "proxy")
     after = lines(ROWS, disjoint_proxy_radius=[1.5, 3.0, 0.0, 0.0])
-    assert available(after) == ("proxy", "capped", "l2", "disjoint")
+    assert available(after) == ("l2", "data", "proxy", "disjoint")
     assert certified(after[0], "disjoint") == [1.5, -1.0, -1.0, 0.0]
     partly = lines(ROWS, disjoint_proxy_radius=[1.5, np.nan, 0.0, 0.0])
-    assert available(partly) == available([*partly, *after]) == ("proxy", "capped", "l2")
+    assert available(partly) == available([*partly, *after]) == ("l2", "data", "proxy")
+
+
+def test_a_size_that_is_not_a_default_is_there_where_it_is_asked_for():
+    assert chosen(lines(ROWS, data_radius_99=2.0), ["data99"]) == ("data99",)
+    assert "data99" not in available(lines(ROWS))
 
 
 def test_lines_come_by_sigma_in_the_order_of_the_methods_with_their_styles():

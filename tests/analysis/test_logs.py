@@ -23,9 +23,18 @@ def test_a_log_of_locuslab_holds_balls_and_nothing_of_samples(tmp_path):
     assert rows["prediction"].tolist() == [3, -1, 8]
     assert rows["correct"].tolist() == [True, False, False]
     assert rows["certify_seconds"].tolist() == [13.73608, 15.4, 2.0]
-    unknown = ["count", "n", "n0", "alpha", "radius", "capped_proxy_radius", "fit_status"]
+    unknown = [
+        "count",
+        "n",
+        "n0",
+        "alpha",
+        "radius",
+        "data_radius",
+        "blindness_upper",
+        "fit_status",
+    ]
     assert rows[unknown].isna().all(axis=None)
-    assert available([line]) == ("proxy", "l2") and line.source.complete
+    assert available([line]) == ("l2", "proxy") and line.source.complete
 
 
 def test_a_log_of_ddrs_tells_the_sigma_of_each_image(tmp_path):
@@ -116,7 +125,7 @@ def test_a_log_with_abstentions_only_is_a_curve_at_zero(tmp_path):
     assert found.accuracy.tolist() == [0.0, 0.0] and found.radii[0] == 0.0
     (told,) = tables.summary([line]).to_dict("records")
     assert (told["abstentions"], told["proxy_acr"], told["l2@0"]) == (2, 0.0, 0.0)
-    assert math.isnan(told["capped_acr"]) and math.isnan(told["nonfinite"])
+    assert math.isnan(told["sighted"]) and math.isnan(told["nonfinite"])
     assert plots.write([line], tmp_path / "figures")
 
 
@@ -134,7 +143,7 @@ def test_export_and_reading_give_the_same_curves(tmp_path):
         assert np.array_equal(one.radii, other.radii)
         assert np.array_equal(one.accuracy, other.accuracy)
     assert [one.line.method for one in curves(theirs, "l2")] == ["both"]
-    assert "alone (log)" in legend(plots.draw(theirs))
+    assert "alone (log, sight not measured)" in legend(plots.draw(theirs))
     assert "rounded" not in caption(theirs)
 
 
@@ -163,36 +172,39 @@ def mixed(tmp_path) -> list[Line]:
 
 
 def test_a_run_and_a_log_draw_together_and_the_figure_says_rounded(mixed, tmp_path):
-    assert available(mixed) == ("proxy", "capped", "l2")
+    assert available(mixed) == ("l2", "data", "proxy")
     figure = plots.draw(mixed, "l2")
     assert len(figure.axes[0].lines) == 2
-    assert legend(figure) == ["RS", "cohen (rounded)"]
+    assert legend(figure) == ["RS", "cohen (rounded, sight not measured)"]
     told = caption(mixed, sizes=["l2"])
     wanted = "networks are not known: radii of cohen (rounded to 3 significant digits there)."
     assert wanted in told and "No " not in told
+    assert "Sight not measured: cohen (rounded)." in told and "3 of 3 of RS." in told
     assert "n₀ = 100, n = 1,000, α = 0.001; " in told and "unknown" not in told
     assert "Not known of cohen: n₀, n, α." in told
     names = {path.stem for path in plots.write(mixed, tmp_path / "figures")}
-    assert names == {"curves-proxy", "curves-capped", "curves-l2"}
+    assert names == {"curves-l2", "curves-data", "curves-proxy", "p-lower"}
 
 
 def test_a_size_that_a_log_lacks_leaves_its_line_out(mixed):
-    assert set(to_frame(curves(mixed, "capped"))["method"]) == {"rs"}
-    assert legend(plots.draw(mixed, "capped")) == ["RS"]
-    told = caption(mixed, sizes=["capped"])
-    assert "No capped proxy radius is known of cohen." in told and "rounded" not in told
+    assert set(to_frame(curves(mixed, "data"))["method"]) == {"rs"}
+    assert legend(plots.draw(mixed, "data")) == legend(plots.draw_p_lower(mixed)) == ["RS"]
+    told = caption(mixed, sizes=["data"])
+    assert "No data radius is known of cohen." in told and "rounded" not in told
     rs, cohen = tables.summary(mixed).to_dict("records")
-    assert rs["capped@0"] == pytest.approx(2 / 3) and math.isnan(cohen["capped@0"])
+    assert rs["data@0"] == pytest.approx(2 / 3) and math.isnan(cohen["data@0"])
     assert cohen["proxy@0.5"] == pytest.approx(1 / 3)
-    _, capped, _ = tables.to_text(tables.summary(mixed)).strip().split("\n\n")
-    assert capped.splitlines()[-1].split()[:7] == ["0.5", "cohen", "3", "1", "-", "-", "-"]
-    with pytest.raises(ValueError, match="no line of the figure has capped"):
-        plots.draw(mixed[1:], "capped")
+    _, data, _ = tables.to_text(tables.summary(mixed)).strip().split("\n\n")
+    assert data.splitlines()[-1].split()[:7] == ["0.5", "cohen", "3", "1", "-", "-", "-"]
+    with pytest.raises(ValueError, match="no line of the figure has data"):
+        plots.draw(mixed[1:], "data")
+    with pytest.raises(ValueError, match="no line of the figure has p_lower"):
+        plots.draw_p_lower(mixed[1:])
 
 
 def test_a_panel_in_which_no_line_has_the_size_is_empty(tmp_path):
     theirs = logged(tmp_path / "log", "0 3 3 0.9 1 1.0", sigma=0.25)
-    figure = plots.draw(read_lines([run(tmp_path / "run", [row(0)])], logs=[theirs]), "capped")
+    figure = plots.draw(read_lines([run(tmp_path / "run", [row(0)])], logs=[theirs]), "data")
     assert [len(ax.lines) for ax in figure.axes] == [0, 1]
     assert [ax.get_title() for ax in figure.axes] == [r"$\sigma = 0.25$", r"$\sigma = 0.5$"]
 

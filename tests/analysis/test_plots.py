@@ -51,7 +51,8 @@ def test_only_plots_imports_matplotlib_and_it_needs_no_pyplot(modules, absent):
 def test_files_have_their_names_and_the_same_rows_give_the_same_bytes(tmp_path):
     drawn = example(sigmas=(0.5,), methods=("rs",))
     first, second = (plots.write(drawn, tmp_path / name, ["proxy", "l2"]) for name in "ab")
-    names = [f"curves-{size}{end}" for size in ("proxy", "l2") for end in (".png", ".svg", ".csv")]
+    stems = ("curves-proxy", "curves-l2", "p-lower")
+    names = [stem + end for stem in stems for end in (".png", ".svg", ".csv")]
     assert [path.name for path in first] == names
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[0].read_bytes().startswith(b"\x89PNG")
@@ -181,7 +182,7 @@ def test_the_caption_names_settings_that_are_not_the_default():
 
 
 def test_where_nothing_is_certified_the_panel_says_so_on_a_plain_axis():
-    nothing = lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)])
+    nothing = lines([abstention(k) for k in range(3)])
     (ax,) = plots.draw(nothing).axes
     assert [text.get_text() for text in ax.texts] == ["nothing certified"]
     assert ax.get_xlim() == (0, 1)

@@ -53,4 +53,4 @@ def test_it_is_drawn_on_request_alone(original, capsys, tmp_path):
 
 def test_a_log_has_none(tmp_path):
     found = read_lines([], simultaneous=True, logs=[logged(tmp_path / "log")])
-    assert available(found) == ("proxy", "l2")
+    assert available(found) == ("l2", "proxy")

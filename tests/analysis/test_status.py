@@ -122,7 +122,9 @@ def test_table_and_unusual_fits_are_those_of_each_method(tmp_path):
     # 4 of 7 are 57.14 %; (1.9057 + 0.5) / 7 = 0.34367: both are floored.
     names = ("method", "images", "abstained", "nonfinite")
     assert [rs_told[name] for name in names] == ["rs", "7", "1", "2"]
-    assert (table[1][6:8], table[1][-2:]) == (["0.343", "57.1"], ["0.250", "1.500"])
+    # Of four right sizes and three that count as 0 the median is 0.
+    assert table[1][6:11] == ["100.0", "0", "0.343", "0.000", "57.1"]
+    assert table[1][-2:] == ["0.250", "1.500"]
     assert [ddrs_told[name] for name in names] == ["ddrs", "1", "0", "0"]
     assert text.count("unusual") == 1
     assert "unusual fits of rs: 1 deadline, 2 nonfinite\n" in text
@@ -178,8 +180,8 @@ def test_a_part_that_stays_bad_is_named_and_not_waited_for(tmp_path):
 
 
 def test_summary_is_json_without_nan_in_the_order_of_tables():
-    unknown = {"others_inside": None, "capped_proxy_radius": None}
-    found = lines([row(0, "ddrs"), abstention(0), row(1, proxy_radius=1.5, **unknown)])
+    ddrs = row(0, "ddrs", blindness_upper=None)
+    found = lines([ddrs, abstention(0), row(1, proxy_radius=1.5, others_inside=None)])
     made = status.summary(found, {"images": 2, "gpus": None})
     assert json.loads(json.dumps(made, allow_nan=False)) == made
     assert made["run"] == {"images": 2, "gpus": None}
@@ -187,4 +189,5 @@ def test_summary_is_json_without_nan_in_the_order_of_tables():
     assert set(rs) == set(summarise(found).columns) and ddrs["method"] == "ddrs"
     assert (rs["method"], rs["images"], rs["proxy_acr"]) == ("rs", 2, 0.75)
     assert rs["proxy@1.5"] == 0.5 and rs["abstentions"] == 1 and type(rs["images"]) is int
-    assert rs["with_others_inside"] is None and rs["capped_acr"] is None
+    assert rs["with_others_inside"] is None
+    assert (rs["sighted"], ddrs["sighted"]) == (1.0, None)

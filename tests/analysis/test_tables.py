@@ -55,23 +55,24 @@ def test_what_is_just_below_a_digit_is_not_promoted_and_what_reaches_it_is():
 
 def test_markdown_has_a_rule_and_one_row_per_line(both):
     text = to_markdown(summary(both, ["l2"])).splitlines()
-    names = "sigma method images abstained nonfinite others_inside ACR @0 @0.25 @0.5 @0.75 @1 @1.5"
-    assert text[2] == f"| {' | '.join(names.split())} | fit_s | certify_s |".replace("_", " ")
+    names = (
+        "sigma method images abstained nonfinite others_inside sighted_% not_sighted ACR median"
+    )
+    radii = "@0 @0.25 @0.5 @0.75 @1 @1.5 fit_s certify_s"
+    assert text[2] == f"| {' | '.join([*names.split(), *radii.split()])} |".replace("_", " ")
     assert set(text[3]) <= set("|-: ")
     shares = "| 50.0 | 50.0 | 25.0 | 25.0 | 0.0 | 0.0 |"
-    assert text[4] == f"| 0.5 | rs | 4 | 1 | 0 | 0 | 0.300 {shares} 0.250 | 1.500 |"
+    assert (
+        text[4]
+        == f"| 0.5 | rs | 4 | 1 | 0 | 0 | 100.0 | 0 | 0.300 | 0.125 {shares} 0.250 | 1.500 |"
+    )
 
 
-def test_images_with_others_inside_and_capped_sizes_are_counted_where_they_are_known():
-    rows = [
-        row(0, others_inside=3, capped_proxy_radius=0.8),
-        row(1, others_inside=0, capped_proxy_radius=0.4),
-        row(2, others_inside=1, capped_proxy_radius=9.0, correct=False),
-    ]
+def test_images_with_others_inside_are_counted_where_they_are_known():
+    rows = [row(0, others_inside=3), row(1, others_inside=0), row(2, others_inside=1)]
     (told,) = summary(lines(rows)).to_dict("records")
     assert told["with_others_inside"] == 2
-    assert told["capped_acr"] == pytest.approx(0.4)
-    unknown = summary(lines(rows, others_inside=np.nan, capped_proxy_radius=np.nan))
+    unknown = summary(lines(rows, others_inside=np.nan))
     (told,) = unknown.to_dict("records")
-    assert np.isnan(told["with_others_inside"]) and np.isnan(told["capped_acr"])
+    assert np.isnan(told["with_others_inside"])
     assert " - " in to_text(unknown)

@@ -28,16 +28,16 @@ def test_a_log_alone_has_no_empty_parts(tmp_path):
 
 def test_a_log_alone_at_its_sigma_has_a_table_of_each_size_and_no_curve_that_it_lacks(tmp_path):
     both = [*lines(sized([1.0])), logged(tmp_path / "log", sigma=1.0)]
-    tables = [one for one in facts.at_radii(both) if one.size == "capped"]
-    told = [tuple(row.values())[:2] for one in tables for row in one.rows]
-    assert told == [("RS", "1.000"), ("cohen (rounded)", "-")]
-    drawn = [one.title for one in charts.curve_charts(both) if one.size == "capped"]
+    tables = [one for one in facts.at_radii(both) if one.size == "data"]
+    told = [tuple(row.values())[:3] for one in tables for row in one.rows]
+    assert told == [("RS", "100.0", "1.000"), ("cohen (rounded)", "-", "-")]
+    drawn = [one.title for one in charts.curve_charts(both) if one.size == "data"]
     assert drawn == ["σ = 0.5"]
     assert render(both)
 
 
 def test_where_nothing_is_certified_the_page_says_so():
-    nothing = lines([abstention(k, capped_proxy_radius=0.0) for k in range(3)])
+    nothing = lines([abstention(k) for k in range(3)])
     (proxy, *_) = charts.curve_charts(nothing)
     assert [one.text for one in proxy.figure.layout.annotations] == ["nothing certified"]
     assert proxy.figure.layout.xaxis.range == (0, 1)
