@@ -204,7 +204,7 @@ def test_wrong_flags(original, capsys, tmp_path, monkeypatch, flags, text):
 def test_a_folder_without_rows_or_scales(made, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert cli.main(["report", str(tmp_path / "empty"), "--out", str(tmp_path / "p.html")]) == 2
-    assert "holds no part-*.parquet" in capsys.readouterr().err
+    assert "got a folder without part-*.parquet" in capsys.readouterr().err
     for path in made.folder.glob("_scales-*"):
         path.unlink()
     (made.folder / files.SUCCESS).unlink()
