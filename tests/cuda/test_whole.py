@@ -176,7 +176,8 @@ def test_a_worker_certifies_on_the_gpu(tmp_path, images):
     )  # fmt: skip
     start = DDRS(steps=5, candidate_every=10)
     experiment = Experiment(
-        "made", "", None, "", 0.25, (start, RDDRSTR(sighted_steps=12)), start, "4,7,9", Budget(n=500),
+        "made", "", None, "", 0.25, (start, RDDRSTR(sighted_steps=9)), start, "4,7,9",
+        Budget(n=500),
         device="cuda",
     )  # fmt: skip
     execution = Execution(gpus_per_actor=1, save_scales=True)
