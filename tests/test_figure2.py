@@ -22,6 +22,7 @@ FLAGS = [
     *("--ddrs.candidate-every", "10", "--ancer.learning-rates", "0.04", "--ancer.steps", "20"),
     *("--rddrs.step-lengths", "1.0", "--rddrs.steps", "3", "--rddrs.gradient-samples", "100"),
     *("--rddrs-tr.steps", "3", "--rddrs-tr.samples", "500", "--rddrs-tr.compare-samples", "200"),
+    *("--urs.steps", "4", "--urs.samples", "200", "--urs.start-samples", "1000"),
 ]
 
 
