@@ -145,7 +145,7 @@ class Line:
         that it does not count as certified at radius 0.
 
         Returns:
-            Array (N,), in pixels scaled to [0, 1]; None where the size of some image is not known.
+            Array (N,), in pixels scaled to [0, 1]; None where that of some region is not known.
 
         Raises:
             ValueError: If there is no such size, or its column is none of the rows.
@@ -159,10 +159,15 @@ class Line:
         return self.counted(known.column)
 
     def counted(self, column: str) -> NDArray[np.float64] | None:
-        """A column where the prediction is right and sighted, -1 elsewhere; None as above."""
+        """A column where the prediction is right and sighted, -1 elsewhere; None as above.
+
+        An abstention may lack it: that of an image for which nothing could be computed does.
+        """
         values = self.column(column)
-        counts = self.right & self.is_sighted
-        return None if np.isnan(values).any() else np.where(counts, values, -1.0)
+        lacking = np.isnan(values)
+        if lacking.all() or lacking[~self.abstained].any():
+            return None
+        return np.where(self.right & self.is_sighted, values, -1.0)
 
     def average(self, size: str) -> float:
         """The mean certified size, others as 0 (Zhai et al. 2020, section 5); NaN if not known."""

@@ -95,6 +95,14 @@ def test_a_line_without_a_measure_is_shown_as_it_is_and_says_so(absent):
     assert text.get_text() == "RS (sight not measured)"
 
 
+def test_an_image_that_failed_takes_no_size_away():
+    failed = abstention(1, data_radius=None, blindness_upper=None, error="out of memory")
+    (line,) = lines([row(0, data_radius=0.8), failed])
+    assert line.certified("data").tolist() == [0.8, -1.0]
+    (partly,) = lines([row(0, data_radius=0.8), row(1, data_radius=None)])
+    assert partly.certified("data") is None
+
+
 def test_measured_and_unmeasured_lines_are_told_apart():
     (ddrs,) = lines(sized(RADII, "ddrs"), blindness_upper=[0.0, 0.0, 1.0, 1.0, 1.0])
     told = caption([seen(np.nan), ddrs])
