@@ -22,11 +22,10 @@ from rddrs_dist.smoothing.curvature import (
     Slopes,
     Tempering,
     curvature,
-    pairs,
-    slopes_of,
+    slopes,
 )
 from rddrs_dist.smoothing.precision import multiplying
-from rddrs_dist.smoothing.sample import logits_of, of_class, one_hot
+from rddrs_dist.smoothing.sample import logits_of, one_hot
 
 
 @dataclass(frozen=True)
@@ -203,24 +202,11 @@ class _Ascent:
 
     def _slopes(self, noise: FullNoise | DiagonalNoise, step: int) -> Slopes:
         """Samples around as many pairs of images, each with the class that is right there."""
-        method, steps, streams = self.method, self.method.steps, self.context.streams
-        count = max(1, method.samples // 2)
-        images, labels = self._around(2 * steps + step, count)
-        batches = self.context.batching.batches(self.like, count)
-        blocks = list(batches.blocks)
-        parts = zip(blocks, images.split(blocks, 1), labels.split(blocks, 1), strict=True)
-        draws, samples, answers, classes = [], [], [], []
-        with torch.no_grad():
-            for block, (size, own, wanted) in enumerate(parts):
-                z, eps = pairs(noise, self.like, 2 * size, streams, (Stage.FIT, step, block))
-                samples.append(torch.cat([own, own], 1) + eps)
-                answers.append(logits_of(self.model, samples[-1]))
-                classes += [wanted, wanted]
-                draws.append(z)
-        z, x, logits = (torch.cat(part, 1) for part in (draws, samples, answers))
-        own = of_class(torch.cat(classes, 1), logits)
+        method, context = self.method, self.context
+        images, labels = self._around(2 * method.steps + step, max(1, method.samples // 2))
         tempering = Tempering(method.temperature, method.boundary_share)
-        return slopes_of(self.model, z, x, logits, own, tempering, blocks[0])
+        given = (method.samples, tempering, context.streams, step, context.batching)
+        return slopes(self.model, images, noise, labels, *given)
 
     def _rate(self, seen: Slopes, state: _Climb, target: Tensor) -> tuple[Tensor, Tensor]:
         """The running mean of p and how far axes may grow, (1,) each."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import orthonormal, sym
-from rddrs_dist.noise import FullNoise, Noise
+from rddrs_dist.noise import Noise
 from rddrs_dist.smoothing.batching import UNBOUNDED, Batching
 from rddrs_dist.smoothing.sample import input_gradient, logits_of, of_class
 from rddrs_dist.smoothing.seeds import Stage, Streams
@@ -60,7 +60,7 @@ class Curvature(NamedTuple):
 def slopes(
     model: nn.Module,
     centres: Tensor,
-    noise: FullNoise,
+    noise: Noise,
     classes: Tensor,
     n: int,
     tempering: Tempering,
@@ -97,30 +97,7 @@ def slopes(
             of += [] if shared else [classes[:, own]] * 2
     z, x, logits = torch.cat(draws, 1), torch.cat(samples, 1), torch.cat(answers, 1)
     own = of_class(classes if shared else torch.cat(of, 1), logits)  # (B, 1 or n, K)
-    size = batching.batches(images, max(1, round(tempering.near * n))).blocks[0]
-    return slopes_of(model, z, x, logits, own, tempering, size)
-
-
-def slopes_of(
-    model: nn.Module,
-    z: Tensor,
-    samples: Tensor,
-    logits: Tensor,
-    own: Tensor,
-    tempering: Tempering,
-    at_once: int,
-) -> Slopes:
-    """Differentiates the network at those samples that are nearest to the boundary.
-
-    Args:
-        model: Maps (N, *event) to logits (N, K).
-        z: Standard normal, (B, n, *event).
-        samples: S z added to what each sample is around, likewise.
-        logits: Of the samples, (B, n, K).
-        own: The class of each sample among its logits, bool, broadcasts to (B, n, K).
-        tempering: Which samples count.
-        at_once: Samples per image in one launch.
-    """
+    at_once = batching.batches(images, max(1, round(tempering.near * n))).blocks[0]
     weights = own.to(logits.dtype)
     margin = (logits * weights).sum(2) - logits.masked_fill(own, -torch.inf).amax(2)  # (B, n)
     tiny = torch.finfo(margin.dtype).tiny
@@ -133,7 +110,7 @@ def slopes_of(
     )
     gradients = []
     for part, wanted in zip(
-        samples.gather(1, rows).split(at_once, 1), weights.split(at_once, 1), strict=True
+        x.gather(1, rows).split(at_once, 1), weights.split(at_once, 1), strict=True
     ):
         leaf = part.requires_grad_()
         softened = logits_of(model, leaf) / temperature

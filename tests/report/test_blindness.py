@@ -41,10 +41,10 @@ def test_blindness_and_data_radius_stand_beside_each_image(original):
 def test_what_is_not_sighted_is_marked(original):
     found = with_sight(original, 0.75, 0.5)
     shown = strips(found)
-    assert len(shown) == 5 and all(one.blind for one in shown.values())
+    assert len(shown) == 6 and all(one.blind for one in shown.values())
     assert {one.sight for one in shown.values()} == {"blindness 0.500, at most 0.750: not sighted"}
     page = render(found, *gallery(found, [0]))
-    assert page.count('<p class="sight blind">') == 5
+    assert page.count('<p class="sight blind">') == 6
     assert "blindness at most 0.05 (upper bound): 0 of 6 of RS" in page
     seen = strips(with_sight(original, 0.75, 0.5, sighted=1.0))
     assert not any(one.blind for one in seen.values())

@@ -20,8 +20,8 @@ STREAMS = Streams.of(0, [0, 1])
 ALL = Tempering(temperature=0.8, near=1.0)
 
 
-def _draw(n: int, tempering: Tempering = ALL, model=MODEL, noise=NOISE) -> Slopes:
-    return slopes(model, IMAGES, noise, CLASSES, n, tempering, STREAMS, 0)
+def _draw(n: int, tempering: Tempering = ALL, model=MODEL, noise=NOISE, step=0) -> Slopes:
+    return slopes(model, IMAGES[:, None], noise, CLASSES[:, None], n, tempering, STREAMS, step)
 
 
 def _see(seen: Slopes, noise=NOISE, past: Curvature | None = None, memory: float = 0.0):
@@ -78,7 +78,7 @@ def test_samples_far_from_the_boundary_have_next_to_no_gradient():
 
 def test_the_past_is_carried_from_basis_to_basis():
     """Two draws with half the weight each are the mean of both, in whatever basis they come."""
-    first, second = _draw(2000), slopes(MODEL, IMAGES, NOISE, CLASSES, 2000, ALL, STREAMS, 1)
+    first, second = _draw(2000), _draw(2000, step=1)
     turn = rotation_matrix(D, 3).expand(2, -1, -1)
     w, g = _see(first)
     past = Curvature(turn, turn.mT @ w @ turn, turn.mT @ g @ turn)
