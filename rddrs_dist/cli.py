@@ -62,14 +62,13 @@ def train(training: Training) -> int:
     names = ("sigma", "epochs", "batch_size", "learning_rate", "seed", "device")
     settings = {name: getattr(training, name) for name in names}
     training.check()
+    report, noise = partial(print, flush=True), None
     with naming_flags(*names):
-        model = train_new(architecture, known, **settings, report=partial(print, flush=True))
-    noise = None
+        model = train_new(architecture, known, **settings, report=report)
     if training.universal:
-        own = {name: getattr(training, name) for name in ("sigma", "batch_size", "seed")}
-        own |= {"rounds": training.universal, "epochs": training.universal_epochs}
+        own = {**settings, "rounds": training.universal, "epochs": training.universal_epochs}
         method = training.universal_method
-        noise = train_universal(model, known, method, **own, report=partial(print, flush=True))
+        noise = train_universal(model, known, method, **own, report=report)
     facts = {"architecture": architecture, **shape, "sigma": training.sigma, "universal": noise}
     checkpoints.save(training.out, model, **facts)
     clean, noisy = (accuracy(model, unseen, sigma=s) for s in (0.0, training.sigma))

@@ -53,6 +53,7 @@ def train_universal(
     rounds: int,
     sigma: float,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     report: Callable[[str], None] = logger.info,
     **settings: Any,
 ) -> Noise:
@@ -67,6 +68,7 @@ def train_universal(
         rounds: How often, at least 1.
         sigma: Standard deviation that the fit starts from, in pixels.
         seed: Seed of the fits, and of order and noise of training.
+        device: Where to fit and train.
         report: Called with one line per fit and per epoch.
         settings: All other arguments of `train`, of each round.
 
@@ -75,7 +77,7 @@ def train_universal(
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.to(device)
     known = [torch.from_numpy(part).to(device) for part in (train_set.images, train_set.labels)]
     context = Context(sigma, Streams.of(seed, [0]), neighbours=Neighbours(*known))
     noise = None

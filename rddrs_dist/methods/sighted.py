@@ -54,6 +54,7 @@ class _Climb(NamedTuple):
     basis: Tensor  # (B, d, k), see Curvature
     hessian: Tensor  # (B, k, k)
     gradients: Tensor  # (B, k, k)
+    logdet: Tensor  # (B,), log |det S|
 
 
 def sighted_fit(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Context) -> Fit:
@@ -61,10 +62,10 @@ def sighted_fit(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Co
     start = round_start(method, model, images, context)
     others = Others.of(start.classes, context)
     floor = start.floor
-    one = torch.ones_like(floor)
+    one, d = torch.ones_like(floor), images[0].numel()
     blank = Curvature.blank(images, method.sighted_rank)
     fit = ascend(
-        _Climb(trailing(floor, images[:, 0]) * eye(images[0].numel(), images), one, one, *blank),
+        _Climb(floor.view(-1, 1, 1) * eye(d, images), one, one, *blank, d * floor.log()),
         lambda state, step: _move(
             _Climb(*state), step, method, model, images, start.classes, floor, others, context
         ),
@@ -154,18 +155,19 @@ def _move(
         z = torch.cat([share * own.z, (2 - share) * seen.z], 1)
         both = Slopes(own.p, own.n, z, torch.cat([own.gradients, seen.gradients], 1))
         excess = torch.minimum(excess, other)
-    k, past = state.basis.shape[-1], Curvature(*state[3:])
+    k, past = state.basis.shape[-1], Curvature(*state[3:6])
     draw = Stage.FIT, 4 * steps + 2 + step, 0, k, images
     found = curvature(both, state.scale, past, decay, context.streams.normal(*draw).flatten(2))
     # Shorter steps towards the end, which even out what the noise of single steps has moved.
     pace = 1 - method.settling * step / steps
     shrinkage, damping = pace * method.shrinkage, method.sighted_damping
-    scale = narrowed_to(state.scale, found, damping, shrinkage, floor)
+    scale, lost = narrowed_to(state.scale, found, damping, shrinkage, floor)
     rate = pace * (2 * method.growth * excess).clamp(0, method.growth)
     scale = trailing(rate.exp(), scale) * scale
+    logdet = state.logdet + lost + noise.dimension * rate
     if step % method.floor_every == 0 or step == steps:
-        (scale,) = kept_between(scale, (1.0,), floor, _cap(method, images))
-    return _Climb(scale, p, q, *found), linalg.slogdet(state.scale)[1] / noise.dimension
+        ((scale, logdet),) = kept_between(scale, (1.0,), floor, _cap(method, images))
+    return _Climb(scale, p, q, *found, logdet), state.logdet / noise.dimension
 
 
 def sees(method: "RDDRSTR", blind: Floats) -> NDArray[np.bool_]:
@@ -185,18 +187,22 @@ def _cap(method: "RDDRSTR", images: Tensor) -> float:
 
 def kept_between(
     scale: Tensor, multiples: Sequence[float], floor: Tensor, cap: float
-) -> list[Tensor]:
+) -> list[tuple[Tensor, Tensor]]:
     """Multiples k S f(S^T S) of S (B, d, d), all axes of each between a floor (B,) and a cap.
 
-    Directions stay as they are. In float64: many axes are equal, and solvers of single precision
-    fail then.
+    Each with its log det, (B,). Directions stay as they are. In float64: many axes are equal, and
+    solvers of single precision fail then.
     """
     wide = scale.double()
     squares, frame = linalg.eigh(wide.mT @ wide)
     axes = above_rounding(squares).sqrt()
     turned, least = wide @ (frame / axes.unsqueeze(-2)), trailing(floor.double(), axes)
     kept = [torch.maximum(k * axes, least).clamp(max=cap) for k in multiples]
-    return [((turned * own.unsqueeze(-2)) @ frame.mT).to(scale.dtype) for own in kept]
+    scales = [(turned * own.unsqueeze(-2)) @ frame.mT for own in kept]
+    return [
+        (one.to(scale.dtype), own.log().sum(-1).to(scale.dtype))
+        for one, own in zip(scales, kept, strict=True)
+    ]
 
 
 def _sized(
@@ -213,9 +219,8 @@ def _sized(
     best, largest = trailing(start.floor, scale) * eye(d, scale), np.zeros(len(images))
     # The multiple 0 is the floor itself, whose own ball may be all that there is.
     multiples = (0.0, *method.sized_multiples)
-    for k, own in zip(
-        multiples, kept_between(scale, multiples, start.floor, _cap(method, images)), strict=True
-    ):
+    kept = kept_between(scale, multiples, start.floor, _cap(method, images))
+    for k, (own, logdet) in zip(multiples, kept, strict=True):
         noise = FullNoise.unchecked(own, tuple(shape))
         held = radius_below(
             class_counts(model, images, noise, n, *streams), start.classes, n, alpha
@@ -225,7 +230,7 @@ def _sized(
         fits = axis * held >= wanted
         if others is not None:
             fits &= sees(method, others.blindness(model, noise, n, _SIGHT))
-        size = fits * held * np.exp(linalg.slogdet(own)[1].double().cpu().numpy() / d)
+        size = fits * held * np.exp(logdet.double().cpu().numpy() / d)
         better = torch.from_numpy(size > largest).to(own.device)
         best = torch.where(trailing(better, own), own, best)
         largest = np.maximum(size, largest)

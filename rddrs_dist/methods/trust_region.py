@@ -36,7 +36,7 @@ def _fall(scale: Tensor, seen: Curvature, damping: float) -> Tensor:
 
 def narrowed_to(
     scale: Tensor, seen: Curvature, damping: float, shrinkage: float, floor: Tensor
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """As `narrowed`, with no direction that becomes shorter than a floor (B,)."""
     fall = _fall(scale, seen, damping)
     values, frame = linalg.eigh(fall.nan_to_num())
@@ -45,7 +45,8 @@ def narrowed_to(
     room = trailing(floor, values) / along.norm(dim=1)
     factor = torch.maximum(torch.exp(-shrinkage * values), room).clamp(max=1)
     found = scale + (along * (factor - 1).unsqueeze(1)) @ axes.mT
-    return found + trailing(0 * fall.sum((1, 2)), found)  # what is not finite stays so
+    found = found + trailing(0 * fall.sum((1, 2)), found)  # what is not finite stays so
+    return found, factor.log().sum(1)
 
 
 def damped(hessian: Tensor, gradients: Tensor, damping: float) -> Tensor:

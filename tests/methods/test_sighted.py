@@ -135,11 +135,12 @@ def test_axes_are_kept_between_floor_and_cap_and_directions_stay():
     scale = with_axes(axes, 2, 0)
     floor = torch.tensor([0.1, 0.2], dtype=torch.float64)
     one, half = kept_between(scale, (1.0, 0.5), floor, 4.0)
-    for kept, factor in ((one, 1.0), (half, 0.5)):
+    for (kept, logdet), factor in ((one, 1.0), (half, 0.5)):
         expected = torch.maximum(factor * axes, floor[:, None]).clamp(max=4.0)
         found = torch.linalg.svdvals(kept).flip(-1)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
-    before, after = (one_.mT @ one_ for one_ in (scale, one))
+        torch.testing.assert_close(logdet, expected.log().sum(1))
+    before, after = (own.mT @ own for own in (scale, one[0]))
     torch.testing.assert_close(before @ after, after @ before)  # the same eigenvectors
 
 
@@ -148,8 +149,9 @@ def test_narrowing_stops_at_the_floor():
     seen = Curvature(basis, random_symmetric(1, D, 3), 1e6 * basis)
     free, _ = narrowed(scale, seen, 0.003, 0.35)
     none = torch.zeros(1, dtype=torch.float64)
-    torch.testing.assert_close(narrowed_to(scale, seen, 0.003, 0.35, none), free)
-    held = narrowed_to(scale, seen, 0.003, 0.35, none + 0.9)
+    torch.testing.assert_close(narrowed_to(scale, seen, 0.003, 0.35, none)[0], free)
+    held, lost = narrowed_to(scale, seen, 0.003, 0.35, none + 0.9)
     axes = torch.linalg.svdvals(free).flip(-1).clamp(0.9, 1)
+    torch.testing.assert_close(lost, axes.log().sum(1))
     torch.testing.assert_close(torch.linalg.svdvals(held).flip(-1), axes)
     assert float(torch.linalg.svdvals(free).min()) < 0.9
