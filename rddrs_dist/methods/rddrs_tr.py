@@ -116,7 +116,7 @@ class RDDRSTR(Method):
     dashes: ClassVar[Any] = (0, (9, 1.6))
 
     blindness: float = 0.05
-    floor: float = 1.2
+    floor: float = 1.1
     sighted_target: float = 0.9985
     aimed_share: float = 0.6
     growth_target: float = 0.97
