@@ -64,11 +64,13 @@ def work(method: Method, steps: int) -> tuple[int, int]:
             forward = lengths * steps * method.margin_samples + compared
             return forward, lengths * steps * method.gradient_samples
         case RDDRSTR() if method.blindness < 1:
-            start = len(method.start_multiples) * method.start_samples
-            fine, sizes = len(method.round_multiples), 1 + len(method.sized_multiples)
-            # At the image and at others; in an ascent they go forward once more.
-            compared = round(1.5 * fine + 2 * sizes) * method.compare_samples
-            return start + compared + 2 * steps * method.samples, 2 * steps * method.samples
+            n = method.compare_samples
+            start = 2 * len(method.round_ladder) * method.start_samples
+            fine = len(method.round_multiples) * (n + n // 2) + n // 2
+            sizes = (1 + len(method.sized_multiples)) * 2 * n
+            # At the image and at others; in the ascent they go forward once more.
+            near = 2 * steps * method.samples
+            return start + fine + sizes + near, near
         case RDDRSTR():
             start = len(method.start_multiples) * method.start_samples
             few, many = method.coarse_samples, method.compare_samples

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu import work
-from rddrs_dist import DDRS, RDDRS, RDDRSTR, RS, Ancer, Context, IsotropicNoise, Method, Streams
+from rddrs_dist import (
+    DDRS,
+    RDDRS,
+    RDDRSTR,
+    RS,
+    Ancer,
+    Context,
+    IsotropicNoise,
+    Method,
+    Neighbours,
+    Streams,
+)
 
 ROOT = Path(__file__).parent.parent
 # Everything the package uses elsewhere, and neither torch nor what it imports itself.
@@ -36,6 +47,7 @@ runpy.run_path("benchmarks/gpu.py", run_name="__main__")
         Ancer(steps=6, samples=9, compare_samples=30),
         RDDRS(steps=3, gradient_samples=50, margin_samples=11, compare_samples=30),
         RDDRSTR(sighted_steps=4, samples=40, start_samples=20, compare_samples=60),
+        RDDRSTR(blindness=1.0, steps=4, samples=40, start_samples=20, compare_samples=60),
     ],
 )
 def test_samples_are_those_of_the_settings(method: Method):
@@ -50,7 +62,9 @@ def test_samples_are_those_of_the_settings(method: Method):
         seen[torch.is_grad_enabled() and inputs[0].requires_grad] += len(inputs[0])
 
     model.register_forward_pre_hook(count)
-    fit = method.fit(model, image, Context(0.25, Streams.of(0, [0]), sigma_star=start))
+    known = Neighbours(torch.rand(20, 1, 4, 4), torch.arange(20) // 2 % 10)
+    context = Context(0.25, Streams.of(0, [0]), sigma_star=start, neighbours=known)
+    fit = method.fit(model, image, context)
     # DDRS and ANCER keep one of several candidates: all of them were computed.
     steps = int(fit.steps[0]) if method.name == "rddrs_tr" else getattr(method, "steps", 0)
     assert (seen[False], seen[True]) == work(method, steps)
@@ -58,7 +72,7 @@ def test_samples_are_those_of_the_settings(method: Method):
 
 def test_the_device_benchmark_runs_without_ray_geomstats_and_files_libraries(shared):
     flags = ["--checkpoint", shared / "reference" / "LeNet5_0.25.pth", "--device", "cpu"]
-    flags += ["--data-root", shared / "data", "--images", "2", "--n", "100"]
+    flags += ["--data-root", shared / "data", "--images", "1", "--n", "100"]
     found = subprocess.run(
         [sys.executable, "-c", RUN.format(absent=ABSENT), *flags, "--methods", "rs", "rddrs_tr"],
         cwd=ROOT,

@@ -24,6 +24,8 @@ from rddrs_dist.smoothing.sample import class_counts
 from rddrs_dist.stats import normal_quantile_lower
 
 _TINY = 1e-30
+# Of start_multiples, the widest that may have the largest certified ball.
+_WIDEST = 4.0
 # Share of the cap below which the cap is not felt: it would take 3 % off the growth of an axis.
 _SMALL = 0.3
 
@@ -193,6 +195,11 @@ class RDDRSTR(Method):
 
     def _state(self, dimension: int) -> int:
         return 12 * 8 * dimension**2  # a dozen float64 matrices at the end, less before
+
+    @property
+    def round_ladder(self) -> tuple[float, ...]:
+        """The start_multiples that are looked at for the largest ball: not those far too wide."""
+        return tuple(multiple for multiple in self.start_multiples if multiple <= _WIDEST)
 
     @property
     def sighted_radius(self) -> float:

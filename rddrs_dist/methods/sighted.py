@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _LEAST, _MOST = 0.01, 0.9999
 # Of the ball as comparison samples tell it, the best of several estimates.
 _ENOUGH = 0.96
-# Isotropic scales beyond so many times the network's own are not looked at.
-_WIDEST = 4.0
 # Steps of the comparison stage; those of sight are two, of noise and of images.
 _ROUND, _SIZE, _SIGHT, _SEEN = 2, 3, 4, 6
 
@@ -88,8 +86,8 @@ def round_start(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Co
     own sigma where that has the majority there, and otherwise the one of the largest ball. Of
     those near the best the one that sees is taken, or the one that sees most.
     """
-    ladder = [one for one in method.start_multiples if one <= _WIDEST]
-    n, alpha, everyone = method.start_samples, method.sized_alpha, np.arange(len(images))
+    ladder, n = method.round_ladder, method.start_samples
+    alpha, everyone = method.sized_alpha, np.arange(len(images))
     drawn = partial(class_counts_of_multiples, model, images, batching=context.batching)
     noise = IsotropicNoise.constant(context.sigma, images)
     counts = drawn(noise, ladder, n, context.streams, Stage.FIT)  # (M, B, K)
