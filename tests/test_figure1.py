@@ -95,7 +95,7 @@ def test_the_job_writes_figure_and_table(tmp_path: Path, capsys: pytest.CaptureF
     rows = pd.read_csv(tmp_path / "figure1.csv")
     assert rows["angle"].tolist() == [angle for angle in (0, 45, 90) for _ in range(4)]
     assert (rows["certified_area"] < rows["exact_area"]).all()
-    assert (rows["certified_area"] > 0.85 * rows["exact_area"]).all()
+    assert (rows["certified_area"] > 0.8 * rows["exact_area"]).all()
     assert (rows["smallest_p"] > 0.5).all() and (rows["points"] > 500).all()
     # Regions turn with data, network and samples, but not those of ANCER.
     areas = rows.groupby("method")["exact_area"]

@@ -17,11 +17,18 @@ from tests.run.runs import one_line
 # The settings of tests/small_run.py.
 FLAGS = [
     *("--dataset", "digits", "--indices", "0:240:40", "--seed", "1"),
-    *("--n", "300", "--alpha", "0.01"),
-    *("--sequential-tests", "3", "--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
+    *("--n", "300", "--alpha", "0.01", "--sequential-tests", "3", "--tolerance", "0.33"),
+    *("--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
     *("--ddrs.candidate-every", "10", "--ancer.learning-rates", "0.04", "--ancer.steps", "20"),
     *("--rddrs.step-lengths", "1.0", "--rddrs.steps", "3", "--rddrs.gradient-samples", "100"),
-    *("--rddrs-tr.steps", "3", "--rddrs-tr.samples", "500", "--rddrs-tr.compare-samples", "200"),
+    *(
+        "--rddrs-tr.sighted-steps",
+        "3",
+        "--rddrs-tr.samples",
+        "500",
+        "--rddrs-tr.compare-samples",
+        "200",
+    ),
     *("--urs.steps", "4", "--urs.samples", "200", "--urs.start-samples", "1000"),
 ]
 

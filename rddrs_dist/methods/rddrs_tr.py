@@ -122,7 +122,7 @@ class RDDRSTR(Method):
     sighted_target: float = 0.9985
     aimed_share: float = 0.55
     growth_target: float = 0.97
-    sighted_steps: int = 28
+    sighted_steps: int = 27
     sighted_rank: int = 200
     sighted_damping: float = 0.001
     sighted_temperature: float = 1.0
