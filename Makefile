@@ -71,7 +71,7 @@ ifneq ($(NETWORKS),)
 		--out docs/figures/mnist-sound-0.25
 	$(BIN)/python jobs/scaling_trial.py --out runs/scaling --data-root $(DATA) \
 		--datasets digits mnist $(if $(HAS_CIFAR),cifar10 --cifar-parquet $(CIFAR)) \
-		--checkpoints.mnist $(NETWORKS)/LeNet5_0.25.pth --rddrs-tr.steps 20 --rddrs-tr.patience 20
+		--checkpoints.mnist $(NETWORKS)/LeNet5_0.25.pth
 	$(if $(HAS_CIFAR),cp runs/scaling/scaling* docs/figures/scaling)
 endif
 	rm -f docs/figures/*/*.svg

@@ -13,7 +13,7 @@ from rddrs_dist.run.local import own_threads
 TINY = (
     "--datasets digits --scaled digits --methods rs ancer rddrs_tr --rounds 1 --images 6 "
     "--epochs 4 --samples 100 --n 1000 --n-measured 200 --seconds 0.01 --ancer.steps 9 "
-    "--rddrs-tr.steps 2 --rddrs-tr.compare-samples 100"
+    "--rddrs-tr.sighted-steps 2 --rddrs-tr.compare-samples 100"
 )
 
 
