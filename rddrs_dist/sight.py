@@ -5,6 +5,8 @@ labels takes FITTED, and MEASURED are those that sight is measured with.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import Noise
 from rddrs_dist.region import ABSTAIN, Integers
-from rddrs_dist.smoothing import Smoothed, Stage, Streams
+from rddrs_dist.smoothing import Batching, Smoothed, Stage, Streams
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import logits_of
 
@@ -22,10 +24,68 @@ FITTED, MEASURED = slice(0, None, 2), slice(1, None, 2)
 SIGHTED = 0.05
 # Shares of the variance of the training images that the two data radii are about.
 SHARES = (0.95, 0.99)
-# Steps of the streams: of the noise, and of the images that it is added to.
-_NOISE, _IMAGES = 0, 1
 # Images whose products are summed at once.
 _CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Others:
+    """Training images whose label is not the class of an image, for B images.
+
+    Attributes:
+        images: (N, *event), one half of the training images.
+        places: Which of them have another label, for each of the B images.
+        classes: (B,) int64.
+        streams: Random streams of the B images.
+    """
+
+    images: Tensor
+    places: Sequence[Tensor]
+    classes: Tensor
+    streams: Streams
+
+    @classmethod
+    def of(cls, known: Neighbours, half: slice, classes: Tensor, streams: Streams) -> Self:
+        """Those of classes (B,), of FITTED or MEASURED images."""
+        images, labels = known.images[half], known.labels[half]
+        places = [(labels != label).nonzero()[:, 0] for label in classes.tolist()]
+        return cls(images, places, classes, streams)
+
+    def chosen(self, stage: Stage, step: int, n: int) -> Tensor:
+        """Places of images drawn at random with replacement, (B, n)."""
+        below = [len(own) for own in self.places]
+        rows = torch.from_numpy(self.streams.integers(stage, step, below, n))
+        rows = rows.to(self.classes.device)
+        return torch.stack([own[row] for own, row in zip(self.places, rows, strict=True)])
+
+    @torch.no_grad()
+    def blind(
+        self,
+        model: nn.Module,
+        noise: Noise,
+        n: int,
+        stage: Stage,
+        step: int,
+        batching: Batching,
+        like: Tensor,
+    ) -> Tensor:
+        """How many of n samples y + S z answer the class, (B,); one that is not finite does.
+
+        z is drawn in a step of a stage, y in the step after it. Samples are of the device and
+        kind of `like`, (1, ...).
+        """
+        places, counts = self.chosen(stage, step + 1, n), []
+        like = like.expand(len(noise), *self.images.shape[1:])
+        batches = batching.batches(like, n)
+        for rows in batches.groups(len(noise)):
+            some, streams, count = noise[rows], self.streams[rows], 0
+            for block, own in enumerate(places[rows].split(list(batches.blocks), 1)):
+                z = streams.normal(stage, step, block, own.shape[1], like[rows])
+                logits = logits_of(model, some.colour(z) + self.images[own])
+                same = logits.argmax(-1) == self.classes[rows].unsqueeze(1)
+                count += (same | ~logits.isfinite().all(-1)).sum(1)
+            counts.append(count)
+        return torch.cat(counts)
 
 
 def blind_samples(
@@ -67,43 +127,15 @@ def blind_samples(
     smoothed = model if isinstance(model, Smoothed) else Smoothed(model)
     blind, drawn = np.zeros(len(noise), np.int64), np.zeros(len(noise), np.int64)
     labels, own = training.labels[MEASURED], np.flatnonzero(classes != ABSTAIN).tolist()
-    others = {row: (labels != int(classes[row])).nonzero()[:, 0] for row in own}
-    if rows := [row for row, places in others.items() if samples and len(places)]:
-        below = [len(others[row]) for row in rows]
-        places = torch.from_numpy(streams[rows].integers(Stage.SIGHT, _IMAGES, below, samples))
-        chosen = zip(places.to(labels.device), rows, strict=True)
-        centres = torch.stack([others[row][own] for own, row in chosen])
+    rows = [row for row in own if bool((labels != int(classes[row])).any())]
+    if samples and rows:
         wanted = torch.from_numpy(classes[rows]).to(labels.device)
-        drawn[rows] = samples
-        blind[rows] = _answers(smoothed, noise[rows], wanted, training, centres, streams[rows])
+        others = Others.of(training, MEASURED, wanted, streams[rows])
+        base, like, some = smoothed.at(training.widest, noise[rows])
+        with multiplying(smoothed.precision, labels.device):
+            found = others.blind(base, some, samples, Stage.SIGHT, 0, smoothed.batching, like)
+        blind[rows], drawn[rows] = found.cpu().numpy(), samples
     return blind, drawn
-
-
-@torch.no_grad()
-def _answers(
-    smoothed: Smoothed,
-    noise: Noise,
-    classes: Tensor,
-    training: Neighbours,
-    centres: Tensor,
-    streams: Streams,
-) -> Integers:
-    """Samples that answer the class or nothing, (B,), at measured images of places (B, m)."""
-    images = training.images[MEASURED]
-    base, widest, noise = smoothed.at(training.widest, noise)
-    like = widest.expand(len(noise), *images.shape[1:])
-    batches, counts = smoothed.batching.batches(like, centres.shape[1]), []
-    with multiplying(smoothed.precision, images.device):
-        for rows in batches.groups(len(noise)):
-            some, count, chosen = noise[rows], 0, centres[rows].split(list(batches.blocks), 1)
-            for block, places in enumerate(chosen):
-                size = places.shape[1]
-                z = streams[rows].normal(Stage.SIGHT, _NOISE, block, size, like[rows])
-                logits = logits_of(base, some.colour(z) + images[places])
-                known = logits.isfinite().all(-1)
-                count += (~known | (logits.argmax(-1) == classes[rows, None])).sum(1)
-            counts.append(count)
-    return torch.cat(counts).cpu().numpy()
 
 
 def principal_subspace(images: Tensor, share: float) -> Tensor:

@@ -286,7 +286,7 @@ class RDDRSTR(Method):
         p = drawn.p.double().clamp(0.01, 0.9995)
         quantile = torch.special.ndtri(p)
         excess = quantile.to(state.scale.dtype) - target
-        scale, lost = self._reshape(state.scale, seen)
+        scale, lost = narrowed(state.scale, seen, self.damping, self.shrinkage)
         scale, widest, widened = self._grow(scale, state.widest, excess)
         logdet = state.logdet + lost + widened
         # log Phi^-1(p) + log det S / d; a gain shows from twice its standard error on.
@@ -296,10 +296,6 @@ class RDDRSTR(Method):
         stale = torch.where(objective > state.best + 2 * error, 0, state.stale + 1)
         best = torch.maximum(objective, state.best)
         return _Climb(scale, logdet, widest, *seen, best, stale), objective
-
-    def _reshape(self, scale: Tensor, seen: Curvature) -> tuple[Tensor, Tensor]:
-        """Narrows the directions along which p falls, and the gain in log det, (B,)."""
-        return narrowed(scale, seen, self.damping, self.shrinkage)
 
     def _grow(
         self, scale: Tensor, widest: Tensor, excess: Tensor

@@ -19,7 +19,7 @@ from rddrs_dist.methods.ascent import trailing
 from rddrs_dist.methods.base import Context
 from rddrs_dist.neighbours import Neighbours, keep_out
 from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.noise.base import above_rounding, whitening_of_factor
+from rddrs_dist.noise.base import right_axes, whitening_of_factor
 from rddrs_dist.region import Floats, Integers, diameter
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
@@ -222,8 +222,7 @@ def capped(scale: Tensor, caps: Tensor) -> Capped:
 
 def capped_by_eigenvalues(scale: Tensor, caps: Tensor) -> Capped:
     """S' = S f(S^T S): a rotation from the right is no change of the noise, and none is made."""
-    squares, frame = linalg.eigh(scale.mT @ scale)
-    axes = above_rounding(squares).sqrt()
+    axes, frame = right_axes(scale)
     cut = torch.minimum(axes, caps.unsqueeze(1))
     kept = (scale @ (frame * (cut / axes).unsqueeze(-2))) @ frame.mT
     return Capped(kept, cut[:, -1], scale @ (frame / (axes * cut).unsqueeze(-2)), frame)

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from torch import Tensor, linalg, nn
+from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import State, ascend, trailing
 from rddrs_dist.methods.base import Context, Fit
-from rddrs_dist.methods.others import Others
 from rddrs_dist.methods.region_size import ROUNDING, bounded, radius_below
 from rddrs_dist.methods.trust_region import narrowed_to
-from rddrs_dist.noise import FullNoise, IsotropicNoise
-from rddrs_dist.noise.base import above_rounding
+from rddrs_dist.noise import FullNoise, IsotropicNoise, Noise
+from rddrs_dist.noise.base import right_axes
 from rddrs_dist.region import Floats, Integers, diameter
+from rddrs_dist.sight import FITTED, Others
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import Curvature, Slopes, Tempering, curvature, slopes
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
@@ -41,6 +41,7 @@ class Round(NamedTuple):
     classes: Tensor  # (B,)
     floor: Tensor  # (B,), with an axis of this length a region at the target radius holds its ball
     ball: Floats  # (B,), the l2 radius of that as comparison samples tell it
+    others: Others | None  # training images of other labels than the classes, if there are any
 
 
 class _Climb(NamedTuple):
@@ -58,21 +59,19 @@ class _Climb(NamedTuple):
 def sighted_fit(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Context) -> Fit:
     """The fit of `RDDRSTR` to images (B, *event)."""
     start = round_start(method, model, images, context)
-    others = Others.of(start.classes, context)
-    floor = start.floor
-    one, d = torch.ones_like(floor), images[0].numel()
+    one, d = torch.ones_like(start.floor), images[0].numel()
     blank = Curvature.blank(images, method.sighted_rank)
     fit = ascend(
-        _Climb(floor.view(-1, 1, 1) * eye(d, images), one, one, *blank, d * floor.log()),
-        lambda state, step: _move(
-            _Climb(*state), step, method, model, images, start.classes, floor, others, context
+        _Climb(
+            start.floor.view(-1, 1, 1) * eye(d, images), one, one, *blank, d * start.floor.log()
         ),
+        lambda state, step: _move(_Climb(*state), step, method, model, images, start, context),
         lambda state: FullNoise.unchecked(state[0], tuple(images.shape[1:])),
         context,
         steps=method.sighted_steps,
         every=method.sighted_steps,
     )[-1]
-    scale = _sized(method, model, images, fit.noise.scale, start, others, context)
+    scale = _sized(method, model, images, fit.noise.scale, start, context)
     at = np.full(len(images), method.sighted_radius)
     cut, limits = bounded(scale, images, start.classes, context.neighbours, at, method)
     noise = FullNoise(cut, tuple(images.shape[1:])).lower()
@@ -99,14 +98,17 @@ def round_start(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Co
     ])  # (M, K, B)  # fmt: skip
     likely = torch.from_numpy(balls.max(0).argmax(0)).to(answer.device)
     classes = torch.where(2 * share > n, answer, likely)
-    others = Others.of(classes, context)
+    others = others_of(classes, context)
 
     def best(sigmas: Floats, balls: Floats, n: int) -> tuple[Integers, NDArray[np.intp]]:
         """Where the largest ball of those that see is, or what sees most; of (M, B) each."""
         if others is not None:
             scales = torch.from_numpy(sigmas).to(images)
             blind = np.stack(
-                [others.blindness(model, replace(noise, scale=own), n, _SEEN) for own in scales]
+                [
+                    _blindness(others, model, replace(noise, scale=own), n, _SEEN, context)
+                    for own in scales
+                ]
             )
             some = sees(method, blind).any(0)
             balls = np.where(some, np.where(sees(method, blind), balls, -1), -blind)
@@ -124,14 +126,42 @@ def round_start(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Co
     floor = np.where(ball > 0, method.floor * ball / method.sighted_radius, sigma)
     if others is not None:  # where sight is what keeps the ball small
         own = replace(noise, scale=torch.from_numpy(floor).to(images))
-        sharp = sees(method, others.blindness(model, own, n // 2, _SEEN))
+        sharp = sees(method, _blindness(others, model, own, n // 2, _SEEN, context))
         floor = np.where(sharp, floor, np.minimum(floor, sigma))
-    return Round(classes, torch.from_numpy(floor).to(images), ball)
+    return Round(classes, torch.from_numpy(floor).to(images), ball, others)
+
+
+def others_of(classes: Tensor, context: Context) -> Others | None:
+    """Training images of other labels than classes (B,); None where some class has none."""
+    if context.neighbours is None:
+        return None
+    found = Others.of(context.neighbours, FITTED, classes, context.streams)
+    return found if all(map(len, found.places)) else None
+
+
+def _blindness(
+    others: Others, model: nn.Module, noise: Noise, n: int, step: int, context: Context
+) -> Floats:
+    """Share of n samples around others that answer the class, (B,), of a comparison step."""
+    given = Stage.COMPARE, step, context.batching, others.images[:1]
+    return others.blind(model, noise, n, *given).double().cpu().numpy() / n
+
+
+def _slopes_at(
+    others: Others, model: nn.Module, noise: Noise, n: int, tempering: Tempering, step: int,
+    context: Context,
+) -> Slopes:  # fmt: skip
+    """Slopes of the event that the answer at others is not the class."""
+    around = others.images[others.chosen(Stage.FIT, step + 1, max(1, n // 2))]
+    classes = others.classes.unsqueeze(1).expand(-1, around.shape[1])
+    drawn = context.streams, step, context.batching
+    seen = slopes(model, around, noise, classes, n, tempering, *drawn)
+    return seen._replace(p=1 - seen.p, gradients=-seen.gradients)
 
 
 def _move(
     state: _Climb, step: int, method: "RDDRSTR", model: nn.Module, images: Tensor,
-    classes: Tensor, floor: Tensor, others: Others | None, context: Context,
+    start: Round, context: Context,
 ) -> tuple[State, Tensor]:  # fmt: skip
     """The state after one step, and the mean logarithm of the axes before it, (B,)."""
     n, steps, decay = method.samples, method.sighted_steps, method.decay
@@ -139,13 +169,14 @@ def _move(
     # Samples far from the boundary have their say: near probability 1 they are nearly all.
     tempering = Tempering(method.sighted_temperature, 1.0)
     own = slopes(
-        model, images.unsqueeze(1), noise, classes.unsqueeze(1), n, tempering, context.streams,
-        step, context.batching,
+        model, images.unsqueeze(1), noise, start.classes.unsqueeze(1), n, tempering,
+        context.streams, step, context.batching,
     )  # fmt: skip
     p, q, both = decay * state.p + (1 - decay) * own.p, state.q, own
     excess = _quantile(p) - float(ndtri(method.growth_target))
-    if others is not None:
-        seen = others.slopes(model, noise, n, tempering, 2 * (steps + step))
+    if start.others is not None:
+        number = 2 * (steps + step)
+        seen = _slopes_at(start.others, model, noise, n, tempering, number, context)
         q = decay * q + (1 - decay) * seen.p
         other = _quantile(q) - float(ndtri(1 - method.aimed_share * method.blindness))
         # The condition that is nearer to being broken has more of a say.
@@ -159,12 +190,12 @@ def _move(
     # Shorter steps towards the end, which even out what the noise of single steps has moved.
     pace = 1 - method.settling * step / steps
     shrinkage, damping = pace * method.shrinkage, method.sighted_damping
-    scale, lost = narrowed_to(state.scale, found, damping, shrinkage, floor)
+    scale, lost = narrowed_to(state.scale, found, damping, shrinkage, start.floor)
     rate = pace * (2 * method.growth * excess).clamp(0, method.growth)
     scale = trailing(rate.exp(), scale) * scale
     logdet = state.logdet + lost + noise.dimension * rate
     if step % method.floor_every == 0 or step == steps:
-        ((scale, logdet),) = kept_between(scale, (1.0,), floor, _cap(method, images))
+        ((scale, logdet),) = kept_between(scale, (1.0,), start.floor, _cap(method, images))
     return _Climb(scale, p, q, *found, logdet), state.logdet / noise.dimension
 
 
@@ -192,8 +223,7 @@ def kept_between(
     solvers of single precision fail then.
     """
     wide = scale.double()
-    squares, frame = linalg.eigh(wide.mT @ wide)
-    axes = above_rounding(squares).sqrt()
+    axes, frame = right_axes(wide)
     turned, least = wide @ (frame / axes.unsqueeze(-2)), trailing(floor.double(), axes)
     kept = [torch.maximum(k * axes, least).clamp(max=cap) for k in multiples]
     scales = [(turned * own.unsqueeze(-2)) @ frame.mT for own in kept]
@@ -205,7 +235,7 @@ def kept_between(
 
 def _sized(
     method: "RDDRSTR", model: nn.Module, images: Tensor, scale: Tensor, start: Round,
-    others: Others | None, context: Context,
+    context: Context,
 ) -> Tensor:  # fmt: skip
     """The multiple of S, above the floor, of the largest proxy radius, or the floor itself.
 
@@ -226,8 +256,9 @@ def _sized(
         if k == 0:
             wanted = np.minimum(wanted, _ENOUGH * axis * held)
         fits = axis * held >= wanted
-        if others is not None:
-            fits &= sees(method, others.blindness(model, noise, n, _SIGHT))
+        if start.others is not None:
+            blind = _blindness(start.others, model, noise, n, _SIGHT, context)
+            fits &= sees(method, blind)
         size = fits * held * np.exp(logdet.double().cpu().numpy() / d)
         better = torch.from_numpy(size > largest).to(own.device)
         best = torch.where(trailing(better, own), own, best)

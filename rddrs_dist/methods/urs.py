@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor, linalg, nn
+from torch import Tensor, nn
 
 from rddrs_dist.geometry.symmetric import eye
 from rddrs_dist.methods.ascent import State, ascend
@@ -13,7 +13,7 @@ from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
 from rddrs_dist.methods.trust_region import narrowed, narrowed_pixelwise
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
-from rddrs_dist.noise.base import above_rounding
+from rddrs_dist.noise.base import right_axes
 from rddrs_dist.region import diameter
 from rddrs_dist.sight import FITTED
 from rddrs_dist.smoothing import Stage
@@ -224,8 +224,7 @@ class _Ascent:
         p, rate = self._rate(drawn, state, target)
         scale = narrowed(scale, seen, method.damping, method.shrinkage)[0].double()
         # S f(S^T S), which turns nothing: what has been seen stays where it is in the new frame.
-        squares, frame = linalg.eigh(scale.mT @ scale)
-        axes = above_rounding(squares).sqrt()
+        axes, frame = right_axes(scale)
         wanted = self._bounded(axes, rate)
         scale = (scale @ (frame * (wanted / axes).unsqueeze(1))) @ frame.mT  # (1, d, d)
         return _Climb(scale.to(state.scale.dtype), p, *seen), wanted.log().mean(1)

@@ -335,6 +335,15 @@ def whitening_of_factor(lower: Tensor) -> tuple[Tensor, Tensor]:
     return columns.gather(-1, order.unsqueeze(-2).expand_as(columns)), order
 
 
+def right_axes(scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Axes of S (..., d, d) float64, ascending, and F with S^T S = F diag(axes^2) F^T.
+
+    S F f(axes) F^T has other axes and turns nothing; none is below what rounding tells from 0.
+    """
+    squares, frame = linalg.eigh(scale.mT @ scale)
+    return above_rounding(squares).sqrt(), frame
+
+
 def above_rounding(variances: Tensor) -> Tensor:
     """Eigenvalues (..., d) of a covariance, ascending, none below what rounding tells from 0."""
     eps = torch.finfo(variances.dtype).eps

@@ -230,11 +230,16 @@ def positive(options: Any, *names: str) -> None:
             raise ValueError(f"{flag(name)} must be positive and finite, got {value}")
 
 
+def not_negative(options: Any, *names: str) -> None:
+    """Refuses numbers below 0."""
+    for name in names:
+        if (value := getattr(options, name)) < 0:
+            raise ValueError(f"{flag(name)} must not be negative, got {value}")
+
+
 def check_shared(options: Any) -> None:
     """Refuses values that neither a Run nor an Experiment may have."""
     at_least_one(options, "shard_size", "quantisation")
     positive(options, "sigma", "fit_seconds")
-    for name in ("seed", "sight_samples"):
-        if (value := getattr(options, name)) < 0:
-            raise ValueError(f"{flag(name)} must not be negative, got {value}")
+    not_negative(options, "seed", "sight_samples")
     checked(options.precision)

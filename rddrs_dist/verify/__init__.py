@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
+from rddrs_dist.run.experiment import not_negative
 from rddrs_dist.verify import certificates, disjoint, folder, printed, resampling, sight
 from rddrs_dist.verify.findings import Checked, Missing, Outcome, as_text, by_row, is_sound
 from rddrs_dist.verify.folder import Case, Verify
@@ -79,9 +80,7 @@ def verify(options: Verify) -> list[Outcome]:
         ValueError: If something that was given cannot be used.
         FileNotFoundError: If the folder, or something else that was given, is absent.
     """
-    for name in ("resample", "pairs", "seed"):
-        if (value := getattr(options, name)) < 0:
-            raise ValueError(f"--{name} must not be negative, got {value}")
+    not_negative(options, "resample", "pairs", "seed")
     if options.resample and options.checkpoint is None:
         raise ValueError("--resample wants the network that was certified: give --checkpoint")
     if absent := [str(path) for path in options.tables if not path.is_file()]:

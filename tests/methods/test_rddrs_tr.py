@@ -10,6 +10,7 @@ from torch import Tensor, linalg, nn
 
 from rddrs_dist import ABSTAIN, Budget, IsotropicNoise, Neighbours, Region, Streams, certify
 from rddrs_dist.methods import RDDRSTR, Context, Fit, Status
+from rddrs_dist.methods.trust_region import narrowed
 from rddrs_dist.region import diameter
 from rddrs_dist.smoothing.curvature import Curvature
 from tests.oracles import Linear, random_symmetric, rotation_matrix
@@ -109,10 +110,8 @@ def test_log_det_follows_from_traces():
     bend = random_symmetric(1, D, 3)
     basis = torch.eye(D, dtype=torch.float64).unsqueeze(0)
     seen = Curvature(basis, bend, basis)
-    narrowed, loss = METHOD._reshape(scale, seen)
-    torch.testing.assert_close(
-        loss, linalg.slogdet(narrowed).logabsdet - before, atol=1e-6, rtol=0
-    )
+    shorter, loss = narrowed(scale, seen, METHOD.damping, METHOD.shrinkage)
+    torch.testing.assert_close(loss, linalg.slogdet(shorter).logabsdet - before, atol=1e-6, rtol=0)
     assert float(loss) < 0
 
 
@@ -121,8 +120,8 @@ def test_only_directions_in_which_p_falls_are_narrowed():
     values = torch.tensor([-3.0, -1.0, -0.1, 0.0, 0.1, 1.0, 3.0, 8.0], dtype=torch.float64)
     one = torch.eye(D, dtype=torch.float64).unsqueeze(0)
     seen = Curvature(one, (frame * values) @ frame.mT, one * 1e9)
-    narrowed, _ = METHOD._reshape(one, seen)
-    factors = (frame.mT @ narrowed @ frame)[0].diagonal()
+    shorter, _ = narrowed(one, seen, METHOD.damping, METHOD.shrinkage)
+    factors = (frame.mT @ shorter @ frame)[0].diagonal()
     # Damping with equal gradients in all directions scales all alike, and the unit takes it out.
     fall = (-values).clamp_min(0) / values.abs().mean()
     expected = torch.exp(-METHOD.shrinkage * fall / (1 + fall))

@@ -9,11 +9,11 @@ from scipy.stats import norm
 
 from rddrs_dist import Budget, Context, IsotropicNoise, Neighbours, Streams, certify
 from rddrs_dist.methods import RDDRSTR, Fit
-from rddrs_dist.methods.others import Others
-from rddrs_dist.methods.sighted import kept_between
+from rddrs_dist.methods.sighted import kept_between, others_of
 from rddrs_dist.methods.trust_region import narrowed, narrowed_to
 from rddrs_dist.sight import blind_samples
 from rddrs_dist.smoothing import Stage
+from rddrs_dist.smoothing.batching import UNBOUNDED
 from rddrs_dist.smoothing.curvature import Curvature
 from tests.oracles import Linear, random_symmetric, with_axes
 
@@ -90,7 +90,7 @@ def test_it_repeats_itself_and_does_not_depend_on_company(fit):
 @pytest.mark.parametrize("neighbours", [None, Neighbours(IMAGES, torch.tensor([0, 0]))])
 def test_without_images_of_other_labels_the_ball_is_held_alone(neighbours):
     context = replace(CONTEXT, neighbours=neighbours)
-    assert Others.of(torch.tensor([0, 0]), context) is None
+    assert others_of(torch.tensor([0, 0]), context) is None
     fit = METHOD.fit(MODEL, IMAGES, context)
     found = certify(MODEL, IMAGES, fit, Budget(n=10_000), STREAMS).region
     assert (found.proxy_radius > found.l2_radius).all() and found.prediction.tolist() == [0, 0]
@@ -116,17 +116,18 @@ def test_others_have_another_label_and_never_measure():
     labels = torch.arange(12) // 2 % 3
     images = torch.arange(12.0).view(12, 1, 1, 1).expand(12, *EVENT)
     context = replace(CONTEXT, neighbours=Neighbours(images, labels))
-    others = Others.of(torch.tensor([0, 2]), context)
+    others = others_of(torch.tensor([0, 2]), context)
     assert others is not None
-    around = others.around(Stage.FIT, 5, 200)[..., 0, 0, 0].long()
+    around = others.images[others.chosen(Stage.FIT, 5, 200)][..., 0, 0, 0].long()
     assert around.shape == (2, 200)
     assert set(around[0].tolist()) == {2, 4, 8, 10} and set(around[1].tolist()) == {0, 2, 6, 8}
 
 
 def test_blindness_of_others_is_the_closed_form():
-    others = Others.of(torch.tensor([0, 0]), CONTEXT)
+    others = others_of(torch.tensor([0, 0]), CONTEXT)
     assert others is not None
-    found = others.blindness(MODEL, IsotropicNoise.constant(0.2, IMAGES), 20_000, 4)
+    wide, given = IsotropicNoise.constant(0.2, IMAGES), (20_000, Stage.COMPARE, 4, UNBOUNDED)
+    found = others.blind(MODEL, wide, *given, IMAGES[:1]) / 20_000
     np.testing.assert_allclose(found, norm.sf(1.0), atol=4 * (0.16 * 0.84 / 20_000) ** 0.5)
 
 
