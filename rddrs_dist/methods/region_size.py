@@ -108,7 +108,8 @@ def sized_region(
     def sized(rows: Integers, supposed: Floats) -> Sized:
         own, label, part = images[rows], classes[rows], context[rows.tolist()]
         at = np.maximum(least, supposed)
-        cut, limits = bounded(scale[rows], own, label, part.neighbours, at, method)
+        margin, farthest = method.neighbour_margin, method.neighbour_reach
+        cut, limits = bounded(scale[rows], own, label, part.neighbours, at, margin, farthest)
         return best_multiple(model, own, cut, limits, label, part, method)
 
     found = rs.improved(everyone, sized(everyone, method.cap_factor * known))
@@ -129,22 +130,23 @@ def bounded(
     classes: Tensor,
     neighbours: Neighbours | None,
     radius: Floats,
-    method: "RDDRSTR",
+    margin: float,
+    farthest: float,
 ) -> tuple[Tensor, Floats]:
     """Cuts the axes at the domain and keeps training images out of the region and its margin.
 
     Semi-axes are cut at the diameter of [0, 1]^d, at a radius of each image. Returns the scale,
-    (B, d, d), and the largest radius at which its region keeps to the domain and to its margin.
+    (B, d, d), and the largest radius at which its region keeps to the domain and to its margin, of
+    at most the farthest multiple of the radius; no training image is looked for beyond.
     """
     d = scale.shape[-1]
     caps = torch.from_numpy(diameter(d) / radius).to(scale.device)
     cut = capped(scale.double(), caps)
     kept, limits = cut.scale, (diameter(d) / cut.widest).cpu().numpy()
-    margin = method.neighbour_margin
     if neighbours is None:
         return kept.to(scale.dtype), limits
     for row, label in enumerate(classes.tolist()):
-        reach = min(limits[row], method.neighbour_reach * radius[row])
+        reach = min(limits[row], farthest * radius[row])
         whitening = cut.whitening[row]
         near, distances = neighbours.near(images[row], label, whitening, margin * reach)
         # A training image equal to the test image can be kept out by nothing.

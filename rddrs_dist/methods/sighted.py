@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Probabilities are told apart no further than this by the samples of a few steps.
 _LEAST, _MOST = 0.01, 0.9999
+# No certificate has a radius of so many times the target: 5.9 wants 10^9 samples.
+_FARTHEST = 2.0
 # Of the ball as comparison samples tell it, the best of several estimates.
 _ENOUGH = 0.96
 # Steps of the comparison stage; those of sight are two, of noise and of images.
@@ -73,7 +75,8 @@ def sighted_fit(method: "RDDRSTR", model: nn.Module, images: Tensor, context: Co
     )[-1]
     scale = _sized(method, model, images, fit.noise.scale, start, context)
     at = np.full(len(images), method.sighted_radius)
-    cut, limits = bounded(scale, images, start.classes, context.neighbours, at, method)
+    margin, known = method.neighbour_margin, context.neighbours
+    cut, limits = bounded(scale, images, start.classes, known, at, margin, _FARTHEST)
     noise = FullNoise(cut, tuple(images.shape[1:])).lower()
     return replace(fit, noise=noise, limit=limits * (1 - ROUNDING))
 

@@ -27,10 +27,14 @@ CONTEXT = Context(0.25, Streams.of(0, range(2)))
 
 
 def bounded(
-    scale: Tensor, radius: list[float], neighbours: Neighbours | None = None, **changes: float
+    scale: Tensor,
+    radius: list[float],
+    neighbours: Neighbours | None = None,
+    margin: float = 1.0,
+    farthest: float = 10.0,
 ) -> tuple[Tensor, NDArray[np.float64]]:
-    method = replace(METHOD, **changes)
-    return region_size.bounded(scale, IMAGES, CLASSES, neighbours, np.array(radius), method)
+    at = np.array(radius)
+    return region_size.bounded(scale, IMAGES, CLASSES, neighbours, at, margin, farthest)
 
 
 def test_long_axes_are_cut_at_the_radius_of_their_image_and_short_ones_stay():
@@ -55,11 +59,11 @@ def test_equal_axes_are_no_trouble():
 def test_other_labels_are_kept_out_of_the_region_and_its_margin_and_limit_the_radius():
     point = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]).view(1, *EVENT)
     small = 0.3 * SCALE  # all axes inside the domain
-    free, wide = bounded(small, [1.0, 1.0], neighbour_margin=2.0)
+    free, wide = bounded(small, [1.0, 1.0], margin=2.0)
     before = linalg.solve(free[0].double(), point.flatten().double()).norm()
     assert float(before) < 2.0
     known = Neighbours(point, torch.tensor([1]))  # another label for the first image alone
-    kept, limits = bounded(small, [1.0, 1.0], known, neighbour_margin=2.0)
+    kept, limits = bounded(small, [1.0, 1.0], known, margin=2.0)
     after = linalg.solve(kept[0].double(), point.flatten().double()).norm()
     assert 2.0 < float(after) < 2.01
     assert limits[0] == pytest.approx(float(after) / 2, rel=1e-6) and limits[0] < wide[0]
@@ -76,7 +80,7 @@ def test_a_twin_with_another_label_is_passed_over():
 def test_no_region_goes_farther_than_training_images_are_looked_for():
     far = Neighbours(torch.full((1, *EVENT), 1e3), torch.tensor([2]))
     free, limits = (
-        bounded(0.1 * ONE, [1.0, 2.0], known, neighbour_reach=1.5)[1] for known in (None, far)
+        bounded(0.1 * ONE, [1.0, 2.0], known, farthest=1.5)[1] for known in (None, far)
     )
     assert (free > 20).all() and limits.tolist() == [1.5, 3.0]
 
