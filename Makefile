@@ -76,8 +76,9 @@ ifneq ($(NETWORKS),)
 endif
 	rm -f docs/figures/*/*.svg
 
+# Tests of Ray, which mostly wait, in one process; in the other those that compute.
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 # The lower ends of the dependencies' ranges; their deprecations are not ours to mend.
 test-lowest:
