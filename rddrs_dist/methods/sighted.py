@@ -150,7 +150,7 @@ def _blindness(
     return others.blind(model, noise, n, *given).double().cpu().numpy() / n
 
 
-def _slopes_at(
+def slopes_at(
     others: Others, model: nn.Module, noise: Noise, n: int, tempering: Tempering, step: int,
     context: Context,
 ) -> Slopes:  # fmt: skip
@@ -179,7 +179,7 @@ def _move(
     excess = _quantile(p) - float(ndtri(method.growth_target))
     if start.others is not None:
         number = 2 * (steps + step)
-        seen = _slopes_at(start.others, model, noise, n, tempering, number, context)
+        seen = slopes_at(start.others, model, noise, n, tempering, number, context)
         q = decay * q + (1 - decay) * seen.p
         other = _quantile(q) - float(ndtri(1 - method.aimed_share * method.blindness))
         # The condition that is nearer to being broken has more of a say.

@@ -39,6 +39,11 @@ _COUNTED = {
     "nonfinite": lambda row: row["fit_status"] == "nonfinite",
     "with_others_inside": lambda row: row["others_inside"] > 0,
 }
+# What a Markdown table says of the bound of blindness up to which regions count.
+_BOUND, _ALL = (
+    re.compile(r"blindness at most ([0-9.e+-]+) \(upper"),
+    "All rows count, sighted or not",
+)
 _OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|_median|@([0-9.e+-]+))")
 
 
@@ -82,8 +87,10 @@ def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         with path.open(newline="") as file:
             yield from ((f"{path.name}, {one.get('method')}", one) for one in csv.DictReader(file))
         return
-    names = {size.title: size.name for size in SIZES.values()}
-    for block in re.split(r"^\*\*", path.read_text(), flags=re.MULTILINE)[1:]:
+    names, text = {size.title: size.name for size in SIZES.values()}, path.read_text()
+    bound = _BOUND.search(text)
+    most = "1" if _ALL in text else bound[1] if bound else ""
+    for block in re.split(r"^\*\*", text, flags=re.MULTILINE)[1:]:
         title = block.split(":")[0]
         size = names.get(title, title)
         lines = [line.strip("| ").split("|") for line in block.splitlines() if line[:1] == "|"]
@@ -94,6 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         ]
         for own in cells[2:]:
             named = dict(zip_longest(columns, own[: len(columns)], fillvalue=""))
+            named["max_blindness"] = most
             yield f"{path.name}, {size}, {named.get('method')}", named
 
 

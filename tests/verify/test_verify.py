@@ -256,6 +256,19 @@ def test_a_printed_number_that_is_not_the_floor_is_found(made: Made, name, headi
     assert "table" in found(outcomes), path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [("0.3", "of blindness at most 0.3 ("), ("1", "All rows count, sighted or not")],
+)
+def test_a_markdown_table_says_what_blindness_it_allows(original, tmp_path, bound, said):
+    folder, path = str(original.folder), tmp_path / "figures" / "table.md"
+    assert cli.main(["curves", folder, "--out", str(path.parent), "--sighted", bound]) == 0
+    assert not found(verified(original.folder, tables=[path]))
+    assert said in path.read_text()
+    path.write_text(path.read_text().replace(said, "blindness at most 1e-6 (upper bound)"))
+    assert "table" in found(verified(original.folder, tables=[path]))
+
+
 def test_columns_and_lines_that_are_not_of_this_run_are_named(made: Made):
     path = made.tables[1]
     assert path.name == "table.csv"
