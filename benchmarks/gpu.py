@@ -24,6 +24,7 @@ from rddrs_dist import (
     RDDRS,
     RDDRSTR,
     RS,
+    URS,
     Ancer,
     Batching,
     Budget,
@@ -49,7 +50,8 @@ HEADER = f"{'':9s} {'fit s':>9s} {'of bare':>8s} {'certify s':>10s} {'of bare':>
 def work(method: Method, steps: int) -> tuple[int, int]:
     """Samples per image that a fit of so many steps sends forward alone, and forward and backward.
 
-    The DDRS start is left out. RDDRS-TR seeks its size again where the first one falls short.
+    That of URS is for all images; the DDRS start of others is left out. RDDRS-TR at blindness 1
+    seeks its size again where the first one falls short.
     """
     match method:
         case DDRS():
@@ -78,6 +80,9 @@ def work(method: Method, steps: int) -> tuple[int, int]:
             # Samples near the boundary go forward once more to be differentiated.
             near = steps * round(method.boundary_share * method.samples)
             return start + steps * method.samples + coarse * few + fine * many, near
+        case URS():  # for all images together
+            near = method.steps * round(method.boundary_share * method.samples)
+            return method.start_samples + method.steps * method.samples, near
         case _:
             return 0, 0
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rddrs_dist import (
     RDDRS,
     RDDRSTR,
     RS,
+    URS,
     Ancer,
     Context,
     IsotropicNoise,
@@ -48,6 +50,7 @@ runpy.run_path("benchmarks/gpu.py", run_name="__main__")
         RDDRS(steps=3, gradient_samples=50, margin_samples=11, compare_samples=30),
         RDDRSTR(sighted_steps=4, samples=40, start_samples=20, compare_samples=60),
         RDDRSTR(blindness=1.0, steps=4, samples=40, start_samples=20, compare_samples=60),
+        URS(steps=4, samples=40, start_samples=50),
     ],
 )
 def test_samples_are_those_of_the_settings(method: Method):
@@ -64,6 +67,8 @@ def test_samples_are_those_of_the_settings(method: Method):
     model.register_forward_pre_hook(count)
     known = Neighbours(torch.rand(20, 1, 4, 4), torch.arange(20) // 2 % 10)
     context = Context(0.25, Streams.of(0, [0]), sigma_star=start, neighbours=known)
+    if method.universal:
+        context = replace(context, universal=method.prepare(model, context))
     fit = method.fit(model, image, context)
     # DDRS and ANCER keep one of several candidates: all of them were computed.
     steps = int(fit.steps[0]) if method.name == "rddrs_tr" else getattr(method, "steps", 0)
