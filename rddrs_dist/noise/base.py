@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Self
@@ -52,6 +52,32 @@ class Extremes(NamedTuple):
     most: Tensor  # largest axis, at most or to within rounding errors
     bound: Tensor  # largest axis, at least or to within rounding errors
     logdet: Tensor  # log |det S|, at most or to within rounding errors
+
+
+class Inverse(NamedTuple):
+    """X, S^-1 of one image up to a rotation, and what rounding errors of it are measured by.
+
+    Made of S triangular it is S^-1 to within a factor I + F from the left, ||F|| <= 2 u ||X|| ||S||
+    in Frobenius norms, u = (d + 8) eps (Higham 2002, sections 3.5, 8.2, 14.2 and 19.3).
+    """
+
+    scale: Tensor  # Frobenius norm of S
+    norm: Tensor  # that of X
+    times: Callable[[Tensor], Tensor]  # X V, of V (d, k) float64
+
+    def lengths_above(self, vectors: Tensor, around: float = 0.0) -> Tensor:
+        """||S^-1 v||, (...) float64, never below the truth.
+
+        Args:
+            vectors: v, (..., d) float64.
+            around: An l2 distance; the bound holds for all vectors as near to v.
+        """
+        flat = vectors.flatten(0, -2)
+        error = rounding(flat)
+        left = 1 - 4 * error * self.norm * self.scale
+        moved = 2 * error * flat.norm(dim=1) + around
+        found = self.times(flat.mT).norm(dim=0) * (1 + error) + self.norm * moved
+        return torch.where(left > _FELT, found / left, torch.inf).unflatten(0, vectors.shape[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,13 +304,11 @@ class Noise(ABC):
     def sections(self, basis: Tensor, sizes: Sequence[int]) -> Tensor:
         """As `section`, for the subspaces of the first k columns, k in `sizes`: (len(sizes), B).
 
-        With X = S^-1 to rounding errors (S triangular) and X V = Q R they are the means of
-        |R_ii|^-1. A product with a factor I + F moves no logarithm of a mean by more than
-        -log(1 - ||F||), an error E of X V by ||E|| mean(1 / s_i), s_i its singular values, none
-        below 1 / max axis. In Frobenius norms and with u = (d + 8) eps, S made triangular and X
-        made of it account for ||F|| <= 2 u ||X|| ||S||, product and QR for
-        ||E|| <= u (||X|| ||V|| + ||X V||) (Higham 2002, sections 3.5, 8.2, 14.2 and 19.3). What is
-        returned is lower by twice the sum; and no section is below the smallest axis.
+        With X of `inverse` and X V = Q R they are the means of |R_ii|^-1. A product with a factor
+        I + F moves no logarithm of a mean by more than -log(1 - ||F||), an error E of X V by
+        ||E|| mean(1 / s_i), s_i its singular values, none below 1 / max axis. Product and QR
+        account for ||E|| <= u (||X|| ||V|| + ||X V||), u and F as in `Inverse`. What is returned
+        is lower by twice the sum; and no section is below the smallest axis.
         """
         shape = (self.dimension, max(sizes, default=0))
         if min(sizes, default=0) < 1 or basis.ndim != 2 or basis.shape[0] != shape[0]:
@@ -294,17 +318,19 @@ class Noise(ABC):
             )
         found, basis, error = [], basis[:, : shape[1]], rounding(basis.mT)
         for row, widest in enumerate(self.extremes.bound):
-            size, inverse, whitened = self._whitened(row, basis)
+            inverse = self.inverse(row)
+            whitened = inverse.times(basis)
             root = linalg.qr(whitened, mode="r").R.diagonal().abs()
-            lost = 2 * inverse * size + (inverse * basis.norm() + whitened.norm()) * widest
+            lost = 2 * inverse.norm * inverse.scale
+            lost += (inverse.norm * basis.norm() + whitened.norm()) * widest
             left = (1 - 2 * error * lost) * (1 - _MARGIN)
             means = torch.stack([(-root[:k].log().mean()).exp() for k in sizes])
             found.append(torch.where(left > _FELT, means * left, 0.0))
         return torch.maximum(torch.stack(found, 1), self.min_axis)
 
     @abstractmethod
-    def _whitened(self, row: int, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of one image: Frobenius norms of S and S^-1, and S^-1 V up to a rotation, (d, k)."""
+    def inverse(self, row: int) -> Inverse:
+        """S^-1 of the image of a row, up to a rotation; see `Inverse`."""
 
     def _flat64(self, images: Tensor) -> Tensor:
         """(B, *event) as (B, d) float64."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from rddrs_dist.noise.base import Noise, Packed
+from rddrs_dist.noise.base import Inverse, Noise, Packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class _Pixelwise(Noise):
     def covariance(self) -> Tensor:
         return torch.diag_embed(self.variances())
 
-    def _whitened(self, row: int, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, row: int) -> Inverse:
         axes = self.axes_of_pixels()[row]
-        return axes.norm(), axes.reciprocal().norm(), basis / axes.unsqueeze(1)
+        return Inverse(axes.norm(), axes.reciprocal().norm(), lambda v: v / axes.unsqueeze(1))
 
 
 class IsotropicNoise(_Pixelwise):

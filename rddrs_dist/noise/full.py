@@ -11,7 +11,7 @@ from torch import Tensor, linalg
 
 from rddrs_dist.geometry.norm import least_bound, norm_bounds, rounding
 from rddrs_dist.geometry.symmetric import eye
-from rddrs_dist.noise.base import Extremes, Noise, Packed
+from rddrs_dist.noise.base import Extremes, Inverse, Noise, Packed
 
 # Rows or columns of a triangular scale that are multiplied at once: few enough to pass over its
 # zeros.
@@ -123,13 +123,13 @@ class FullNoise(Noise):
         scale = self.scale.double()
         return scale @ scale.mT
 
-    def _whitened(self, row: int, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def inverse(self, row: int) -> Inverse:
         lower = self.scale[row].double()
         if not self.is_lower:
             lower = linalg.qr(lower.mT, mode="r").R.mT  # S^T = Q R, S^-1 = Q^T R^-T
         # From the right: what is left of X L - I is then small, whatever the axes are.
         inverse = linalg.solve_triangular(lower, eye(len(lower), lower), upper=False, left=False)
-        return lower.norm(), inverse.norm(), inverse @ basis  # (d, d) @ (d, k)
+        return Inverse(lower.norm(), inverse.norm(), inverse.matmul)
 
     @cached_property
     def _spectrum(self) -> tuple[Tensor, Tensor]:

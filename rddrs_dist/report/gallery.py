@@ -120,12 +120,7 @@ def gallery(
     for source in sources(line for line in lines if not line.is_log):
         own = [line for line in lines if line.source.folder == source.folder]
         try:
-            images = data.load(source.dataset or "", "test", data_root)
-            if images.sha256 != source.metadata.get("data_sha256"):
-                raise ValueError(
-                    f"images of {source.dataset} must be those that were certified, got others; "
-                    "give the folder of that run with --data-root"
-                )
+            images = source.images(data_root)
             scales = Scales(source.folder)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:

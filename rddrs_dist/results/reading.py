@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from rddrs_dist import data
 from rddrs_dist.results import disjoint, files
 from rddrs_dist.results.columns import KEY, RENAMED, TIMINGS, read_metadata
 
@@ -44,6 +45,22 @@ class Source:
         rounding = f" on pixels rounded to 1/{steps}" if steps else ""
         shorter = " in TF32" if self.config.get("precision") == "tf32" else ""
         return weights[:12] + rounding + shorter if weights else ""
+
+    def images(self, data_root: Path | None) -> data.ImageSet:
+        """The test images that were certified.
+
+        Raises:
+            FileNotFoundError: If they are absent.
+            ValueError: If the images there are others.
+        """
+        images = data.load(self.dataset or "", "test", data_root)
+        if images.sha256 != (wanted := self.config.get("data_sha256", "")):
+            raise ValueError(
+                f"images of {self.dataset} must be those that were certified (sha256 "
+                f"{wanted[:12]}...), got {images.sha256[:12]}...: give the folder of that run with "
+                "--data-root"
+            )
+        return images
 
 
 def read(directory: str | Path) -> pd.DataFrame:

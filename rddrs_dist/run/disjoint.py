@@ -95,13 +95,7 @@ def disjoint(options: Disjoint) -> list[dict[str, Any]]:
     """
     options.execution.check()
     source, frame = read_run(options.dir, with_disjoint=False)
-    name, wanted = source.config["dataset"], source.config["data_sha256"]
-    images = data.load(name, "test", options.data_root)
-    if images.sha256 != wanted:
-        raise ValueError(
-            f"images of {name} must be those that were certified (sha256 {wanted[:12]}...), got "
-            f"{images.sha256[:12]}...: give the folder of that run with --data-root"
-        )
+    images = source.images(options.data_root)
     stored = scales.Scales(options.dir, scales.hashes(frame, "scale_sha256"))
     with _connected(options.execution) as tasks:
         results.clear(options.dir)
