@@ -1,4 +1,4 @@
-"""The command line: `rddrs train | certify | disjoint | status | verify | curves | report | ...`.
+"""The command line: `rddrs train | certify | disjoint | status | verify | curves | inside | ...`.
 
 A command is a dataclass of options and a function of it; this module names them and knows exit
 codes.
@@ -20,7 +20,16 @@ import tyro
 from tyro.conf import subcommand
 
 from rddrs_dist import checkpoints, data, verify
-from rddrs_dist.analysis.commands import Curves, Export, Status, curves, export, status
+from rddrs_dist.analysis.commands import (
+    Curves,
+    Export,
+    Inside,
+    Status,
+    curves,
+    export,
+    hold,
+    status,
+)
 from rddrs_dist.report.command import Report, report
 from rddrs_dist.results import disjoint as results
 from rddrs_dist.results.columns import as_markdown
@@ -131,6 +140,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "status": (Status, status),
     "verify": (verify.Verify, verify.command),
     "curves": (Curves, curves),
+    "inside": (Inside, hold),
     "report": (Report, report),
     "export": (Export, export),
     "columns": (Columns, columns),

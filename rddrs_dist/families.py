@@ -2,8 +2,8 @@
 
 A family has a parameter t, and an image for each t and each way, a sign or a direction of t; at
 t = 0 it is the image itself. Images are changed as torchvision changes tensors, in float64: what
-moves pixels interpolates bilinearly, and black comes in from outside. Nothing is clipped to [0, 1],
-so that brightness and contrast are straight lines.
+moves pixels interpolates bilinearly, and black comes in from outside. Nothing is clipped to
+[0, 1], so that brightness and contrast are straight lines.
 """
 
 import math
@@ -21,7 +21,7 @@ from rddrs_dist.region import Floats
 _EPS = torch.finfo(torch.float64).eps
 # Units of eps by which a position of an image of one pixel, or a grey value, may be off.
 _PIXEL = 16
-_BLOCK = 32  # steps that are looked at in one go; most regions end before the second
+_BLOCK = 16  # steps that are looked at in one go: most regions end within some
 # Shares that are taken off a computed end until it is proven to be inside; 1 is known to be.
 _TAKEN = torch.logspace(-13, 0, 14, dtype=torch.float64)
 
@@ -120,10 +120,10 @@ FAMILIES = (
     # Left, right, up and down: bilinear interpolation is linear between whole pixels.
     Family("shift", "pixels", 4.0, 4, _shifted, straight=True),
     Family("scaling", "%", 50.0, 500, _scaled),
-    Family("brightness", "pixel value", 1.0, 1, _brightened, straight=True),
+    Family("brightness", "pixel values", 1.0, 1, _brightened, straight=True),
     # Around the mean of all pixels and channels of the image.
     Family("contrast", "%", 100.0, 1, _contrasted, straight=True),
-    Family("blur", "sigma in pixels", _BLUR_LIMIT, 100, _blurred),
+    Family("blur", "pixels", _BLUR_LIMIT, 100, _blurred),
 )
 
 

@@ -1,4 +1,4 @@
-"""The commands `rddrs curves`, `rddrs status` and `rddrs export`: their flags and what they do."""
+"""The commands `rddrs curves | inside | status | export`: their flags and what they do."""
 
 import time
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from rddrs_dist.analysis import captions, tables
+from rddrs_dist.analysis import captions, inside, tables
 from rddrs_dist.analysis.lines import Line, chosen, lines_of, read_lines
 from rddrs_dist.analysis.logs import export as write_logs
 from rddrs_dist.analysis.logs import read_logs
 from rddrs_dist.analysis.status import status as told
-from rddrs_dist.results import read_run
+from rddrs_dist.results import files, read_run
 from rddrs_dist.sight import SIGHTED
 
 
@@ -64,6 +64,24 @@ class Curves(Shown):
 
 
 @dataclass(frozen=True)
+class Inside:
+    """Find the largest rotation, shift, scaling, brightness, contrast and blur that regions hold.
+
+    Attributes:
+        dirs: Folders written by `rddrs certify --save-scales`.
+        out: Folder for inside.csv, one row per image and method, and inside.md, their medians.
+        data_root: Folder of the data; RDDRS_DATA is read where this is not given.
+        sighted: A region counts where the upper bound of its blindness is at most this; 1 counts
+            all rows, sighted or not.
+    """
+
+    dirs: Positional[tuple[Path, ...]]
+    out: Path
+    data_root: Path | None = None
+    sighted: float = SIGHTED
+
+
+@dataclass(frozen=True)
 class Status:
     """Show how far a run is and what it has found, while it runs and afterwards.
 
@@ -108,6 +126,25 @@ def curves(options: Curves) -> int:
     table.to_csv(written[-1], index=False)
     print(tables.to_text(table) + notes)
     print("\nwrote " + ", ".join(str(path) for path in written))
+    return 0
+
+
+def hold(options: Inside) -> int:
+    """Writes what regions hold and prints the medians."""
+    files.refuse_run(options.out, "tables")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out must be a folder, got the file {options.out}; pass another")
+    lines = read_lines(options.dirs, sighted=options.sighted)
+    found = inside.of_lines(lines, options.data_root)
+    medians = inside.medians(lines, found)
+    rows = [list(medians[0]), *(list(row.values()) for row in medians)]
+    notes = "".join(f"\n{one}\n" for one in (inside.notes(), *captions.sight(lines)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = [options.out / "inside.md", options.out / "inside.csv"]
+    written[0].write_text(tables.markdown(rows) + "\n" + notes)
+    found.to_csv(written[1], index=False)
+    print(tables.aligned(rows) + "\n" + notes)
+    print("wrote " + ", ".join(map(str, written)))
     return 0
 
 

@@ -132,11 +132,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """Renders a summary as Markdown tables, one per size."""
-    blocks = []
-    for title, (header, *body) in _blocks(table):
-        rows = [header, ["---:"] * len(header), *body]
-        blocks.append("\n".join([f"**{title}**", "", *(f"| {' | '.join(row)} |" for row in rows)]))
+    blocks = [f"**{title}**\n\n{markdown(rows)}" for title, rows in _blocks(table)]
     return "\n\n".join(blocks) + "\n"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of rows of texts, the header first."""
+    whole = [rows[0], ["---:"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in whole)
 
 
 def _blocks(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:

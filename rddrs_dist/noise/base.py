@@ -57,8 +57,8 @@ class Extremes(NamedTuple):
 class Inverse(NamedTuple):
     """X, S^-1 of one image up to a rotation, and what rounding errors of it are measured by.
 
-    Made of S triangular it is S^-1 to within a factor I + F from the left, ||F|| <= 2 u ||X|| ||S||
-    in Frobenius norms, u = (d + 8) eps (Higham 2002, sections 3.5, 8.2, 14.2 and 19.3).
+    Made of S triangular it is S^-1 to within a factor I + F from the left. In Frobenius norms
+    ||F|| <= 2 u ||X|| ||S||, u = (d + 8) eps (Higham 2002, sections 3.5, 8.2, 14.2 and 19.3).
     """
 
     scale: Tensor  # Frobenius norm of S

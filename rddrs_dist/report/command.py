@@ -26,6 +26,7 @@ class Report(Shown):
 def report(options: Report) -> int:
     """Writes the page, whole or not at all."""
     # Imported here: plotly takes its time, and the other commands need not wait for it.
+    from rddrs_dist.report.facts import held
     from rddrs_dist.report.gallery import gallery
     from rddrs_dist.report.page import render
 
@@ -36,7 +37,7 @@ def report(options: Report) -> int:
     files.refuse_run(out.parent, "a page")
     lines = options.lines()
     found = gallery(lines, options.images, options.checkpoints, options.data_root)
-    page = render(lines, *found).encode()
+    page = render(lines, *found, held(lines, options.data_root)).encode()
     files.replace(out, page, then="report again")
     print(f"wrote {out} ({len(page) / 1e6:.1f} MB): open it in a browser")
     return 0

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rddrs_dist.analysis import tables
+from rddrs_dist.analysis import inside, tables
 from rddrs_dist.analysis.lines import Line, available, by_sigma, sources
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.analysis.status import progress
@@ -20,6 +21,7 @@ from rddrs_dist.results import disjoint
 from rddrs_dist.run.events import SCHEMA, read_events
 
 _NUMBER = re.compile(r"[-\d.,:e+]+|inf|nan")
+_HELD = 20  # images of each method that tell what its regions hold
 _NEAREST = 10  # pairs of regions that are listed
 _AGAIN = 20  # images that were tried again
 _SLOWEST = 10
@@ -108,6 +110,17 @@ def at_radii(lines: Sequence[Line]) -> list[Table]:
             values.append({} if line.rounded else above)
         found.append(Table(rows, f"σ = {sigma:g}", size=size, values=values))
     return found
+
+
+def held(lines: Sequence[Line], data_root: Path | None) -> Table:
+    """What the regions of some images hold; a reason alone where scales or data are missing."""
+    runs = [line for line in lines if not line.is_log]
+    try:
+        found = inside.of_lines(runs, data_root, _HELD) if runs else pd.DataFrame()
+    except (ValueError, FileNotFoundError) as error:
+        return Table([], note=f"Not known: {error}.")
+    note = f"{inside.notes()} Of {_HELD} images of a method at most, evenly by index."
+    return Table(inside.medians(runs, found), note=note) if runs else Table([])
 
 
 def cost(lines: Sequence[Line]) -> Table:

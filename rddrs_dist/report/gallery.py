@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from PIL import Image
 from torch import Tensor, linalg, nn
 
 from rddrs_dist import data
+from rddrs_dist.analysis import inside
 from rddrs_dist.analysis.lines import UNMEASURED, Line, sources
 from rddrs_dist.analysis.tables import floor_to, floored
 from rddrs_dist.checkpoints import load
+from rddrs_dist.families import FAMILIES
 from rddrs_dist.noise import Noise
 from rddrs_dist.report.charts import dashes, empty_figure
 from rddrs_dist.results.columns import ABSTAIN
@@ -47,6 +50,8 @@ class Strip:
         title: Certificate in words.
         sight: Blindness in words.
         blind: Whether the region is not sighted, and so counts as nothing.
+        holds: The largest change of each family that stays inside; empty where a region does not
+            count.
         pictures: Data URIs by their captions.
     """
 
@@ -54,6 +59,7 @@ class Strip:
     title: str
     sight: str
     blind: bool
+    holds: str
     pictures: Mapping[str, str]
 
 
@@ -121,7 +127,7 @@ def gallery(
         own = [line for line in lines if line.source.folder == source.folder]
         try:
             images = source.images(data_root)
-            scales = Scales(source.folder)
+            scales = inside.scales_of(own, source.folder)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise
@@ -175,7 +181,8 @@ def _entry(
             noise = scales.noise(line.method, [index], images.event_shape)
             found = axes(noise)
             told = f"{line.label}: {_verdict(row)}", *_sight(row, bool(sees))
-            shown.append(Strip(line.method, *told, _pictures(index, image, noise, found)))
+            held = _held(inside.of_line(line, images, scales, [index]))
+            shown.append(Strip(line.method, *told, held, _pictures(index, image, noise, found)))
             if row["prediction"] == ABSTAIN:
                 continue
             semi = row["radius"] * found.lengths
@@ -236,6 +243,13 @@ def _sight(row: Mapping[Any, Any], sees: bool) -> tuple[str, bool]:
     share, upper = (-floor_to(-one, 3) for one in (share, upper))
     told = f"blindness {share:.3f}, at most {upper:.3f}"
     return told + ("" if sees else ": not sighted"), not sees
+
+
+def _held(found: pd.DataFrame) -> str:
+    """What the region of one image holds, in words."""
+    (row,) = found.to_dict("records")
+    told = [f"{one.name} {inside.told(one, row[one.name])} {one.unit}" for one in FAMILIES]
+    return f"holds {', '.join(told)}" if row["counted"] else ""
 
 
 def axes(noise: Noise) -> Axes:

@@ -16,9 +16,15 @@ _FILES = ("page.html", "page.css", "hover.js", "page.js")
 
 
 def render(
-    lines: Sequence[Line], entries: Sequence[Entry] = (), remarks: Sequence[str] = ()
+    lines: Sequence[Line],
+    entries: Sequence[Entry] = (),
+    remarks: Sequence[str] = (),
+    held: facts.Table | None = None,
 ) -> str:
-    """The page of lines, with images of the gallery, and remarks on what it lacks, and why."""
+    """The page of lines, with images of the gallery, and remarks on what it lacks, and why.
+
+    On request it has the table of what regions hold.
+    """
     known, calls = methods_of(lines), facts.events(lines)
     curves, histograms = charts.curve_charts(lines), charts.histogram_charts(lines)
     figures = [one.figure for one in (*curves, *entries, *histograms)]
@@ -38,6 +44,7 @@ def render(
         sizes=[(name, SIZES[name].title) for name in available(lines)],
         curves=curves,
         radii=facts.at_radii(lines),
+        held=held or facts.Table([]),
         histograms=histograms,
         cost=facts.cost(lines),
         endings=facts.endings(lines),

@@ -57,8 +57,8 @@ class Source:
         if images.sha256 != (wanted := self.config.get("data_sha256", "")):
             raise ValueError(
                 f"images of {self.dataset} must be those that were certified (sha256 "
-                f"{wanted[:12]}...), got {images.sha256[:12]}...: give the folder of that run with "
-                "--data-root"
+                f"{wanted[:12]}...), got {images.sha256[:12]}...: give the folder of that run "
+                "with --data-root"
             )
         return images
 
