@@ -122,3 +122,20 @@ def test_a_basis_of_other_images_is_refused(shape):
     noise = FullNoise(with_axes(spread(0.1, 3, D), 1, seed=5).float(), EVENT)
     with pytest.raises(ValueError, match=r"a basis must be \(d, k\) = \(12, k\).*got"):
         noise.sections(torch.zeros(shape, dtype=torch.float64), (shape[-1],))
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6])
+def test_lengths_are_never_below_the_truth_and_near_to_it(condition):
+    """The truth in 50 digits, of the stored numbers."""
+    dense = FullNoise(with_axes(spread(0.1, 0.1 * condition, D), 1, seed=3).float(), EVENT)
+    axes = dense.axes.float().view(1, *EVENT)
+    vectors = normal(5, D, seed=4)
+    for noise in (dense, dense.lower(), DiagonalNoise(axes, EVENT)):
+        found = noise.inverse(0).lengths_above(vectors)
+        wider = noise.inverse(0).lengths_above(vectors, around=1e-3)
+        assert (wider > found + 1e-3 / noise.min_axis * 0.999).all()
+        with mpmath.workdps(50):
+            scale = mpmath.matrix(noise.matrix()[0].tolist())
+            for bound, vector in zip(found.tolist(), vectors.tolist(), strict=True):
+                truth = mpmath.norm(mpmath.lu_solve(scale, mpmath.matrix(vector)))
+                assert truth <= mpmath.mpf(bound) <= truth * (1 + 1e-12 * max(10, condition))
