@@ -18,10 +18,10 @@ from rddrs_dist.train import train_new
 
 # Fits of no ambition.
 QUICK = settings_of(
-    DDRS(steps=20, candidate_every=10),
-    Ancer(learning_rates=(0.04,), steps=20),
+    DDRS(steps=10, candidate_every=5),
+    Ancer(learning_rates=(0.04,), steps=10),
     RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
-    RDDRSTR(sighted_steps=3, samples=500, compare_samples=200),
+    RDDRSTR(sighted_steps=3, samples=200, start_samples=50, compare_samples=200),
     URS(steps=4, samples=200, start_samples=1000),
 )
 RUN = Run(

@@ -89,8 +89,9 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 def _here(checkpoint: Path, out: Path) -> Run:
     """All methods on twelve digits, one to a shard, in this process, with quick fits."""
-    small = {"indices": "0:240:20", "n": 200, "alpha": 0.01, "shard_size": 1, "settings": QUICK}
-    return Run(checkpoint=checkpoint, out=out, execution=Execution(executor="local"), **small)
+    small = {"indices": "0:240:20", "n": 200, "alpha": 0.01, "shard_size": 1, "sight_samples": 500}
+    here = Execution(executor="local")
+    return Run(checkpoint=checkpoint, out=out, execution=here, settings=QUICK, **small)
 
 
 @pytest.fixture
