@@ -78,7 +78,7 @@ endif
 
 # Tests of Ray, which mostly wait, in one process; in the other those that compute.
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2
 
 # The lower ends of the dependencies' ranges; their deprecations are not ours to mend.
 test-lowest:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,23 +19,35 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keeps modules that start Ray in one process, and others, whose fixtures cost time, whole."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return "ray" if _starts_ray(config.rootpath / module) else module
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps tests of Ray in one process, and modules, whose fixtures cost time, together."""
+    """Lets tests that start Ray, which take the longest together, begin."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: not _of_ray(item))  # those take the longest: they start first
-        for item in items:
-            group = "ray" if _of_ray(item) else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=lambda item: not _starts_ray(item.path))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Lets workers of Ray, which run at nice 15, go before tests that compute."""
-    if "PYTEST_XDIST_WORKER" in os.environ and not _of_ray(item):
+    if "PYTEST_XDIST_WORKER" in os.environ and not _starts_ray(item.path):
         os.nice(max(0, 19 - os.nice(0)))
 
 
-def _of_ray(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ray") is not None
+@cache
+def _starts_ray(module: Path) -> bool:
+    return "pytest.mark.ray" in module.read_text()
 
 
 @pytest.fixture(scope="session")
