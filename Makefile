@@ -61,6 +61,12 @@ ifneq ($(NETWORKS),)
 		--data-root $(DATA) --indices 0:10000:1000 --n 10000 --shard-size 1 --save-scales \
 		--rddrs.gradient-samples 1000
 	cp runs/figure2/figure2/full-size.txt docs/figures/figure2
+	test -f runs/mnist/universal-0.25.safetensors || $(BIN)/rddrs train --dataset mnist \
+		--data-root $(DATA) --sigma 0.25 --universal 3 --out runs/mnist/universal-0.25.safetensors
+	$(BIN)/rddrs certify --dataset mnist --data-root $(DATA) --resume --methods rs urs \
+		--checkpoint runs/mnist/universal-0.25.safetensors --indices 0:10000:100 --n 10000 \
+		--executor local --shard-size 5 --save-scales --out runs/mnist/universal-0.25
+	$(BIN)/rddrs curves runs/mnist/universal-0.25 --out docs/figures/urs
 	$(BIN)/rddrs certify $(call MNIST,0.25) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
 		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
 	$(BIN)/rddrs certify $(call MNIST,0.25) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
