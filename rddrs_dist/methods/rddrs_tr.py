@@ -120,7 +120,7 @@ class RDDRSTR(Method):
     blindness: float = 0.05
     floor: float = 1.1
     sighted_target: float = 0.9985
-    aimed_share: float = 0.65
+    aimed_share: float = 0.6
     growth_target: float = 0.97
     sighted_steps: int = 27
     sighted_rank: int = 200
