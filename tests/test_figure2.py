@@ -13,23 +13,32 @@ from rddrs_dist.results.columns import table
 from rddrs_dist.run.options import Run, settings_of
 from tests.results.rows import row
 from tests.run.runs import one_line
+from tests.small_run import RUN
+
+
+def chosen(**fields: tuple[str, ...]) -> list[str]:
+    """Flags of fields of methods, as tests/small_run.py has them."""
+    return [
+        text
+        for name, own in fields.items()
+        for field in own
+        for text in (f"--{name}.{field}", str(getattr(RUN.method(name), field)))
+    ]
+
 
 # The settings of tests/small_run.py.
 FLAGS = [
     *("--dataset", "digits", "--indices", "0:240:40", "--seed", "1"),
     *("--n", "300", "--alpha", "0.01", "--sequential-tests", "3", "--tolerance", "0.33"),
-    *("--shard-size", "2", "--save-scales", "--ddrs.steps", "20"),
-    *("--ddrs.candidate-every", "10", "--ancer.learning-rates", "0.04", "--ancer.steps", "20"),
-    *("--rddrs.step-lengths", "1.0", "--rddrs.steps", "3", "--rddrs.gradient-samples", "100"),
-    *(
-        "--rddrs-tr.sighted-steps",
-        "3",
-        "--rddrs-tr.samples",
-        "500",
-        "--rddrs-tr.compare-samples",
-        "200",
+    *("--shard-size", "2", "--save-scales"),
+    *("--ancer.learning-rates", "0.04", "--rddrs.step-lengths", "1.0"),
+    *chosen(
+        ddrs=("steps", "candidate_every"),
+        ancer=("steps",),
+        rddrs=("steps", "gradient_samples"),
+        rddrs_tr=("sighted_steps", "samples", "start_samples", "compare_samples"),
+        urs=("steps", "samples", "start_samples"),
     ),
-    *("--urs.steps", "4", "--urs.samples", "200", "--urs.start-samples", "1000"),
 ]
 
 
