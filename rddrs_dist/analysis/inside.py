@@ -44,10 +44,10 @@ def of_line(
     return found.assign(**dict(zip(_NAMES, values.T, strict=True)))
 
 
-def scales_of(lines: Sequence[Line], folder: Path) -> Scales:
-    """The stored scales of a run, which must be those of its rows."""
-    rows = pd.concat(line.rows for line in lines if line.source.folder == folder)
-    return Scales(folder, hashes(rows, "scale_sha256"))
+def scales_of(lines: Sequence[Line]) -> Scales:
+    """The stored scales of the lines of one run, which must be those of its rows."""
+    rows = pd.concat([line.rows for line in lines])
+    return Scales(lines[0].source.folder, hashes(rows, "scale_sha256"))
 
 
 def of_lines(
@@ -67,7 +67,7 @@ def of_lines(
     found = []
     for source in sources(lines):
         own = [line for line in lines if line.source.folder == source.folder]
-        images, stored = source.images(data_root), scales_of(own, source.folder)
+        images, stored = source.images(data_root), scales_of(own)
         for line in own:
             indices = line.rows["index"].to_numpy()
             places = np.linspace(0, len(indices) - 1, min(len(indices), most or len(indices)))

@@ -127,7 +127,7 @@ def gallery(
         own = [line for line in lines if line.source.folder == source.folder]
         try:
             images = source.images(data_root)
-            scales = inside.scales_of(own, source.folder)
+            scales = inside.scales_of(own)
         except (ValueError, FileNotFoundError) as error:
             if chosen is not None:
                 raise

@@ -40,10 +40,8 @@ _COUNTED = {
     "with_others_inside": lambda row: row["others_inside"] > 0,
 }
 # What a Markdown table says of the bound of blindness up to which regions count.
-_BOUND, _ALL = (
-    re.compile(r"blindness at most ([0-9.e+-]+) \(upper"),
-    "All rows count, sighted or not",
-)
+_BOUND = re.compile(r"blindness at most ([0-9.e+-]+) \(upper")
+_ALL = "All rows count, sighted or not"
 _OF_A_SIZE = re.compile(rf"({'|'.join(SIZES)})(_acr|_median|@([0-9.e+-]+))")
 
 
