@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.special import ndtri
+from scipy.special import betainccinv, betaincinv, ndtri
 
 # scipy's quantiles are good to about 1e-14; this margin makes the results lower bounds for certain
 # and costs nothing that a figure could show.
@@ -34,7 +33,7 @@ def clopper_pearson_lower(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArr
     """
     count, n = _counts(count, n, alpha)
     # The beta law needs positive parameters; a count of 0 is put right below.
-    bound = stats.beta.ppf(alpha, np.maximum(count, 1), n - count + 1)
+    bound = betaincinv(np.maximum(count, 1), n - count + 1, alpha)
     return np.where(count == 0, 0.0, bound * (1 - _MARGIN))
 
 
@@ -45,7 +44,7 @@ def clopper_pearson_upper(count: ArrayLike, n: ArrayLike, alpha: float) -> NDArr
     `clopper_pearson_lower` for arguments and errors.
     """
     count, n = _counts(count, n, alpha)
-    bound = stats.beta.isf(alpha, count + 1, np.maximum(n - count, 1))
+    bound = betainccinv(count + 1, np.maximum(n - count, 1), alpha)
     return np.where(count == n, 1.0, np.minimum(bound * (1 + _MARGIN), 1.0))
 
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 
-from scipy.stats import beta, norm
+import scipy  # its stats at their first use: they take a second to load
 
 from rddrs_dist.analysis.sizes import SIZES
 from rddrs_dist.results.columns import ABSTAIN
@@ -72,9 +72,9 @@ def _with_sizes(case: Case) -> list[Row]:
         radius = 0.0  # at a share of alpha: an abstention stays one, a limit one too
         if row["radius"] > 0:
             share = row["alpha"] / case.run.budget.sequential_tests / images[row["method"]]
-            p_lower = beta.ppf(share, row["count"], row["n"] - row["count"] + 1)
+            p_lower = scipy.stats.beta.ppf(share, row["count"], row["n"] - row["count"] + 1)
             limit = math.inf if row["radius_limit"] is None else row["radius_limit"]
-            radius = min(max(float(norm.ppf(p_lower)), 0.0), limit)
+            radius = min(max(float(scipy.stats.norm.ppf(p_lower)), 0.0), limit)
         rows.append({**row, **known, "simultaneous_proxy_radius": radius * row["mean_axis"]})
     return rows
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import fisher_exact
 from torch import Tensor, nn
 
 from rddrs_dist.results.columns import ABSTAIN
@@ -170,7 +170,7 @@ def _fresh_seed(case: Case) -> int:
 def _agree(stored: int, count: int, n: int, level: float) -> Claim:
     """Two counts, out of n each, may be of one probability; Fisher's exact test, two-sided."""
     table = [[stored, n - stored], [count, n - count]]
-    p = float(fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    p = float(scipy.stats.fisher_exact(table).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
     wanted = f"a count that agrees with {count} of {n} fresh samples"
     return p >= level, wanted, f"{stored}, p-value {p:.2g}"
 
