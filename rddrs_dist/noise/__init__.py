@@ -7,15 +7,17 @@ import torch
 from rddrs_dist.noise.base import Noise, Packed
 from rddrs_dist.noise.diagonal import DiagonalNoise, IsotropicNoise
 from rddrs_dist.noise.full import FullNoise
+from rddrs_dist.noise.lowrank import LowRankNoise
 
 # What a run can store and read back; each with the kinds of scales that it packs.
-NOISES: tuple[type[Noise], ...] = (IsotropicNoise, DiagonalNoise, FullNoise)
+NOISES: tuple[type[Noise], ...] = (IsotropicNoise, DiagonalNoise, LowRankNoise, FullNoise)
 
 __all__ = [
     "NOISES",
     "DiagonalNoise",
     "FullNoise",
     "IsotropicNoise",
+    "LowRankNoise",
     "Noise",
     "Packed",
     "pack",
@@ -45,7 +47,8 @@ def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
         event_shape: Shape of one image.
 
     Returns:
-        The noise, on the CPU; of images of one kind, exactly the noise that was packed.
+        The noise, on the CPU; of images of one kind, exactly the noise that was packed. It is in
+        float64 where one of low rank is beside one that is diagonal or full.
 
     Raises:
         ValueError: If the numbers are too many or too few for the image, or the kind unknown.
@@ -62,4 +65,10 @@ def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
     if all(noise.is_diagonal for noise in noises):
         rows = [noise.axes_of_pixels().to(noise.scale.dtype) for noise in noises]
         return DiagonalNoise(torch.cat(rows).unflatten(1, event_shape), event_shape)
-    return FullNoise(torch.cat([noise.matrix().float() for noise in noises]), event_shape)
+    if structures == {IsotropicNoise, LowRankNoise}:  # sigma is s without a direction
+        rows = [LowRankNoise(noise.scale.view(1, -1), event_shape) for noise in noises]
+        return LowRankNoise.concatenate(rows)
+    # A dense scale of low rank has more digits than single precision holds.
+    precision = torch.float64 if LowRankNoise in structures else torch.float32
+    dense = torch.cat([noise.matrix() for noise in noises])
+    return FullNoise(dense.to(precision), event_shape)

@@ -9,7 +9,16 @@ import torch
 from torch import linalg
 
 import rddrs_dist.noise
-from rddrs_dist.noise import NOISES, DiagonalNoise, FullNoise, IsotropicNoise, Noise, pack, unpack
+from rddrs_dist.noise import (
+    NOISES,
+    DiagonalNoise,
+    FullNoise,
+    IsotropicNoise,
+    LowRankNoise,
+    Noise,
+    pack,
+    unpack,
+)
 from rddrs_dist.noise.base import Packed
 from tests.oracles import normal, random_spd, rotation_matrix
 
@@ -22,10 +31,17 @@ TRIANGLE = linalg.cholesky(random_spd(B, D, seed=2)).float() * torch.tensor([1, 
 EXAMPLES: dict[str, Noise] = {
     "isotropic": IsotropicNoise(torch.tensor([0.3, 1.7, 0.1]), EVENT),
     "diagonal": DiagonalNoise(normal(B, *EVENT, seed=4).abs().float() + 0.1, EVENT),
+    "low-rank": LowRankNoise.of(
+        torch.tensor([0.3, 1.7, 0.1]),
+        normal(B, D, 2, seed=7),
+        normal(B, 2, seed=8) ** 2 + 0.5,
+        EVENT,
+    ),
     "lower": FullNoise(TRIANGLE, EVENT),
     "dense": FullNoise(DENSE, EVENT),
 }
-SIZES = {"isotropic": 1, "diagonal": D, "lower": D * (D + 1) // 2, "dense": D * D}
+SIZES = {"isotropic": 1, "diagonal": D, "low-rank": 1 + 2 * D}
+SIZES |= {"lower": D * (D + 1) // 2, "dense": D * D}
 of_every_noise = pytest.mark.parametrize("noise", EXAMPLES.values(), ids=EXAMPLES.keys())
 VECTORS = normal(B, *EVENT, seed=5)
 FLAT = VECTORS.flatten(1).unsqueeze(-1)
@@ -179,6 +195,8 @@ def test_a_noise_comes_back_bit_for_bit_and_takes_no_more_room_than_it_needs(kin
         (("isotropic", "diagonal"), DiagonalNoise),
         (("isotropic", "lower"), FullNoise),
         (("diagonal", "dense", "isotropic"), FullNoise),
+        (("isotropic", "low-rank"), LowRankNoise),
+        (("low-rank", "diagonal", "lower", "isotropic"), FullNoise),
     ],
 )
 def test_noises_of_several_kinds_become_one_that_holds_them_all(kinds, common):
@@ -204,7 +222,8 @@ def test_scales_of_other_images_and_of_no_noise_are_refused():
         wrong = [Packed(kind, np.ones(size + 1, np.float32))]
         with pytest.raises(ValueError, match=f"have {size} numbers, got {size + 1}: it belongs"):
             unpack(wrong, EVENT)
-    with pytest.raises(ValueError, match="one of isotropic, diagonal, lower, dense, got 'round'"):
+    kinds = ", ".join(kind for structure in NOISES for kind in structure.kinds)
+    with pytest.raises(ValueError, match=f"one of {kinds}, got 'round'"):
         unpack([Packed("round", np.ones(6, np.float32))], EVENT)
 
 
