@@ -65,9 +65,8 @@ def unpack(scales: Sequence[Packed], event_shape: tuple[int, ...]) -> Noise:
     if all(noise.is_diagonal for noise in noises):
         rows = [noise.axes_of_pixels().to(noise.scale.dtype) for noise in noises]
         return DiagonalNoise(torch.cat(rows).unflatten(1, event_shape), event_shape)
-    if structures == {IsotropicNoise, LowRankNoise}:  # sigma is s without a direction
-        rows = [LowRankNoise(noise.scale.view(1, -1), event_shape) for noise in noises]
-        return LowRankNoise.concatenate(rows)
+    if structures == {IsotropicNoise, LowRankNoise}:
+        return LowRankNoise.concatenate(noises)
     # A dense scale of low rank has more digits than single precision holds.
     precision = torch.float64 if LowRankNoise in structures else torch.float32
     dense = torch.cat([noise.matrix() for noise in noises])

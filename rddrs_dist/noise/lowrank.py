@@ -91,11 +91,15 @@ class LowRankNoise(Noise):
         return cls(torch.cat([s, columns.mT.flatten(1)], 1).float(), tuple(event_shape))
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """One noise of all the images, with columns of 0 where some have fewer."""
-        width = max(part.scale.shape[1] for part in parts)
-        rows = [pad(part.scale, (0, width - part.scale.shape[1])) for part in parts]
-        return replace(parts[0], scale=torch.cat(rows))
+    def concatenate(cls, parts: Sequence[Noise]) -> Self:
+        """One noise of all the images of parts of low rank or isotropic, whose sigma is s.
+
+        Columns of 0 are added where an image has fewer than another.
+        """
+        rows = [part.scale.view(len(part), -1) for part in parts]
+        width = max(row.shape[1] for row in rows)
+        padded = [pad(row, (0, width - row.shape[1])) for row in rows]
+        return cls(torch.cat(padded), parts[0].event_shape)
 
     def pack(self) -> list[Packed]:
         d, packed = self.dimension, list[Packed]()
@@ -138,7 +142,7 @@ class LowRankNoise(Noise):
         s = self.scale[:, :1].double()
         return torch.cat([s.expand(-1, self.dimension - longer.shape[1]), longer.flip(1)], 1)
 
-    @cached_property
+    @property
     def axes(self) -> Tensor:
         s, lengths, _ = self._factors
         return self._with_s(s + lengths**2)
