@@ -29,6 +29,7 @@ class Status(Enum):
     MAX_STEPS = "the last planned step was taken"
     DEADLINE = "time ran out; the noise reached by then was kept"
     NONFINITE = "a step was not finite; the last finite noise was kept"
+    BLIND = "no noise that was tried leaves the classifier its sight"
     FALLBACK = "no fit came back, however often it was tried; this is the noise of RS"
 
 
@@ -49,6 +50,8 @@ class Context:
             where there are none.
         batching: How many images share a launch.
         universal: The noise that all images share, of one image; see `Method.prepare`.
+        n: Samples of the certificate that follows.
+        alpha: Its error probability.
     """
 
     sigma: float
@@ -58,6 +61,8 @@ class Context:
     neighbours: Neighbours | None = None
     batching: Batching = UNBOUNDED
     universal: Noise | None = None
+    n: int = 100_000
+    alpha: float = 0.001
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):

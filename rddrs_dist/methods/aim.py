@@ -1,0 +1,310 @@
+"""Aimed noise: one certificate for the changes of an image that a user names."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import betaincinv, ndtri
+from torch import Tensor, nn
+
+from rddrs_dist.families import FAMILIES, Family
+from rddrs_dist.methods.base import Context, Fit, Method, Status
+from rddrs_dist.methods.checks import at_least_one, between, positive, refuse
+from rddrs_dist.methods.sighted import others_of
+from rddrs_dist.noise import IsotropicNoise, LowRankNoise
+from rddrs_dist.region import Floats, Integers
+from rddrs_dist.sight import Others
+from rddrs_dist.smoothing import Stage
+from rddrs_dist.smoothing.sample import class_counts
+from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
+
+_DEFAULT = {"rotation": 10.0}  # where nothing is named
+# Step of the comparison stage at which sight is asked.
+_SIGHT = 1
+# Factor between the first noises that are tried, until one is too narrow and one too wide.
+_WIDER = 1.5
+# A smaller s has to promise so much more.
+_WORTH = 1.1
+# Sweeps at most, and the error of weights and lengths, as a share, at which they are over.
+_SWEEPS, _GAP = 200, 1e-3
+
+
+@dataclass(frozen=True)
+class Aim(Method):
+    """S S^T = s^2 I + U diag(w) U^T, just wide enough for the changes that are named.
+
+    U are the secants x' - x of changed images x'. w makes the noise that is nearest to N(0, s^2 I),
+    in relative entropy, of those whose region holds all of them. A region is convex, so that it
+    holds mixtures of changed images too. Sought is the largest multiple tau <= 1 of the named
+    amounts that is certified for a classifier that sees.
+
+    An amount of 0 is not named. Where none is named, it is a rotation by 10 degrees.
+
+    Attributes:
+        rotation: Degrees, to either side.
+        shift: Pixels, right or left and up or down at once.
+        scaling: %, larger or smaller.
+        shear: Degrees, to either side.
+        brightness: Pixel values, added or taken away.
+        contrast: %, more or less, about the mean of the image.
+        blur: Standard deviation, in pixels.
+        secants: Changed images of each side of a family that is no straight line.
+        grade: Share of the radius that the nearest of these leave free: by so much the radius may
+            be smaller than thought, and the part of the family that is left shrinks with it.
+        slack: Share of the radius that is left for what a family does between its secants.
+        multiples: s, in units of sigma, largest first; one after another until all is held.
+        trials: Noises that are tried with each s.
+        samples: Samples that tell the probability of the class under each noise.
+        sight_samples: Samples that tell its blindness.
+        blindness: Largest probability of the class at training images of other labels.
+        aimed_share: Share of `blindness` that is aimed at: what has not been looked at is measured.
+
+    References:
+        docs/method.md, section 12.
+    """
+
+    name: ClassVar[str] = "aim"
+    label: ClassVar[str] = "Aimed"
+    paper: ClassVar[str] = "docs/method.md, section 12"
+    colour: ClassVar[str] = "#1b7f79"
+    dashes: ClassVar[Any] = (0, (2.5, 1, 1, 1))
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    scaling: float = 0.0
+    shear: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    blur: float = 0.0
+    secants: int = 6
+    grade: float = 0.3
+    slack: float = 0.02
+    multiples: tuple[float, ...] = (1.0, 0.5)
+    trials: int = 5
+    samples: int = 1500
+    sight_samples: int = 1500
+    blindness: float = 0.05
+    aimed_share: float = 0.6
+
+    def __post_init__(self) -> None:
+        for family in FAMILIES:
+            if not 0 <= getattr(self, family.name) <= family.limit:
+                refuse(self, family.name, f"be 0, or up to {family.limit:g} {family.unit}")
+        at_least_one(self, "secants", "trials", "samples", "sight_samples")
+        between(self, -1e-9, 1, "grade", "slack")
+        between(self, 0, 1 + 1e-9, "blindness", "aimed_share")
+        positive(self, "multiples")
+        if list(self.multiples) != sorted(set(self.multiples), reverse=True):
+            refuse(self, "multiples", "descend")
+
+    @property
+    def amounts(self) -> dict[Family, float]:
+        """What is named: families and their largest parameters."""
+        named = {one: float(getattr(self, one.name)) for one in FAMILIES}
+        if not any(named.values()):
+            named = {one: _DEFAULT.get(one.name, 0.0) for one in FAMILIES}
+        return {one: amount for one, amount in named.items() if amount}
+
+    def _samples(self) -> int:
+        return max(self.samples, self.sight_samples)
+
+    def _fit(self, model: nn.Module, images: Tensor, context: Context) -> Fit:
+        return _Search.begun(self, model, images, context).fit()
+
+    def noise(self, images: Tensor, s: float, taus: Floats, radii: Floats) -> LowRankNoise:
+        """The noise whose region of radius r holds tau times what is named.
+
+        Args:
+            images: (B, C, H, W).
+            s: Standard deviation where nothing is named.
+            taus: tau of each image, (B,), in (0, 1].
+            radii: r of each image, (B,).
+        """
+        given = zip(images.split(1), taus.tolist(), radii.tolist(), strict=True)
+        parts = [self._noise(image, s, tau, radius) for image, tau, radius in given]
+        found = LowRankNoise.concatenate(parts)
+        return replace(found, scale=found.scale.to(images.device))
+
+    def _noise(self, image: Tensor, s: float, tau: float, radius: float) -> LowRankNoise:
+        """That of one image, on the CPU."""
+        secants = self._secants(image, tau).cpu()
+        weights = aimed_weights(secants, s, radius)
+        used = weights > 0
+        columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
+        return LowRankNoise.of(weights.new_tensor([s]), columns, own, tuple(image.shape[1:]))
+
+    def _secants(self, image: Tensor, tau: float) -> Tensor:
+        """x' - x for tau times what is named, (k, d) float64, as long as they may be felt."""
+        found = []
+        for family, amount in self.amounts.items():
+            count = 1 if family.straight else self.secants
+            for share in (j / count for j in range(1, count + 1)):
+                changed = family.hull(image, tau * amount * share, 1)[0]
+                secants = (changed - image.double()).flatten(1)
+                found.append(secants / (1 - self.grade * (1 - share)))
+        return torch.cat(found)
+
+
+class _Trial(NamedTuple):
+    """Noises of B images, and what samples tell of them."""
+
+    noise: LowRankNoise
+    reach: Floats  # tau per unit of radius that the noise was made for, (B,)
+    radius: Floats  # that is likely to be certified, less the slack, (B,)
+    blind: Floats  # share of blind samples, (B,)
+
+    @property
+    def tau(self) -> Floats:
+        """What is likely to be certified, at most 1."""
+        return np.minimum(self.reach * self.radius, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The search for the noise of images that share launches.
+
+    tau is the product of two: what a noise reaches per unit of radius, which is chosen, and the
+    radius that it has then. The more it reaches, the smaller the radius and the blinder.
+    """
+
+    method: Aim
+    model: nn.Module
+    images: Tensor
+    context: Context
+    classes: Tensor
+    others: Others | None
+
+    @classmethod
+    def begun(cls, method: Aim, model: nn.Module, images: Tensor, context: Context) -> "_Search":
+        """A search for the class that the network answers under the narrowest noise."""
+        noise = IsotropicNoise.constant(method.multiples[-1] * context.sigma, images)
+        given = method.samples, context.streams, Stage.FIT, 0, context.batching
+        classes = class_counts(model, images, noise, *given).argmax(1)
+        return cls(method, model, images, context, classes, others_of(classes, context))
+
+    def fit(self) -> Fit:
+        """The best noise of each image."""
+        tried, everyone = list[_Trial](), range(len(self.images))
+        for multiple in self.method.multiples:
+            tried += self._with(multiple * self.context.sigma)
+            best = [max(tried, key=lambda one, i=i: self._worth(one, i)) for i in everyone]
+            if self.context.late or all(self._held(one)[i] for i, one in enumerate(best)):
+                break
+        noise = LowRankNoise.concatenate([one.noise[[i]] for i, one in enumerate(best)])
+        sees = [bool(self._sees(one)[i]) for i, one in enumerate(best)]
+        ended = Status.DEADLINE if self.context.late else Status.CONVERGED
+        return Fit(
+            noise,
+            [ended if one else Status.BLIND for one in sees],
+            np.full(len(sees), len(tried)),
+            np.array([one.tau[i] for i, one in enumerate(best)]),
+            np.full(len(sees), math.inf),
+        )
+
+    def _sees(self, trial: _Trial) -> NDArray[np.bool_]:
+        """Whether noises leave as much sight as is aimed at, (B,)."""
+        return trial.blind <= self.method.aimed_share * self.method.blindness
+
+    def _held(self, trial: _Trial) -> NDArray[np.bool_]:
+        """Whether noises are likely to hold all that is named, (B,)."""
+        return self._sees(trial) & (trial.tau >= 1)
+
+    def _worth(self, trial: _Trial, i: int) -> tuple[float, ...]:
+        """What the larger of is better for an image; of equals, the first of the least reach."""
+        if not self._sees(trial)[i]:
+            return (0.0, -trial.blind[i])
+        widest = self.method.multiples[0] * self.context.sigma
+        narrow = float(trial.noise.scale[i, 0]) < widest * (1 - 1e-6)
+        return (1.0, trial.tau[i] / (_WORTH if narrow else 1), -trial.reach[i])
+
+    def _with(self, s: float) -> list[_Trial]:
+        """The noises that are tried with one s."""
+        radius = self._radius(np.full(len(self.images), self.method.samples))
+        reach, tried = (1 + _GAP) / radius, list[_Trial]()
+        for _ in range(self.method.trials):
+            tried.append(self._tried(s, reach, radius))
+            if self.context.late or bool(self._held(tried[0]).all()):
+                break
+            radius = tried[-1].radius
+            reach = np.array([self._next(tried, i) for i in range(len(reach))])
+        return tried
+
+    def _next(self, tried: Sequence[_Trial], i: int) -> float:
+        """What the next noise of an image is to reach.
+
+        Between the widest that is known to be too narrow and the narrowest that is known to be
+        wide enough, or blind. On a straight line of Phi^-1(blindness) where that decides.
+        """
+        reach, blind, tau, sees = np.array(
+            [(one.reach[i], one.blind[i], one.tau[i], self._sees(one)[i]) for one in tried]
+        ).T
+        over = (sees == 0) | (tau >= 1)
+        if not over.any():
+            return reach.max() * _WIDER
+        high = np.where(over, reach, np.inf).argmin()
+        below = np.where(reach < reach[high], reach, 0.0)
+        if not below.any():
+            return reach[high] / _WIDER**2
+        low, share = below.argmax(), 0.5
+        if not sees[high]:
+            allowed = self.method.aimed_share * self.method.blindness
+            first, last = ndtri(np.clip(blind[[low, high]], 1e-3, 0.5))
+            share = np.clip((ndtri(allowed) - first) / (last - first), 0.1, 0.9)
+        return float(reach[low] ** (1 - share) * reach[high] ** share)
+
+    def _radius(self, count: Integers) -> Floats:
+        """Median radius of the certificate of images whose class was the answer so often, (B,)."""
+        samples, (n, alpha) = self.method.samples, (self.context.n, self.context.alpha)
+        p = betaincinv(np.maximum(count, 1), samples - count + 1.0, 0.5)
+        lower = clopper_pearson_lower(np.floor(p * n).astype(np.int64), n, alpha)
+        # What is not certified has one too, so that wider and narrower noise can be told apart.
+        return normal_quantile_lower(lower).clip(0.1) / (1 + self.method.slack)
+
+    def _tried(self, s: float, reach: Floats, radius: Floats) -> _Trial:
+        """Noises of a reach, made for a radius, and what samples tell. All see the same samples."""
+        method, context, batching = self.method, self.context, self.context.batching
+        taus = np.minimum(reach * radius, 1)
+        noise = method.noise(self.images, s, taus, taus / reach)
+        given = method.samples, context.streams, Stage.COMPARE, 0, batching
+        counts = class_counts(self.model, self.images, noise, *given)
+        found = self._radius(counts.gather(1, self.classes.unsqueeze(1))[:, 0].cpu().numpy())
+        if self.others is None:
+            return _Trial(noise, reach, found, np.zeros(len(found)))
+        drawn = method.sight_samples, Stage.COMPARE, _SIGHT, batching, self.others.images[:1]
+        blind = self.others.blind(self.model, noise, *drawn).double().cpu().numpy()
+        return _Trial(noise, reach, found, blind / method.sight_samples)
+
+
+def aimed_weights(secants: Tensor, s: float, radius: float) -> Tensor:
+    """w of C = s^2 I + U diag(w) U^T with ||C^(-1/2) d|| <= r for all secants d, (k,).
+
+    w maximises log det C - r^2 sum(w), which is concave. Its dual is to minimise the relative
+    entropy of N(0, s^2 I) to N(0, C), s^2 tr(C^-1) + log det C up to constants, over all C whose
+    region holds the secants: no other C is nearer to N(0, s^2 I). One weight after another is
+    made the best, in closed form.
+
+    Args:
+        secants: d as rows, (k, d) float64; one of zeros gets no weight.
+        s: Least standard deviation.
+        radius: r.
+    """
+    held = (secants @ secants.mT / s**2).numpy()  # U^T C^-1 U
+    weights, least = np.zeros(len(held)), 1 / radius**2
+    for _ in range(_SWEEPS):
+        for i, own in enumerate(weights):
+            length = held[i, i]
+            if length <= 0:
+                continue
+            change = max(0.0, own + least - 1 / length) - own
+            weights[i] += change
+            column = held[:, i] * (change / (1 + change * length))
+            held = held - np.outer(column, held[i])
+        lengths = held.diagonal() * least
+        gap = weights @ (1 - lengths)  # what the dual is above it, times r^2
+        if lengths.max() <= 1 + _GAP and gap <= _GAP * weights.sum():
+            break
+    return torch.from_numpy(weights)
