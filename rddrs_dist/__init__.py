@@ -13,6 +13,7 @@ from rddrs_dist.methods import (
     RDDRSTR,
     RS,
     URS,
+    Aim,
     Ancer,
     Context,
     Fit,
@@ -21,7 +22,7 @@ from rddrs_dist.methods import (
     fit_all,
 )
 from rddrs_dist.neighbours import Neighbours
-from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
+from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, LowRankNoise, Noise
 from rddrs_dist.region import Region
 from rddrs_dist.smoothing import Batching, Smoothed, Streams
 from rddrs_dist.version import __version__
@@ -34,6 +35,7 @@ __all__ = [
     "RDDRSTR",
     "RS",
     "URS",
+    "Aim",
     "Ancer",
     "Batching",
     "Budget",
@@ -43,6 +45,7 @@ __all__ = [
     "Fit",
     "FullNoise",
     "IsotropicNoise",
+    "LowRankNoise",
     "Method",
     "Neighbours",
     "Noise",

@@ -22,10 +22,12 @@ from tyro.conf import subcommand
 from rddrs_dist import checkpoints, data, verify
 from rddrs_dist.analysis.commands import (
     Curves,
+    Explain,
     Export,
     Inside,
     Status,
     curves,
+    explain,
     export,
     hold,
     status,
@@ -73,10 +75,10 @@ def train(training: Training) -> int:
     training.check()
     report, noise = partial(print, flush=True), None
     with naming_flags(*names):
-        model = train_new(architecture, known, **settings, report=report)
+        model = train_new(architecture, known, **settings, aim=training.changes, report=report)
     if training.universal:
         own = {**settings, "rounds": training.universal, "epochs": training.universal_epochs}
-        method = training.universal_method
+        method, own["aim"] = training.universal_method, training.changes
         noise = train_universal(model, known, method, **own, report=report)
     facts = {"architecture": architecture, **shape, "sigma": training.sigma, "universal": noise}
     checkpoints.save(training.out, model, **facts)
@@ -141,6 +143,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int]]] = {
     "verify": (verify.Verify, verify.command),
     "curves": (Curves, curves),
     "inside": (Inside, hold),
+    "explain": (Explain, explain),
     "report": (Report, report),
     "export": (Export, export),
     "columns": (Columns, columns),

@@ -2,7 +2,8 @@
 
 A network that is certified under noise must have seen noise: every batch is trained on with fresh
 Gaussian noise of one sigma (Cohen, Rosenfeld and Kolter, 2019, section 4), or of one scale for all
-images. On a CPU, the same seed and number of threads give the same weights.
+images, and where changes are named with noise along these. On a CPU, the same seed and number of
+threads give the same weights.
 """
 
 import logging
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rddrs_dist.data import ImageSet
-from rddrs_dist.methods import Context, Method
+from rddrs_dist.methods import Aim, Context, Method
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.networks import build
 from rddrs_dist.noise import Noise
@@ -103,6 +104,7 @@ def train(
     learning_rate: float = 1e-3,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    aim: Aim | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> None:
     """Train a network in place with Adam on the cross-entropy of its logits under fresh noise.
@@ -116,6 +118,7 @@ def train(
         learning_rate: Step size of Adam at the start; it falls to 0 along half a cosine.
         seed: Seed of order and noise.
         device: Where to train.
+        aim: Names changes of images; noise along a random multiple of them is added too.
         report: Called with one line per epoch: loss, images per second, time left.
 
     Raises:
@@ -147,7 +150,10 @@ def train(
         order = torch.randperm(len(images), generator=generator, device=device)
         losses = []
         for chosen in order.split(batch_size):
-            logits = model(_with_noise(images[chosen], sigma, generator))
+            noisy = _with_noise(images[chosen], sigma, generator)
+            if aim is not None:
+                noisy = noisy + aim.training_noise(images[chosen], generator)
+            logits = model(noisy)
             loss = nn.functional.cross_entropy(logits, labels[chosen])
             optimizer.zero_grad()
             loss.backward()

@@ -1,4 +1,4 @@
-"""The commands `rddrs curves | inside | status | export`: their flags and what they do."""
+"""The commands `curves | inside | explain | status | export`: their flags and what they do."""
 
 import time
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from rddrs_dist.analysis import captions, inside, tables
+from rddrs_dist.analysis.explain import explained
 from rddrs_dist.analysis.lines import Line, chosen, lines_of, read_lines
 from rddrs_dist.analysis.logs import export as write_logs
 from rddrs_dist.analysis.logs import read_logs
@@ -82,6 +83,23 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """Say in words what the certificates of one image hold.
+
+    Attributes:
+        dir: Folder written by `rddrs certify`.
+        index: The image, as its position in the test split.
+        method: Method whose row is meant; by default all.
+        sighted: A region counts where the upper bound of its blindness is at most this.
+    """
+
+    dir: Positional[Path]
+    index: Positional[int]
+    method: str | None = None
+    sighted: float = SIGHTED
+
+
+@dataclass(frozen=True)
 class Status:
     """Show how far a run is and what it has found, while it runs and afterwards.
 
@@ -145,6 +163,18 @@ def hold(options: Inside) -> int:
     found.to_csv(written[1], index=False)
     print(tables.aligned(rows) + "\n" + notes)
     print("wrote " + ", ".join(map(str, written)))
+    return 0
+
+
+def explain(options: Explain) -> int:
+    """Prints what the certificates of one image hold."""
+    lines = read_lines([options.dir], sighted=options.sighted)
+    names = [line.method for line in lines]
+    if options.method is not None:
+        if options.method not in names:
+            raise ValueError(f"--method must be one of {', '.join(names)}, got {options.method}")
+        lines = [line for line in lines if line.method == options.method]
+    print(explained(lines, options.index), end="")
     return 0
 
 

@@ -1,5 +1,6 @@
 """Methods that choose the noise of each image; a method never grades itself, `certify` does."""
 
+from rddrs_dist.methods.aim import Aim
 from rddrs_dist.methods.ancer import Ancer
 from rddrs_dist.methods.base import Context, Fit, Method, MethodError, Status
 from rddrs_dist.methods.ddrs import DDRS, fit_all
@@ -9,7 +10,7 @@ from rddrs_dist.methods.rs import RS
 from rddrs_dist.methods.urs import URS
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR, URS)
+    cls.name: cls for cls in (RS, DDRS, Ancer, RDDRS, RDDRSTR, URS, Aim)
 }
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "RDDRSTR",
     "RS",
     "URS",
+    "Aim",
     "Ancer",
     "Context",
     "Fit",

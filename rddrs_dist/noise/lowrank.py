@@ -43,6 +43,12 @@ class LowRankNoise(Noise):
         super().__post_init__()
         if not bool((self.scale[:, 0] > 0).all()):
             raise ValueError(f"s must be positive, got {self.scale[:, 0].min().item()}")
+        # A product with W W^T is off by at most (d + k) eps / 2 ||W||_2 ||W||_F, and that is at
+        # most ((1 + k^(1/2)) / 2)^(1/2) ||S||_F. So many columns keep it within 2 (d + 8) eps
+        # ||S||_F, what bounds of supports allow for.
+        d, k = self.dimension, self.scale.shape[1] // self.dimension
+        if (d + k) ** 2 * (1 + math.sqrt(k)) > 32 * (d + 8) ** 2:
+            raise ValueError(f"{k} columns are too many for {d} pixels: use FullNoise")
 
     def _scale_shape(self) -> tuple[int, ...]:
         return (_numbers(math.prod(self.scale.shape[1:]), self.dimension),)
@@ -176,6 +182,22 @@ class LowRankNoise(Noise):
     def covariance(self) -> Tensor:
         scale = self.matrix()
         return scale @ scale.mT
+
+    def matrix(self) -> Tensor:
+        """See `Noise.matrix`; off by no more than 2 eps |S| at each place, however many columns.
+
+        Products of two numbers of single precision are exact; what sums lose is summed too.
+        """
+        s, rows = self.double()._parts
+        total = s * torch.eye(self.dimension, dtype=s.dtype, device=s.device)
+        lost = torch.zeros_like(total)
+        for row in rows.unbind(1):
+            added = row.unsqueeze(2) * row.unsqueeze(1)
+            summed = total + added
+            part = summed - total
+            lost += (total - (summed - part)) + (added - part)
+            total = summed
+        return total + lost
 
     def mahalanobis(self, delta: Tensor) -> Tensor:
         s, lengths, frame = self._factors

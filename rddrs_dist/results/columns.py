@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from rddrs_dist.certify import Certificate
+from rddrs_dist.families import FAMILIES, Family
 from rddrs_dist.methods import Fit
 from rddrs_dist.noise import Packed
 from rddrs_dist.region import ABSTAIN, Floats, Integers
 from rddrs_dist.stats import clopper_pearson_upper
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 # Columns that are gone: the first version that had them, and the first that has not.
 REMOVED = {"capped_proxy_radius": (2, 6), "axes_beyond_domain": (2, 6)}
 PREFIX = "rddrs_dist."
@@ -51,6 +52,9 @@ class Computed:
         blind: Blind samples and samples drawn, of each image; None where sight is not measured.
         data_radii: Those of `sight.SHARES`, of each image; likewise.
         ddrs_l2_radius: The l2 radius of DDRS of each image; None where DDRS was not certified.
+        held: Parameters up to which the region of each image holds each family of changed images,
+            (len(FAMILIES), B); None where no changes are named.
+        named_held: The multiple of what is named that it holds, (B,); likewise.
         packed: The scales.
     """
 
@@ -63,6 +67,8 @@ class Computed:
     fit_seconds: float
     certify_seconds: float
     packed: Sequence[Packed]
+    held: Floats | None = None
+    named_held: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +116,21 @@ def _of_blind(share: Callable[[int, int, float], Any], found: Computed) -> Seque
     alpha = found.certificate.budget.alpha
     counts = zip(blind.tolist(), drawn.tolist(), strict=True)
     return [share(count, m, alpha) if m else None for count, m in counts]
+
+
+def _held(position: int, found: Computed) -> Sequence[Any]:
+    """Largest parameters of a family."""
+    return [None] * len(found.fit.noise) if found.held is None else found.held[position].tolist()
+
+
+def _family(position: int, family: Family) -> Column:
+    """The column of a family of changed images."""
+    return Column(
+        family.column, _NUMBER,
+        f"{family.name} up to which the region holds all changed images, floored; null where "
+        "`aim` is not in the run",
+        partial(_held, position), None, family.unit, since=7, nullable=True,
+    )  # fmt: skip
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -185,6 +206,17 @@ COLUMNS: tuple[Column, ...] = (
         0, "images", since=2, nullable=True,
     ),
     Column(
+        "aim_scale", _NUMBER,
+        "multiple, at most 1, of the changes that `aim` names which the region holds, with all "
+        "their mixtures; null where `aim` is not in the run",
+        lambda found: (
+            [None] * len(found.fit.noise) if found.named_held is None
+            else found.named_held.tolist()
+        ),
+        None, since=7, nullable=True,
+    ),
+    *(_family(position, one) for position, one in enumerate(FAMILIES)),
+    Column(
         "contains_ddrs_ball", _BOOL,
         "whether `l2_radius` reaches that of DDRS; null where DDRS was not certified",
         lambda found: (
@@ -195,7 +227,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "fit_status", _TEXT,
-        "`closed_form`, `converged`, `max_steps`, `deadline`, `nonfinite`, `fallback`, `failed`",
+        "`closed_form`, `converged`, `max_steps`, `deadline`, `nonfinite`, `blind`, `fallback`, "
+        "`failed`",
         lambda found: [status.name.lower() for status in found.fit.status], "failed",
     ),
     Column(

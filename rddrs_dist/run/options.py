@@ -1,6 +1,6 @@
 """What a user asks for on the command line, and presets of it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -10,24 +10,28 @@ from tyro.conf import arg
 
 from rddrs_dist.certify import Budget
 from rddrs_dist.data import DATASETS
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, URS, Ancer, Method
+from rddrs_dist.families import FAMILIES
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, URS, Aim, Ancer, Method
 from rddrs_dist.run.experiment import Execution, check_shared, flag
 from rddrs_dist.smoothing.precision import Precision
 
 
-def _unchecked(method: type[Method]) -> type:
-    """A dataclass with the fields of a method and none of its checks.
+def _unchecked(method: type[Method], names: Collection[str] = ()) -> type:
+    """A dataclass with the fields of a method, or some of them, and none of its checks.
 
     The command line is parsed into these, and methods are made of them afterwards: what a method
     then refuses is an error of ours, which no parser has wrapped.
     """
-    named = [(one.name, one.type, field(default=one.default)) for one in fields(method)]  # pyright: ignore[reportArgumentType]
+    own = [one for one in fields(method) if not names or one.name in names]  # pyright: ignore[reportArgumentType]
+    named = [(one.name, one.type, field(default=one.default)) for one in own]
     made = make_dataclass(method.__name__, named, frozen=True)
     made.__doc__ = method.__doc__
     return made
 
 
 _UNCHECKED = {name: _unchecked(method) for name, method in METHODS.items()}
+# What a training may name.
+_CHANGES = _unchecked(Aim, [one.name for one in FAMILIES])
 # One field per method, named after it: the command line follows from METHODS.
 Settings = make_dataclass(
     "Settings",
@@ -178,6 +182,8 @@ class Training:
         download: Download the data set if it is not there.
         device: Where to train: cpu or cuda.
         urs: How such a noise is fitted.
+        aim: Changes of images, where some are named: noise along a random multiple of them is
+            added to that of sigma.
     """
 
     dataset: str = "digits"
@@ -196,6 +202,9 @@ class Training:
     urs: _UNCHECKED[URS.name] = field(  # pyright: ignore[reportInvalidTypeForm]
         default_factory=_UNCHECKED[URS.name]
     )
+    aim: _CHANGES = field(  # pyright: ignore[reportInvalidTypeForm]
+        default_factory=_CHANGES
+    )
 
     def check(self) -> None:
         """Refuses what cannot be, as a ValueError in one line."""
@@ -206,7 +215,14 @@ class Training:
             )
         if self.universal and not self.sigma:
             raise ValueError("--universal starts from the noise of --sigma, got --sigma 0")
-        _ = self.universal_method
+        _ = self.universal_method, self.changes
+
+    @property
+    def changes(self) -> Aim | None:
+        """What names changes of images; None where none is named."""
+        with naming_flags(*(f"aim.{one}" for one in vars(self.aim))):
+            made = Aim(**vars(self.aim))
+        return made if any(getattr(made, one.name) for one in FAMILIES) else None
 
     @property
     def universal_method(self) -> URS:
@@ -242,6 +258,7 @@ PRESETS: dict[str, Run] = {
             Ancer(learning_rates=(0.04,)),
             # Growth goes with gamma / d: the papers' steps, made for d = 784, explode at d = 64.
             RDDRS(step_lengths=(0.25,), steps=50, gradient_samples=1000),
+            Aim(rotation=10.0, shift=0.5),
         ),
     ),
     "paper-mnist": Run(

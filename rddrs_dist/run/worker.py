@@ -15,7 +15,8 @@ from torch import Tensor
 from rddrs_dist.certify import certify
 from rddrs_dist.checkpoints import load
 from rddrs_dist.cuda.swap import has_kernel, swapped
-from rddrs_dist.methods import DDRS, Context, Fit, Method, MethodError, Status, fit_all
+from rddrs_dist.families import inside
+from rddrs_dist.methods import DDRS, Aim, Context, Fit, Method, MethodError, Status, fit_all
 from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import IsotropicNoise, Noise, Packed, pack, unpack
 from rddrs_dist.region import Floats, Integers, Region
@@ -153,10 +154,11 @@ class Worker:
                 fit_seconds, certify_seconds = (one / len(images) for one in seconds)
                 if method.name == DDRS.name:
                     ball = found.region.l2_radius
-                inside = self.neighbours and self.neighbours.inside(found.region)
+                others = self.neighbours and self.neighbours.inside(found.region)
                 seen = self._sight(found.region, streams)
                 times = fit_seconds, certify_seconds
-                computed = Computed(fit, found, inside, *seen, ball, *times, packed)
+                held = self._held(found.region)
+                computed = Computed(fit, found, others, *seen, ball, *times, packed, *held)
                 shared = _shared(self.experiment, shard, method)
                 done.rows.extend(rows_of(shard.indices, shared, computed))
                 if self.execution.save_scales:
@@ -175,6 +177,15 @@ class Worker:
         noise, classes = region.noise, region.prediction
         blind = blind_samples(self.smoothed, noise, classes, known, samples, streams)
         return blind, region.data_radii(self.basis, self.sizes)
+
+    def _held(self, region: Region) -> tuple[Floats | None, Floats | None]:
+        """How far regions hold changed images, and what is named; None where nothing is."""
+        aim = next((one for one in self.experiment.methods if isinstance(one, Aim)), None)
+        if aim is None:
+            return None, None
+        noise = replace(region.noise, scale=region.noise.scale.cpu())
+        held = inside(noise, region.radius, region.centre.cpu())
+        return held, aim.multiple(held)
 
     def _clock(self) -> float:
         """Seconds, the device's work until now included."""
@@ -198,6 +209,8 @@ class Worker:
             neighbours=self.neighbours,
             batching=self.smoothed.batching,
             universal=self.universal,
+            n=self.experiment.budget.n,
+            alpha=self.experiment.budget.alpha / self.experiment.budget.sequential_tests,
         )
 
     def _fallbacks(self, images: Tensor) -> Iterator[tuple[Method, Fit]]:

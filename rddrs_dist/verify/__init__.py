@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from rddrs_dist.run.experiment import not_negative
-from rddrs_dist.verify import certificates, disjoint, folder, printed, resampling, sight
+from rddrs_dist.verify import certificates, changes, disjoint, folder, printed, resampling, sight
 from rddrs_dist.verify.findings import Checked, Missing, Outcome, as_text, by_row, is_sound
 from rddrs_dist.verify.folder import Case, Verify
 
@@ -44,6 +44,8 @@ _OF_NUMBERS: dict[str, _Check] = {
     "axes": certificates.check_axes,
     "sight": by_row(sight.judge_sight),
     "data radii": sight.check_data_radii,
+    "named changes": by_row(changes.judge_multiple),
+    "changed images": changes.check_changes,
     "redrawn": resampling.check_redrawn,
     "fresh samples": resampling.check_fresh,
     "blindness": resampling.check_blindness,

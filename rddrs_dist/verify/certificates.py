@@ -25,9 +25,8 @@ from rddrs_dist.verify.scales import mean
 LOOSE = 1e-9
 # What logarithms and exponentials in float64 may add; a share.
 ROUNDING = 1e-12
-_STATUSES = frozenset(
-    {"closed_form", "converged", "max_steps", "deadline", "nonfinite", "fallback", "failed"}
-)
+_FITTED = frozenset({"closed_form", "converged", "max_steps", "deadline", "nonfinite", "blind"})
+_STATUSES = _FITTED | {"fallback", "failed"}
 _NUMBERS = tuple(one.name for one in COLUMNS if one.type in (pa.int64(), pa.float64()))
 _ANY_FLOAT = ("log_volume", "fit_objective")  # -inf for nothing, NaN where nothing was fitted
 _ANY_SIGN = (*_ANY_FLOAT, "prediction")

@@ -275,3 +275,25 @@ def test_a_run_and_its_disjoint_pass_are_sound(original: Made, tmp_path, monkeyp
             assert abs(stored.matrix(key) - wanted).max() < 1e-14
     outcomes = verified(folder, checkpoint=original.checkpoint, resample=100)
     assert is_sound(outcomes), as_text(outcomes)
+
+
+@pytest.mark.parametrize("k", [1, 5, D])
+def test_the_dense_scale_is_as_good_as_its_last_bits(k):
+    """The columns nearly cancel, so that plain sums would lose digits."""
+    columns = normal(1, k, D, seed=5)
+    columns[:, 1::2] = columns[:, : k - k % 2 : 2] * torch.tensor([1.0, -1.0]).repeat(D // 2)
+    scale = torch.cat([torch.full((1, 1), 1e-3), 1e3 * columns.flatten(1)], 1).float()
+    noise = LowRankNoise(scale, EVENT)
+    truth, found = dense(noise), noise.matrix()[0]
+    with mpmath.workdps(50):
+        for i in range(D):
+            for j in range(D):
+                wrong = abs(mpmath.mpf(found[i, j].item()) - truth[i, j])
+                assert wrong <= 4.5e-16 * abs(truth[i, j])
+
+
+def test_so_many_columns_that_bounds_would_not_hold_are_refused():
+    noise = LowRankNoise(torch.ones(1, 1 + 64 * 64), (1, 8, 8))
+    assert noise.scale.shape[1] // noise.dimension == 64
+    with pytest.raises(ValueError, match="100 columns are too many for 100 pixels"):
+        LowRankNoise(torch.ones(1, 1 + 100 * 100), (1, 10, 10))
