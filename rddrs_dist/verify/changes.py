@@ -36,14 +36,14 @@ _ROUNDING = 1e-9
 
 def judge_multiple(row: Row, case: Case) -> Iterator[Claim]:
     """Columns are null where aim is not in the run; aim_scale is the least share of an amount."""
-    aim = next((one for one in case.run.methods if one.name == "aim"), None)
+    aim = case.recorded["config"].get("settings", {}).get("aim")
     wanted = aim is not None and row["error"] is None
     for name in (*COLUMNS, "aim_scale"):
         known = (row[name] is not None) == wanted
         yield known, f"a {name} where aim is in the run, and null elsewhere", row[name]
     if aim is None or any(row[name] is None for name in (*COLUMNS, "aim_scale")):
         return
-    named = {flag: vars(aim)[flag] for flag in COLUMNS.values() if vars(aim)[flag]} or DEFAULT
+    named = {flag: aim[flag] for flag in COLUMNS.values() if aim[flag]} or DEFAULT
     shares = [
         Fraction(row[column]) / Fraction(named[flag])
         for column, flag in COLUMNS.items()
