@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from rddrs_dist.analysis.curves import ALPHA_CURVE, TAIL
 from rddrs_dist.analysis.lines import UNMEASURED, Line, cube_of, sources
 from rddrs_dist.analysis.sizes import SIZES
-from rddrs_dist.methods import METHODS
+from rddrs_dist.families import FAMILIES
+from rddrs_dist.methods import METHODS, Aim
 
 _FEW = 3  # values that are listed one by one
 
@@ -36,7 +38,8 @@ def caption(
     logs = sorted({line.method for line in lines if line.is_log})
     if logs and not all(line.is_log for line in lines):
         told.append(f"Not known of {', '.join(logs)}: n₀, n, α.")
-    told += [f"Shaded: {band}.", *cube(lines, sizes, " (vertical line where the axis reaches it)")]
+    told += [*named_changes(lines, sizes), f"Shaded: {band}."]
+    told += cube(lines, sizes, " (vertical line where the axis reaches it)")
     if cuts:
         told.append(
             f"Axes are cut: beyond them lie {', '.join(cuts)}, and less than {TAIL:.0%} of the "
@@ -60,7 +63,21 @@ def caption(
 
 def notes(lines: Sequence[Line], sizes: Sequence[str]) -> list[str]:
     """Sentences below tables of sizes: which rows count, and what puts sizes into proportion."""
-    return [*sight(lines), *cube(lines, sizes), *of_logs(lines)]
+    return [*sight(lines), *cube(lines, sizes), *named_changes(lines, sizes), *of_logs(lines)]
+
+
+def named_changes(lines: Iterable[Line], sizes: Iterable[str]) -> list[str]:
+    """What is named, for sizes that are multiples of it; one sentence per set of changes."""
+    settings = [one.config.get("settings", {}).get(Aim.name) for one in sources(lines)]
+    told = dict.fromkeys(_amounts(own) for own in settings if own and "aim" in sizes)
+    return [f"Named changes: {one}; each alone, and their mixtures." for one in told]
+
+
+def _amounts(settings: dict[str, Any]) -> str:
+    """Families of changes and their largest parameters."""
+    chosen = {one.name: settings[one.name] for one in FAMILIES if one.name in settings}
+    amounts = Aim(**chosen).amounts.items()
+    return ", ".join(f"{one.name} {amount:g} {one.unit}" for one, amount in amounts)
 
 
 def sight(lines: Sequence[Line]) -> list[str]:
@@ -124,7 +141,7 @@ def _values(lines: Sequence[Line], name: str) -> str:
 
 def _changed_settings(lines: Sequence[Line]) -> list[str]:
     """Names the hyper-parameters of the methods drawn that are not at their defaults."""
-    changed = set()
+    changed, amounts = set(), {f"{Aim.name}.{one.name}" for one in FAMILIES}
     for line in lines:
         settings = line.source.config.get("settings", {}).get(line.method)
         if settings and line.method in METHODS:
@@ -133,7 +150,7 @@ def _changed_settings(lines: Sequence[Line]) -> list[str]:
                 if usual.get(name, value) != value:
                     values = value if isinstance(value, list) else [value]
                     changed.add(f"{line.method}.{name} = {' and '.join(map(str, values))}")
-    return sorted(changed)
+    return sorted(one for one in changed if one.split(" ")[0] not in amounts)
 
 
 def _image_counts(lines: Sequence[Line]) -> str:

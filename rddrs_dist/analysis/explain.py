@@ -44,8 +44,7 @@ def _of_row(line: Line, index: int) -> Iterator[str]:
     named = line.column("aim_scale")[place]
     if named >= 0:
         yield "  - All mixtures of these in pixel space. Not one change after another."
-        share = "all" if named == 1 else f"{100 * floor_to(named, 4):g} %"
-        yield f"  Of the changes that the run names it holds {share}."
+        yield f"  Of the changes that the run names it holds {100 * floor_to(named, 4):g} %."
     yield _sight(line, place)
 
 
