@@ -9,7 +9,7 @@ import pytest
 from rddrs_dist import checkpoints, data
 from rddrs_dist.analysis import tables
 from rddrs_dist.analysis.lines import read_lines
-from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, URS, Ancer
+from rddrs_dist.methods import DDRS, RDDRS, RDDRSTR, URS, Aim, Ancer
 from rddrs_dist.results import files
 from rddrs_dist.run.driver import certify
 from rddrs_dist.run.experiment import Execution
@@ -23,6 +23,7 @@ QUICK = settings_of(
     RDDRS(step_lengths=(1.0,), steps=3, gradient_samples=100),
     RDDRSTR(sighted_steps=3, samples=200, start_samples=50, compare_samples=200),
     URS(steps=4, samples=200, start_samples=1000),
+    Aim(rotation=10.0, shift=0.2, trials=2, samples=200, sight_samples=200),
 )
 RUN = Run(
     indices="0:240:40",

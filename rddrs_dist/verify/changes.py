@@ -36,7 +36,7 @@ _ROUNDING = 1e-9
 
 def judge_multiple(row: Row, case: Case) -> Iterator[Claim]:
     """Columns are null where aim is not in the run; aim_scale is the least share of an amount."""
-    aim = case.recorded["config"].get("settings", {}).get("aim")
+    aim = case.recorded.get("config", {}).get("settings", {}).get("aim")
     wanted = aim is not None and row["error"] is None
     for name in (*COLUMNS, "aim_scale"):
         known = (row[name] is not None) == wanted

@@ -39,6 +39,7 @@ CHECKS = [
     *("config", "parts", "manifest", "rows", "settings", "verdicts", "labels", "checkpoint"),
     *("values", "p_lower", "radius", "sizes", "given noise", "abstentions"),
     *("ddrs ball", "volumes", "scales", "axes", "sight", "data radii"),
+    *("named changes", "changed images"),
     *("redrawn", "fresh samples", "blindness", "others inside", "table", "table"),
 ]
 
@@ -51,7 +52,7 @@ def test_a_sound_run_passes_every_check(original: Made):
     assert not skipped(outcomes)
     assert not found(outcomes) and not found(outcomes, Severity.WARNING)
     assert as_text(outcomes).endswith(
-        "sound: 0 errors, 0 warnings, 26 checks made; not checked: nothing\n"
+        "sound: 0 errors, 0 warnings, 28 checks made; not checked: nothing\n"
     )
 
 
@@ -143,6 +144,13 @@ SPOILT = {
     "certified at one half": ("abstentions", change("rs", True, p_lower=0.5)),
     "error in a certified row": ("abstentions", change("rs", True, error="none")),
     "failed without an error": ("abstentions", change("rs", False, fit_status="failed")),
+    "aim_scale up by 1e-12": ("named changes", change("aim", True, **scaled("aim_scale", 1 + 1e-12))),
+    "no aim_scale": ("named changes", change("rs", True, aim_scale=None)),
+    "rotation in an empty region": ("named changes", change("rs", False, rotation_deg=1.0)),
+    "rotation that goes on": ("changed images", change("rs", True, **scaled("rotation_deg", 1.2))),
+    "shift that goes on": ("changed images", change("aim", True, **scaled("shift_px", 1.01))),
+    "contrast that goes on":
+        ("changed images", change("rddrs_tr", True, **scaled("contrast_pct", 1 + 1e-6))),
     "no ddrs ball": (
         "ddrs ball",
         change("ancer", True, contains_ddrs_ball=lambda row: not row["contains_ddrs_ball"]),
@@ -230,7 +238,7 @@ def test_a_small_size_is_a_warning(made: Made):
     change("rddrs", True, **small)(made.folder)
     outcomes = verified(made.folder)
     assert {"radius", "sizes", "data radii"} <= found(outcomes, Severity.WARNING).keys()
-    assert found(outcomes).keys() <= {"ddrs ball"}
+    assert found(outcomes).keys() <= {"ddrs ball", "changed images"}
 
 
 @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ def test_what_cannot_be_checked_is_listed(made: Made):
     outcomes = verified(made.folder, checkpoint=made.checkpoint, resample=5)
     assert skipped(outcomes).keys() == {
         *("manifest", "scales", "axes", "data radii", "redrawn", "fresh samples", "blindness"),
-        *("others inside", "table"),
+        *("others inside", "changed images", "table"),
     }
     assert "--save-scales" in skipped(outcomes)["scales"]
     assert "not checked: manifest, scales, axes, data radii" in as_text(outcomes)
@@ -309,7 +317,7 @@ def test_the_command_line(made: Made, capsys):
     folder = str(made.folder)
     assert cli.main(["verify", folder, "--tables", *map(str, made.tables)]) == cli.COMPLETE
     printed = capsys.readouterr().out
-    assert "p_lower: 36 rows: ok\n" in printed
+    assert "p_lower: 42 rows: ok\n" in printed
     assert "redrawn: not checked: no --resample given\n" in printed
     assert printed.splitlines()[-1].startswith("sound: 0 errors, 0 warnings")
     change("rs", True, **scaled("radius", 1.1))(made.folder)
