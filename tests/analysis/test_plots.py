@@ -99,7 +99,7 @@ def test_colours_belong_to_methods_and_the_legend_keeps_their_order():
     assert [text.get_text() for text in both.legends[0].get_texts()] == ["RS", "RDDRS"]
     assert both.axes[0].lines[1].get_color() == alone.axes[0].lines[0].get_color()
     own = METHODS.values()
-    assert len({to_hex(one.colour) for one in own}) == len({str(one.dashes) for one in own}) == 6
+    assert len({to_hex(one.colour) for one in own}) == len({str(one.dashes) for one in own}) == 7
 
 
 def spread(tail: float) -> tuple[np.ndarray, float, str]:

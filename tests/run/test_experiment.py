@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rddrs_dist.certify import Budget
-from rddrs_dist.methods import DDRS, METHODS, RDDRS, RDDRSTR, RS, URS, Ancer, Method
+from rddrs_dist.methods import DDRS, METHODS, RDDRS, RDDRSTR, RS, URS, Aim, Ancer, Method
 from rddrs_dist.run.driver import part_metadata, read_inputs
 from rddrs_dist.run.experiment import Execution, Experiment
 from rddrs_dist.run.options import Run
@@ -18,6 +18,7 @@ OLD = Path(__file__).parents[1] / "recorded" / "run-0.7.0"
 ALL = (
     *(RS(), DDRS(steps=7, candidate_every=7), Ancer(steps=3), RDDRS(steps=2), RDDRSTR(rank=9)),
     URS(steps=3),
+    Aim(rotation=5.0, multiples=(1.0, 0.7)),
 )
 BUDGET = Budget(n=300, sequential_tests=2)
 ONE = Experiment("digits", "d", "t", "w", 0.25, ALL, ALL[1], "0:10", BUDGET, fit_seconds=2.5)
