@@ -27,8 +27,7 @@ _PIXEL = 16
 # Shares of t that are left open, of straight and curved families, and one of the limit.
 _FINEST, _FINE, _LEAST = 1e-8, 1e-4, 1e-12
 _PIECES = 4  # that are looked at in one go
-# Where an end is tried around a guess, as shares of what is left.
-_NEAR = torch.tensor([-1e-1, -1e-2, -1e-4, 1e-4, 1e-2, 1e-1], dtype=torch.float64)
+_NEAR = (-1e-1, -1e-2, -1e-4, 1e-4, 1e-2, 1e-1)  # where an end is tried around a guess
 _DEGREE = math.pi / 180
 _BORDER = 1e-9  # pixels; a cell as near as this counts as touched
 _SHARP = 1e-3  # pixels; of a narrower kernel float64 has one number that is not 0
@@ -38,8 +37,6 @@ _BLUR_REACH = math.ceil(3 * _BLUR_LIMIT)
 
 # From t (n,) to 2x2 matrices M and M', (n, 2, 2) each.
 Maps = Callable[[Tensor], tuple[Tensor, Tensor]]
-Change = Callable[[Tensor, Tensor], Tensor]
-Departure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,9 @@ class Family:
     column: str
     unit: str
     limit: float
-    change: Change
+    change: Callable[[Tensor, Tensor], Tensor]
     corners: Callable[[Tensor, float], Tensor] | None = None
-    departure: Departure | None = None
+    departure: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def variants(self, images: Tensor, at: Sequence[float]) -> Tensor:
         """The changed images, (B, ways, len(at), C, H, W) float64.
@@ -95,9 +92,9 @@ class Family:
         Raises:
             ValueError: As `variants`.
         """
-        parts = steps if self.departure else 1
-        changed = self.variants(images, [t * j / parts for j in range(1, parts + 1)])
-        return self.corners(images.double(), t) if self.corners else changed.flatten(1, 2)
+        at = [t * j / steps for j in range(1, steps + 1)] if self.departure else [t]
+        changed = self.variants(images, at).flatten(1, 2)
+        return self.corners(images.double(), t) if self.corners else changed
 
 
 def _signs(t: Tensor) -> Tensor:
@@ -129,15 +126,10 @@ def _middle(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slopes(image: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Middle and half width of the range of d/dx in boxes, (n, C, H, W) each.
+    """Middle and half width of the range of d/dx, (n, C, H, W), in boxes from low to high x, y.
 
     Between four pixels it does not depend on x, and is straight in y. A box of at most a pixel is
     in two columns of such cells, and has one row of pixels within.
-
-    Args:
-        image: (1, C, ., .).
-        low: Least x, y of boxes from the centre, (n, H, W, 2).
-        high: Largest x, y.
     """
     left, top = (1 - image.shape[3]) / 2, (1 - image.shape[2]) / 2
     columns = (torch.stack([low, high])[:, None, ..., 0] - left).floor() + left + 0.5
@@ -162,7 +154,7 @@ def _moved_departure(maps: Maps, image: Tensor, a: Tensor, b: Tensor) -> Tensor:
     (start, end), grid = (torch.stack(maps(_signs(t))) for t in (a, b)), _grid(image)
     middle, off = _middle(start, end)
     (place, speed), (reach, change) = _times(middle, grid), _times(off.abs(), grid.abs())
-    low, high = place - reach/2, place + reach/2
+    low, high = place - reach - _BORDER, place + reach + _BORDER
     slopes = _slopes(image, low, high), _slopes(image.mT, low.flip(-1), high.flip(-1))
     speeds = zip(speed.unsqueeze(1).unbind(-1), change.unsqueeze(1).unbind(-1), strict=True)
     off = sum(_product_off(*s, *v) for s, v in zip(slopes, speeds, strict=True))
@@ -315,12 +307,11 @@ def inside(
         )
     found = np.zeros((len(families), len(radius)))
     for row in np.flatnonzero(radius > 0).tolist():
-        image = images[row : row + 1].double()
-        region = _Ball(*_inverses(noise, row), float(radius[row]), image)
+        own = _inverses(noise, row)
+        region = _Ball(*own, float(radius[row]), images[row : row + 1].double())
         for which, family in enumerate(families):
-            curved = family.departure
-            end = region.curved_end(family, curved) if curved else region.straight_end(family)
-            found[which, row] = end
+            ends = region.curved_end if family.departure else region.straight_end
+            found[which, row] = ends(family)
     return found
 
 
@@ -341,7 +332,7 @@ class _Ball:
     """A region in the coordinates S^-1 (p - x), in which it is a ball."""
 
     inverse: Inverse
-    absolute: Inverse
+    absolute: Inverse  # of |X|
     radius: float
     image: Tensor  # (1, C, H, W) float64
 
@@ -363,51 +354,47 @@ class _Ball:
         return [one.max().item() for one in lengths]
 
     def straight_end(self, family: Family) -> float:
-        """A t whose hull is inside, at most a share of 1e-8 below one whose hull is not.
-
-        What is left is at least halved each time, and nearly all of it goes where lengths are
-        straight in t.
-        """
+        """A t whose hull is inside, at most a share of 1e-8 below one whose hull is not."""
         low, high, short, (long,) = 0.0, family.limit, 0.0, self.longest(family, [family.limit])
         if long < self.radius:
             return family.limit
         while high - low > _FINEST * low and high > _LEAST * family.limit:
-            guess = (self.radius - short) / (long - short)
-            shares = torch.cat([guess + min(guess, 1 - guess) * _NEAR, torch.tensor([0.5])])
-            shares = shares.clamp_min(_LEAST).sort().values  # lengths may be infinite
-            tried = (low + shares * (high - low)).tolist()
+            guess = (self.radius - short) / (long - short)  # as if lengths were straight in t
+            shares = [guess + min(guess, 1 - guess) * near for near in _NEAR] + [0.5]
+            # Lengths may be infinite, and the guess 0.
+            tried = sorted(low + max(share, _LEAST) * (high - low) for share in shares)
             lengths = self.longest(family, tried)
             held = [*(length < self.radius for length in lengths), False].index(False)
             low, high = [low, *tried, high][held : held + 2]
             short, long = [short, *lengths, long][held : held + 2]
         return low
 
-    def curved_end(self, family: Family, departure: Departure) -> float:
+    def curved_end(self, family: Family) -> float:
         """The end of the last of adjacent pieces that are inside."""
         found, step = 0.0, family.limit / 64
         while found < family.limit and step > max(_FINE * found, _LEAST * family.limit):
             ends = found + step * torch.arange(_PIECES + 1, dtype=torch.float64)
-            ends = ends.clamp_max(family.limit)
-            held = self.held(family.change, departure, ends)
+            held = self.pieces(family, ends.clamp_(max=family.limit))
             found = ends[held].item()
             step *= _PIECES if held == _PIECES else 1 / _PIECES
         return found
 
-    def held(self, change: Change, departure: Departure, ends: Tensor) -> int:
-        """How many pieces are inside for sure before the first that is not, for their ends (n,).
+    def pieces(self, family: Family, ends: Tensor) -> int:
+        """How many pieces between these ends are inside for sure, before the first that is not.
 
         With its ends all that is straight between them is inside, and an image on the piece is
         further out by no more than it departs from there.
         """
-        lengths = self.lengths(change(self.image, ends)[0]).amax(0)
-        count = _first_false(lengths[1:] < self.radius)
-        if not count:
+        lengths = self.lengths(family.change(self.image, ends)[0]).amax(0)
+        count = _leading(lengths[1:] < self.radius)
+        if not count or family.departure is None:
             return 0
-        off = departure(self.image, ends[:count], ends[1 : count + 1]) + self.rounded
+        off = family.departure(self.image, ends[:count], ends[1 : count + 1]) + self.rounded
         further = self.absolute.lengths_above(off.flatten(-3)).amax(0)  # |X e| <= |X| |e|
         total = torch.maximum(lengths[:count], lengths[1 : count + 1]) + further
-        return _first_false(total * (1 + 4 * _EPS) < self.radius)
+        return _leading(total * (1 + 4 * _EPS) < self.radius)
 
 
-def _first_false(held: Tensor) -> int:
+def _leading(held: Tensor) -> int:
+    """How many are true before the first that is not."""
     return int(held.int().cumprod(0).sum())

@@ -99,15 +99,10 @@ def told(family: Family, value: float) -> str:
 
 def notes() -> str:
     """What the numbers are, in sentences."""
-    exact = [one.name for one in FAMILIES if one.straight]
-    steps = [
-        f"{one.name} ({one.limit / one.steps:g} {one.unit})"
-        for one in FAMILIES
-        if not one.straight
-    ]
     return (
-        "Median over the images of the largest change, of either sign and of all smaller ones, "
-        "that stays inside the certified region; 0 where the prediction is wrong, abstained or "
-        f"not sighted. Exact, and floored: {', '.join(exact)}. At steps only: {', '.join(steps)}. "
-        "≥: no larger change was tried."
+        "Median over the images of the largest change that stays inside the certified region "
+        "together with all smaller ones, in the worst of its signs and directions; 0 where the "
+        "prediction is wrong, abstained or not sighted. Proven for all parameters up to the "
+        "value, between any steps too, and rounded downward. A shift is any one of at most so "
+        "many pixels in x and in y. ≥: no larger change was tried."
     )

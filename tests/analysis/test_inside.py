@@ -49,8 +49,9 @@ def test_medians_are_printed_and_written(original, written, capsys, tmp_path):
     printed = capsys.readouterr().out
     table = (written / "inside.md").read_text()
     assert table == (tmp_path / "inside.md").read_text()
-    assert "| method | σ | images | counted | rotation, degrees | shift, pixels |" in table
-    assert "At steps only: rotation (0.1 degrees)" in table and "All rows count" in table
+    names = "rotation, degrees | shift, pixels | scaling, % | shear, degrees | brightness, pixel"
+    assert f"| method | σ | images | counted | {names}" in table
+    assert "Proven for all parameters up to the value" in table and "All rows count" in table
     found = pd.read_csv(written / "inside.csv")
     rs = found[found["method"] == "rs"]
     (line,) = (text for text in table.splitlines() if text.startswith("| RS |"))
@@ -83,7 +84,7 @@ def test_no_more_images_are_looked_at_than_asked_for(original):
 def test_what_reaches_the_limit_says_so():
     assert inside.told(FAMILIES[0], 45.0) == "≥ 45"
     assert inside.told(FAMILIES[0], 0.1 + 0.2) == "0.3"
-    assert inside.told(FAMILIES[3], 0.02999) == "0.029"
+    assert inside.told(FAMILIES[4], 0.02999) == "0.029"
 
 
 @pytest.mark.parametrize(
