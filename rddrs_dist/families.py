@@ -323,6 +323,8 @@ def _inverses(noise: Noise, row: int) -> tuple[Inverse, Inverse]:
     inverse = noise.inverse(row)
     if noise.is_diagonal:
         return inverse, inverse
+    if inverse.absolute is not None:
+        return inverse, inverse._replace(times=inverse.absolute)
     dense = inverse.times(torch.eye(noise.dimension, dtype=torch.float64)).contiguous()
     return inverse._replace(times=dense.matmul), inverse._replace(times=dense.abs().matmul)
 

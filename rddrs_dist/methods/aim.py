@@ -152,16 +152,16 @@ class Aim(Method):
         """
         tau, found = float(torch.rand((), generator=generator, device=images.device)), images * 0
         for family, amount in self.amounts.items():
-            secants = family.hull(images, tau * amount, 1) - images.unsqueeze(1)  # (B, m, *event)
-            size = secants.shape[:2]
-            z = torch.randn(size, generator=generator, device=images.device)
-            share = size[1] ** -0.5 / _TRAINED_RADIUS
-            found += share * torch.einsum("bm,bm...->b...", z, secants.to(images.dtype))
+            changed = family.hull(images.cpu(), tau * amount, 1).to(images)
+            secants = changed - images.unsqueeze(1)  # (B, m, *event)
+            z = torch.randn(secants.shape[:2], generator=generator, device=images.device)
+            share = z.shape[1] ** -0.5 / _TRAINED_RADIUS
+            found += share * torch.einsum("bm,bm...->b...", z, secants)
         return found
 
     def _noise(self, image: Tensor, s: float, tau: float, radius: float) -> LowRankNoise:
         """That of one image, on the CPU."""
-        secants = self._secants(image, tau).cpu()
+        secants = self._secants(image.cpu(), tau)
         weights = aimed_weights(secants, s, radius)
         used = weights > 0
         columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
@@ -171,7 +171,7 @@ class Aim(Method):
         """x' - x for tau times what is named, (k, d) float64, as long as they may be felt."""
         found = []
         for family, amount in self.amounts.items():
-            count = 1 if family.corners else self.secants
+            count = self.secants if family.departure else 1
             for share in (j / count for j in range(1, count + 1)):
                 changed = family.hull(image, tau * amount * share, 1)[0]
                 secants = (changed - image.double()).flatten(1)

@@ -64,6 +64,8 @@ class Inverse(NamedTuple):
     scale: Tensor  # Frobenius norm of S
     norm: Tensor  # that of X
     times: Callable[[Tensor], Tensor]  # X V, of V (d, k) float64
+    # |X| V, or more at each place, for V of no negative number; None where |X| has to be made
+    absolute: Callable[[Tensor], Tensor] | None = None
 
     def lengths_above(self, vectors: Tensor, around: float = 0.0) -> Tensor:
         """||S^-1 v||, (...) float64, never below the truth.

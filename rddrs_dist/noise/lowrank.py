@@ -212,7 +212,8 @@ class LowRankNoise(Noise):
         V and t are, up to u = (d + 8) eps of V, those of W + E with ||E|| <= u ||W||. What
         belongs to W + E has the factor I + F with ||F|| <= (2 u + u^2) ||W||^2 / s, and V and
         the products are off by at most (3 + k^(1/2)) u ||v|| / s. Four times d^(1/2) / s, which
-        is at least ||S^-1||, in the place of ||X|| is more than either needs.
+        is at least ||S^-1||, in the place of ||X|| is more than either needs; and k / s is added
+        for |X|.
         """
         (s, lengths, frame), d = (one[row] for one in self._factors), self.dimension
         share = (lengths**2 / (s * (s + lengths**2))).unsqueeze(1)
@@ -220,7 +221,11 @@ class LowRankNoise(Noise):
         def times(vectors: Tensor) -> Tensor:
             return vectors / s - frame.mT @ (share * (frame @ vectors))  # (d, k) @ (k, n)
 
-        return Inverse(self.frobenius[row], 4 * d**0.5 / s[0], times)
+        def absolute(vectors: Tensor) -> Tensor:
+            return vectors / s + frame.mT.abs() @ (share * (frame.abs() @ vectors))
+
+        norm = 4 * (d**0.5 + len(frame)) / s[0]  # that of |V|^T q |V| is at most k / s
+        return Inverse(self.frobenius[row], norm, times, absolute)
 
     def lower(self) -> FullNoise:
         """The same noise with a dense scale, lower triangular."""

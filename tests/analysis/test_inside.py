@@ -30,7 +30,7 @@ def test_there_is_one_row_per_image_and_method(original, written):
     found = pd.read_csv(written / "inside.csv").set_index(["method", "index"])
     lines = read_lines([original.folder], sighted=1.0)
     assert list(found.columns) == ["sigma", "counted", *NAMES]
-    assert len(found) == sum(map(len, lines)) == 36
+    assert len(found) == sum(map(len, lines)) == 42
     stored, images = Scales(original.folder), data.load("digits", "test")
     for line in lines:
         for row, right in zip(line.rows.to_dict("records"), line.right, strict=True):
@@ -78,7 +78,7 @@ def test_only_right_and_sighted_regions_hold_something(original):
 
 def test_no_more_images_are_looked_at_than_asked_for(original):
     found = inside.of_lines(read_lines([original.folder]), most=3)
-    assert found.groupby("method")["index"].apply(list).tolist() == [[0, 80, 200]] * 6
+    assert found.groupby("method")["index"].apply(list).tolist() == [[0, 80, 200]] * 7
 
 
 def test_what_reaches_the_limit_says_so():
@@ -134,7 +134,7 @@ def test_the_report_shows_it(original, tmp_path):
     assert right and text.count("holds rotation ") == right
     _, section = text.split('<section id="inside">')
     section = section.split("</section>")[0]
-    assert section.count("<tr data-method=") == 6 and "contrast, %" in section
+    assert section.count("<tr data-method=") == 7 and "contrast, %" in section
 
 
 def test_the_report_says_why_it_does_not(made, tmp_path):

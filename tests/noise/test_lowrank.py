@@ -297,3 +297,13 @@ def test_so_many_columns_that_bounds_would_not_hold_are_refused():
     assert noise.scale.shape[1] // noise.dimension == 64
     with pytest.raises(ValueError, match="100 columns are too many for 100 pixels"):
         LowRankNoise(torch.ones(1, 1 + 100 * 100), (1, 10, 10))
+
+
+def test_the_product_with_magnitudes_is_not_below_that_of_the_matrix():
+    noise, _ = made("random", 12, 5)
+    inverse, vectors = noise.inverse(0), normal(12, 4, seed=8).abs()
+    matrix = inverse.times(torch.eye(12, dtype=torch.float64)).abs()
+    assert inverse.absolute is not None
+    assert (inverse.absolute(vectors) >= matrix @ vectors).all()
+    largest = inverse.absolute(torch.eye(12, dtype=torch.float64)).norm()
+    assert matrix.norm() <= largest <= inverse.norm

@@ -144,7 +144,8 @@ SPOILT = {
     "certified at one half": ("abstentions", change("rs", True, p_lower=0.5)),
     "error in a certified row": ("abstentions", change("rs", True, error="none")),
     "failed without an error": ("abstentions", change("rs", False, fit_status="failed")),
-    "aim_scale up by 1e-12": ("named changes", change("aim", True, **scaled("aim_scale", 1 + 1e-12))),
+    "aim_scale up by 1e-12":
+        ("named changes", change("aim", True, **scaled("aim_scale", 1 + 1e-12))),
     "no aim_scale": ("named changes", change("rs", True, aim_scale=None)),
     "rotation in an empty region": ("named changes", change("rs", False, rotation_deg=1.0)),
     "rotation that goes on": ("changed images", change("rs", True, **scaled("rotation_deg", 1.2))),
