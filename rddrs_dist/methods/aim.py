@@ -25,6 +25,11 @@ from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 _DEFAULT = {"rotation": 10.0}  # where nothing is named
 # Step of the comparison stage at which sight is asked.
 _SIGHT = 1
+# Samples that choose the class.
+_START = 200
+# Share of p that is thought to lie below what samples are taken to say: too small a radius costs
+# the ends of families, too large a noise only some sight.
+_SURE = 0.3
 # Factor between the first noises that are tried, until one is too narrow and one too wide.
 _WIDER = 1.5
 # A smaller s has to promise so much more.
@@ -84,11 +89,11 @@ class Aim(Method):
     blur: float = 0.0
     secants: int = 6
     grade: float = 0.3
-    slack: float = 0.02
+    slack: float = 0.04
     multiples: tuple[float, ...] = (1.0, 0.5)
     trials: int = 5
-    samples: int = 1500
-    sight_samples: int = 1500
+    samples: int = 1600
+    sight_samples: int = 1300
     blindness: float = 0.05
     aimed_share: float = 0.6
 
@@ -212,7 +217,7 @@ class _Search:
     def begun(cls, method: Aim, model: nn.Module, images: Tensor, context: Context) -> "_Search":
         """A search for the class that the network answers under the narrowest noise."""
         noise = IsotropicNoise.constant(method.multiples[-1] * context.sigma, images)
-        given = method.samples, context.streams, Stage.FIT, 0, context.batching
+        given = _START, context.streams, Stage.FIT, 0, context.batching
         classes = class_counts(model, images, noise, *given).argmax(1)
         return cls(method, model, images, context, classes, others_of(classes, context))
 
@@ -287,9 +292,9 @@ class _Search:
         return float(reach[low] ** (1 - share) * reach[high] ** share)
 
     def _radius(self, count: Integers) -> Floats:
-        """Median radius of the certificate of images whose class was the answer so often, (B,)."""
+        """The radius that certificates are likely to have after so many answers, (B,)."""
         samples, (n, alpha) = self.method.samples, (self.context.n, self.context.alpha)
-        p = betaincinv(np.maximum(count, 1), samples - count + 1.0, 0.5)
+        p = betaincinv(np.maximum(count, 1), samples - count + 1.0, _SURE)
         lower = clopper_pearson_lower(np.floor(p * n).astype(np.int64), n, alpha)
         # What is not certified has one too, so that wider and narrower noise can be told apart.
         return normal_quantile_lower(lower).clip(0.1) / (1 + self.method.slack)

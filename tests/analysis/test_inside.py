@@ -59,7 +59,7 @@ def test_medians_are_printed_and_written(original, written, capsys, tmp_path):
     assert cells[:2] == ["6", str(rs["counted"].sum())]
     for name, cell in zip(NAMES, cells[2:], strict=True):
         assert rs[name].median() - 0.001 < float(cell) <= rs[name].median()
-    assert [text.split()[0] for text in printed.splitlines()[1:7]] == [
+    assert [text.split()[0] for text in printed.splitlines()[1:8]] == [
         one.label for one in read_lines([original.folder])
     ]
 
