@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv, ndtri
+from scipy.special import ndtri
 from torch import Tensor, nn
 
 from rddrs_dist.families import FAMILIES, Family
@@ -27,8 +27,8 @@ _DEFAULT = {"rotation": 10.0}  # where nothing is named
 _SIGHT = 1
 # Samples that choose the class.
 _START = 200
-# Share of p that is thought to lie below what samples are taken to say: too small a radius costs
-# the ends of families, too large a noise only some sight.
+# Error probability of p: a radius smaller than expected costs the ends of families, too wide a
+# noise only some sight.
 _SURE = 0.3
 # Factor between the first noises that are tried, until one is too narrow and one too wide.
 _WIDER = 1.5
@@ -294,7 +294,7 @@ class _Search:
     def _radius(self, count: Integers) -> Floats:
         """The radius that certificates are likely to have after so many answers, (B,)."""
         samples, (n, alpha) = self.method.samples, (self.context.n, self.context.alpha)
-        p = betaincinv(np.maximum(count, 1), samples - count + 1.0, _SURE)
+        p = clopper_pearson_lower(count, samples, _SURE)
         lower = clopper_pearson_lower(np.floor(p * n).astype(np.int64), n, alpha)
         # What is not certified has one too, so that wider and narrower noise can be told apart.
         return normal_quantile_lower(lower).clip(0.1) / (1 + self.method.slack)
