@@ -24,7 +24,7 @@ from torch import nn
 
 from rddrs_dist import RDDRSTR, Budget, Context, Noise, certify
 from rddrs_dist.methods import sighted
-from rddrs_dist.sight import FITTED, SIGHTED, Others, blind_samples, principal_subspaces
+from rddrs_dist.sight import SIGHTED, Others, blind_samples, principal_subspaces
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import Slopes, Tempering, slopes
 from rddrs_dist.stats import clopper_pearson_upper
@@ -70,7 +70,7 @@ def right_label(
     """Slopes of the event that training images of other labels keep their labels."""
     assert context.neighbours is not None
     chosen = others.chosen(Stage.FIT, step + 1, n // 2)
-    labels = context.neighbours.labels[FITTED][chosen]
+    labels = context.neighbours.labels[chosen]
     drawn = context.streams, step, context.batching
     return slopes(model, others.images[chosen], noise, labels, n, tempering, *drawn)
 

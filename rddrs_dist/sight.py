@@ -1,15 +1,18 @@
 """Whether a smoothed classifier still sees: blindness, and the directions that images vary in.
 
-The training images are split by the parity of their position: a fit that looks at images of other
-labels takes FITTED, and MEASURED are those that sight is measured with.
+The training images are split at random into two halves: a fit that looks at images of other labels
+takes those that are `fitted`, and those that are `measured` measure sight. Not by turns: MNIST has
+images of two sources by turns, of which one is twice as hard.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rddrs_dist.neighbours import Neighbours
@@ -19,7 +22,6 @@ from rddrs_dist.smoothing import Batching, Smoothed, Stage, Streams
 from rddrs_dist.smoothing.precision import multiplying
 from rddrs_dist.smoothing.sample import logits_of
 
-FITTED, MEASURED = slice(0, None, 2), slice(1, None, 2)
 # A row is sighted where the upper bound of its blindness is at most this.
 SIGHTED = 0.05
 # Shares of the variance of the training images that the two data radii are about.
@@ -28,13 +30,37 @@ SHARES = (0.95, 0.99)
 _CHUNK = 4096
 
 
+@lru_cache(8)
+def fitted(count: int) -> Tensor:
+    """Positions of the training images that fits may look at, of so many, ascending."""
+    return torch.from_numpy(np.flatnonzero(_coins(count)))
+
+
+@lru_cache(8)
+def measured(count: int) -> Tensor:
+    """Positions of the others, which measure sight."""
+    return torch.from_numpy(np.flatnonzero(~_coins(count)))
+
+
+def _coins(count: int) -> NDArray[np.bool_]:
+    """A fair coin for each position, always the same one: the top bit of SplitMix64.
+
+    References:
+        Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
+    """
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(63) == 0
+
+
 @dataclass(frozen=True, eq=False)
 class Others:
     """Training images whose label is not the class of an image, for B images.
 
     Attributes:
-        images: (N, *event), one half of the training images.
-        places: Which of them have another label, for each of the B images.
+        images: (N, *event), the training images.
+        places: Which of one half of them have another label, for each of the B images.
         classes: (B,) int64.
         streams: Random streams of the B images.
     """
@@ -45,11 +71,12 @@ class Others:
     streams: Streams
 
     @classmethod
-    def of(cls, known: Neighbours, half: slice, classes: Tensor, streams: Streams) -> Self:
-        """Those of classes (B,), of FITTED or MEASURED images."""
-        images, labels = known.images[half], known.labels[half]
-        places = [(labels != label).nonzero()[:, 0] for label in classes.tolist()]
-        return cls(images, places, classes, streams)
+    def of(cls, known: Neighbours, half: Tensor, classes: Tensor, streams: Streams) -> Self:
+        """Those of classes (B,), of the `fitted` or `measured` images."""
+        half = half.to(known.labels.device)
+        labels = known.labels[half]
+        places = [half[labels != label] for label in classes.tolist()]
+        return cls(known.images, places, classes, streams)
 
     def chosen(self, stage: Stage, step: int, n: int) -> Tensor:
         """Places of images drawn at random with replacement, (B, n)."""
@@ -98,7 +125,7 @@ def blind_samples(
 ) -> tuple[Integers, Integers]:
     """How often the network answers an image's class at training images of other labels.
 
-    Blindness is P(argmax f(y + S z) = c) for y uniform among the MEASURED training images whose
+    Blindness is P(argmax f(y + S z) = c) for y uniform among the `measured` training images whose
     label is not c, and z ~ N(0, I). Samples are independent, each with a y of its own, so that
     the count is binomial. y and z depend on the image, its class and the seed, not on the noise.
 
@@ -126,11 +153,12 @@ def blind_samples(
         )
     smoothed = model if isinstance(model, Smoothed) else Smoothed(model)
     blind, drawn = np.zeros(len(noise), np.int64), np.zeros(len(noise), np.int64)
-    labels, own = training.labels[MEASURED], np.flatnonzero(classes != ABSTAIN).tolist()
+    half = measured(len(training.labels))
+    labels, own = training.labels[half], np.flatnonzero(classes != ABSTAIN).tolist()
     rows = [row for row in own if bool((labels != int(classes[row])).any())]
     if samples and rows:
         wanted = torch.from_numpy(classes[rows]).to(labels.device)
-        others = Others.of(training, MEASURED, wanted, streams[rows])
+        others = Others.of(training, half, wanted, streams[rows])
         base, like, some = smoothed.at(training.widest, noise[rows])
         with multiplying(smoothed.precision, labels.device):
             found = others.blind(base, some, samples, Stage.SIGHT, 0, smoothed.batching, like)

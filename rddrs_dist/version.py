@@ -1,3 +1,3 @@
 """The version, apart from the package so that `verify` can know it and share nothing else."""
 
-__version__ = "0.8.0.dev0"
+__version__ = "0.8.0.dev1"

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from rddrs_dist import ABSTAIN, FullNoise, IsotropicNoise, Neighbours, Noise
 from rddrs_dist.sight import (
-    FITTED,
-    MEASURED,
     blind_samples,
+    fitted,
+    measured,
     principal_subspace,
     principal_subspaces,
 )
 from rddrs_dist.smoothing import Batching, Smoothed, Stage, Streams
+from rddrs_dist.verify.sight import measured as verified
 from tests.oracles import Linear, normal, random_spd
 
 EVENT, D = (1, 2, 2), 4
@@ -41,7 +42,7 @@ class Constant(nn.Module):
 
 def blindness(noise: Noise, row: int, label: int) -> float:
     """Exactly: the mean over measured images with another label of P(w.(y + S z) on that side)."""
-    others = IMAGES[MEASURED][TRAINING.labels[MEASURED] != label]
+    others = IMAGES[measured(len(IMAGES))][TRAINING.labels[measured(len(IMAGES))] != label]
     reach = noise.support(MODEL.w.expand(3, D).view(3, *EVENT))[row]
     ahead = norm.cdf((MODEL.margin(others) / reach).numpy()).mean()
     return float(ahead if label == 0 else 1 - ahead)
@@ -59,7 +60,7 @@ def test_the_share_of_blind_samples_is_the_exact_probability(noise):
 
 def test_images_that_fits_look_at_measure_nothing():
     spoilt = IMAGES.clone()
-    spoilt[FITTED] = torch.nan
+    spoilt[fitted(len(IMAGES))] = torch.nan
     counts = [
         blind_samples(MODEL, FULL, CLASSES, Neighbours(images, TRAINING.labels), 500, STREAMS)
         for images in (IMAGES, spoilt)
@@ -97,9 +98,9 @@ def test_reference_images_and_noise_do_not_depend_on_the_noise_that_is_measured(
     z = STREAMS[:1].normal(Stage.SIGHT, 0, 0, 100, IMAGES[:1])[0].flatten(1)
     torch.testing.assert_close(whole - half, 0.5 * z)
     centres = half - 0.5 * z
-    distances = (centres[:, None] - IMAGES[MEASURED].flatten(1)).norm(dim=2).min(1)
+    distances = (centres[:, None] - IMAGES[measured(len(IMAGES))].flatten(1)).norm(dim=2).min(1)
     assert distances.values.max() < 1e-5
-    assert (TRAINING.labels[MEASURED][distances.indices] != 0).all()
+    assert (TRAINING.labels[measured(len(IMAGES))][distances.indices] != 0).all()
     assert len(distances.indices.unique()) > 10  # drawn anew for each sample
     assert all((other - half).abs().max() > 0.1 for other in others)
 
@@ -191,3 +192,15 @@ def test_images_that_do_not_vary_have_a_subspace_of_one_direction():
 def test_no_images_and_impossible_shares_are_refused(count, share):
     with pytest.raises(ValueError, match=r"wanted images and shares in \(0, 1\], got"):
         principal_subspace(IMAGES[:count], share)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000, 60_000])
+def test_halves_are_apart_and_neither_follows_the_order(count: int):
+    both = fitted(count), measured(count)
+    assert torch.equal(torch.cat(both).sort().values, torch.arange(count))
+    assert both[1].tolist() == verified(count)
+    if count >= 1000:
+        for half in both:
+            for step in (2, 3, 4, 5):
+                share = (half % step == 0).double().mean().item()
+                assert abs(share - 1 / step) < 3 * (1 / step / len(half)) ** 0.5

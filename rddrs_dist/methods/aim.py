@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -32,12 +33,18 @@ _START = 200
 _SURE = 0.3
 # Factor between the first noises that are tried, until one is too narrow and one too wide.
 _WIDER = 1.5
+# What Phi^-1(blindness) changes by where noises reach e times as far, on MNIST: a first guess.
+_SLOPE = 1.8
+# Factor by which they differ at least until something is known on either side.
+_LITTLE = 1.05
 # A smaller s has to promise so much more.
 _WORTH = 1.1
 # Radius that regions of a network are trained to have; 3.2 wants 10,000 samples, 3.8 100,000.
 _TRAINED_RADIUS = 3.0
 # Sweeps at most, and the error of weights and lengths, as a share, at which they are over.
 _SWEEPS, _GAP = 200, 1e-3
+# Times that secants are added where a family leaves the region between others.
+_REFINED = 6
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ class Aim(Method):
         brightness: Pixel values, added or taken away.
         contrast: %, more or less, about the mean of the image.
         blur: Standard deviation, in pixels.
-        secants: Changed images of each side of a family that is no straight line.
+        secants: Changed images of each side of a family that is no straight line; more are added
+            where it leaves the region between them.
         grade: Share of the radius that the nearest of these leave free: by so much the radius may
             be smaller than thought, and the part of the family that is left shrinks with it.
         slack: Share of the radius that is left for what a family does between its secants.
@@ -166,22 +174,48 @@ class Aim(Method):
 
     def _noise(self, image: Tensor, s: float, tau: float, radius: float) -> LowRankNoise:
         """That of one image, on the CPU."""
-        secants = self._secants(image.cpu(), tau)
-        weights = aimed_weights(secants, s, radius)
-        used = weights > 0
-        columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
-        return LowRankNoise.of(weights.new_tensor([s]), columns, own, tuple(image.shape[1:]))
+        image = image.cpu()
+        shares = {
+            family: [j / self.secants for j in range(1, self.secants + 1)] if curved else [1.0]
+            for family in self.amounts
+            for curved in [family.departure is not None]
+        }
+        for _ in range(_REFINED):
+            secants = torch.cat([self._secants(image, *pair, tau)[0] for pair in shares.items()])
+            weights = aimed_weights(secants, s, radius)
+            used = weights > 0
+            columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
+            noise = LowRankNoise.of(weights.new_tensor([s]), columns, own, tuple(image.shape[1:]))
+            more = {one: self._missed(image, noise, one, at, tau, radius)
+                    for one, at in shares.items() if len(at) > 1}  # fmt: skip
+            if not any(more.values()):
+                break
+            shares |= {one: sorted([*shares[one], *at]) for one, at in more.items()}
+        return noise
 
-    def _secants(self, image: Tensor, tau: float) -> Tensor:
-        """x' - x for tau times what is named, (k, d) float64, as long as they may be felt."""
-        found = []
-        for family, amount in self.amounts.items():
-            count = self.secants if family.departure else 1
-            for share in (j / count for j in range(1, count + 1)):
-                changed = family.hull(image, tau * amount * share, 1)[0]
-                secants = (changed - image.double()).flatten(1)
-                found.append(secants / (1 - self.grade * (1 - share)))
-        return torch.cat(found)
+    def _secants(
+        self, image: Tensor, family: Family, shares: Sequence[float], tau: float
+    ) -> tuple[Tensor, Tensor]:
+        """x' - x at shares of tau times an amount, (k, d) float64, and which share each is of.
+
+        They are as much longer than they are as they are to lie deeper in the region; see `grade`.
+        """
+        amount, of = tau * self.amounts[family], torch.tensor(shares, dtype=torch.float64)
+        if family.departure is None:
+            return (family.hull(image, amount)[0] - image.double()).flatten(1), of
+        changed = family.variants(image, [share * amount for share in shares])[0]
+        secants = (changed - image.double()).flatten(2) / (1 - self.grade * (1 - of)).unsqueeze(1)
+        return secants.flatten(0, 1), of.repeat(len(secants))
+
+    def _missed(
+        self, image: Tensor, noise: LowRankNoise, family: Family, shares: Sequence[float],
+        tau: float, radius: float,
+    ) -> list[float]:  # fmt: skip
+        """Shares half way between others at which a region is left, but for half of the slack."""
+        between = [(low + high) / 2 for low, high in pairwise([0.0, *shares])]
+        secants, of = self._secants(image, family, between, tau)
+        lengths = noise.inverse(0).times(secants.mT).norm(dim=0)
+        return sorted(set(of[lengths > radius * (1 + self.slack / 2)].tolist()))
 
 
 class _Trial(NamedTuple):
@@ -281,14 +315,15 @@ class _Search:
         if not over.any():
             return reach.max() * _WIDER
         high = np.where(over, reach, np.inf).argmin()
-        below = np.where(reach < reach[high], reach, 0.0)
+        below, likely = np.where(reach < reach[high], reach, 0.0), ndtri(np.clip(blind, 1e-3, 0.5))
+        allowed = ndtri(self.method.aimed_share * self.method.blindness)
         if not below.any():
-            return reach[high] / _WIDER**2
+            shorter = np.exp((allowed - likely[high]) / _SLOPE) if not sees[high] else 1 / _WIDER
+            return reach[high] * min(shorter, 1 / _LITTLE)
         low, share = below.argmax(), 0.5
         if not sees[high]:
-            allowed = self.method.aimed_share * self.method.blindness
-            first, last = ndtri(np.clip(blind[[low, high]], 1e-3, 0.5))
-            share = np.clip((ndtri(allowed) - first) / (last - first), 0.1, 0.9)
+            share = (allowed - likely[low]) / (likely[high] - likely[low])
+            share = np.clip(share, 0.1, 0.9)
         return float(reach[low] ** (1 - share) * reach[high] ** share)
 
     def _radius(self, count: Integers) -> Floats:

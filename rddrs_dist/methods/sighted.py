@@ -19,7 +19,7 @@ from rddrs_dist.methods.trust_region import narrowed_to
 from rddrs_dist.noise import FullNoise, IsotropicNoise, Noise
 from rddrs_dist.noise.base import right_axes
 from rddrs_dist.region import Floats, Integers, diameter
-from rddrs_dist.sight import FITTED, Others
+from rddrs_dist.sight import Others, fitted
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import Curvature, Slopes, Tempering, curvature, slopes
 from rddrs_dist.smoothing.sample import class_counts, class_counts_of_multiples
@@ -138,7 +138,8 @@ def others_of(classes: Tensor, context: Context) -> Others | None:
     """Training images of other labels than classes (B,); None where some class has none."""
     if context.neighbours is None:
         return None
-    found = Others.of(context.neighbours, FITTED, classes, context.streams)
+    half = fitted(len(context.neighbours.labels))
+    found = Others.of(context.neighbours, half, classes, context.streams)
     return found if all(map(len, found.places)) else None
 
 

@@ -15,7 +15,7 @@ from rddrs_dist.neighbours import Neighbours
 from rddrs_dist.noise import DiagonalNoise, FullNoise, IsotropicNoise, Noise
 from rddrs_dist.noise.base import right_axes
 from rddrs_dist.region import diameter
-from rddrs_dist.sight import FITTED
+from rddrs_dist.sight import fitted
 from rddrs_dist.smoothing import Stage
 from rddrs_dist.smoothing.curvature import (
     Curvature,
@@ -115,14 +115,16 @@ class URS(Method):
         return stored
 
     def prepare(self, model: nn.Module, context: Context) -> Noise:
-        """See `Method.prepare`; the FITTED half of the training images is looked at.
+        """See `Method.prepare`; the `fitted` half of the training images is looked at.
 
         Raises:
             ValueError: If the context has no training images.
         """
         if context.neighbours is None:
             raise ValueError("urs fits its noise to training images, and the context has none")
-        images, labels = context.neighbours.images[FITTED], context.neighbours.labels[FITTED]
+        known = context.neighbours
+        half = fitted(len(known.labels))
+        images, labels = known.images[half], known.labels[half]
         with multiplying("tf32", images.device):
             return _Ascent(self, model, Neighbours(images, labels), context).noise()
 

@@ -24,7 +24,7 @@ from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.seeds import Stage, Streams
 from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, each_row, key_of
 from rddrs_dist.verify.folder import Case
-from rddrs_dist.verify.sight import MEASURED
+from rddrs_dist.verify.sight import measured
 from rddrs_dist.version import __version__
 
 # Two logits nearer than this share of the largest are a tie: many times what rounding and another
@@ -182,7 +182,8 @@ def check_blindness(case: Case) -> Checked:
     """
     rows = [row for row in _chosen(case) if row["blindness"] is not None]
     training, m, fresh = case.training, case.run.sight_samples, _fresh_seed(case)
-    images, labels = (part[MEASURED] for part in (training.images, training.labels))
+    half = measured(len(training.labels))
+    images, labels = (part[half] for part in (training.images, training.labels))
 
     def judge(row: Row) -> Iterator[Claim]:
         stored, others = row["blindness"] * m, np.flatnonzero(labels != row["prediction"])

@@ -6,6 +6,7 @@ Principal directions are computed anew, and sections from singular values of S^-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,13 +26,24 @@ from rddrs_dist.verify.findings import (
 from rddrs_dist.verify.folder import Case
 from rddrs_dist.verify.scales import Axes, Floats
 
-# Positions of the training images that measure blindness, and shares of variance.
-MEASURED = slice(1, None, 2)
 # A region counts in tables up to this bound of its blindness, if nothing else is said.
 SIGHTED = 0.05
 _RADII = {"data_radius": 0.95, "data_radius_99": 0.99}
 _EPS = float(np.finfo(np.float64).eps)
 _CHUNK = 8192
+
+
+@lru_cache(4)
+def measured(count: int) -> list[int]:
+    """Positions of the training images that measure blindness: SplitMix64 has a top bit of 1."""
+    found, mask = [], (1 << 64) - 1
+    for position in range(count):
+        mixed = (position + 1) * 0x9E3779B97F4A7C15 & mask
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & mask
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & mask
+        if (mixed ^ mixed >> 31) >> 63:
+            found.append(position)
+    return found
 
 
 def judge_sight(row: Row, case: Case) -> Iterator[Claim]:
@@ -60,7 +72,8 @@ def judge_sight(row: Row, case: Case) -> Iterator[Claim]:
 def _has_others(case: Case, label: int) -> bool:
     """Whether a measured training image has another label; no where the images are not there."""
     try:
-        return bool((case.training.labels[MEASURED] != label).any())
+        labels = case.training.labels
+        return bool((labels[measured(len(labels))] != label).any())
     except Missing:
         return False
 
