@@ -25,6 +25,7 @@ from rddrs_dist import (
     RDDRSTR,
     RS,
     URS,
+    Aim,
     Ancer,
     Batching,
     Budget,
@@ -83,6 +84,8 @@ def work(method: Method, steps: int) -> tuple[int, int]:
         case URS():  # for all images together
             near = method.steps * round(method.boundary_share * method.samples)
             return method.start_samples + method.steps * method.samples, near
+        case Aim():  # steps are noises that were tried
+            return method.start_samples + steps * (method.samples + method.sight_samples), 0
         case _:
             return 0, 0
 

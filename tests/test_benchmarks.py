@@ -18,6 +18,7 @@ from rddrs_dist import (
     RDDRSTR,
     RS,
     URS,
+    Aim,
     Ancer,
     Context,
     IsotropicNoise,
@@ -51,6 +52,7 @@ runpy.run_path("benchmarks/gpu.py", run_name="__main__")
         RDDRSTR(sighted_steps=4, samples=40, start_samples=20, compare_samples=60),
         RDDRSTR(blindness=1.0, steps=4, samples=40, start_samples=20, compare_samples=60),
         URS(steps=4, samples=40, start_samples=50),
+        Aim(start_samples=30, trials=3, samples=40, sight_samples=20),
     ],
 )
 def test_samples_are_those_of_the_settings(method: Method):
@@ -71,7 +73,8 @@ def test_samples_are_those_of_the_settings(method: Method):
         context = replace(context, universal=method.prepare(model, context))
     fit = method.fit(model, image, context)
     # DDRS and ANCER keep one of several candidates: all of them were computed.
-    steps = int(fit.steps[0]) if method.name == "rddrs_tr" else getattr(method, "steps", 0)
+    counted = method.name in ("rddrs_tr", "aim")
+    steps = int(fit.steps[0]) if counted else getattr(method, "steps", 0)
     assert (seen[False], seen[True]) == work(method, steps)
 
 

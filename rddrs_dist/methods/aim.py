@@ -26,8 +26,6 @@ from rddrs_dist.stats import clopper_pearson_lower, normal_quantile_lower
 _DEFAULT = {"rotation": 10.0}  # where nothing is named
 # Step of the comparison stage at which sight is asked.
 _SIGHT = 1
-# Samples that choose the class.
-_START = 200
 # Error probability of p: a radius smaller than expected costs the ends of families, too wide a
 # noise only some sight.
 _SURE = 0.3
@@ -72,6 +70,7 @@ class Aim(Method):
             be smaller than thought, and the part of the family that is left shrinks with it.
         slack: Share of the radius that is left for what a family does between its secants.
         multiples: s, in units of sigma, largest first; one after another until all is held.
+        start_samples: Samples that choose the class.
         trials: Noises that are tried with each s.
         samples: Samples that tell the probability of the class under each noise.
         sight_samples: Samples that tell its blindness.
@@ -99,6 +98,7 @@ class Aim(Method):
     grade: float = 0.3
     slack: float = 0.04
     multiples: tuple[float, ...] = (1.0, 0.5)
+    start_samples: int = 200
     trials: int = 5
     samples: int = 1600
     sight_samples: int = 1300
@@ -109,7 +109,7 @@ class Aim(Method):
         for family in FAMILIES:
             if not 0 <= getattr(self, family.name) <= family.limit:
                 refuse(self, family.name, f"be 0, or up to {family.limit:g} {family.unit}")
-        at_least_one(self, "secants", "trials", "samples", "sight_samples")
+        at_least_one(self, "secants", "start_samples", "trials", "samples", "sight_samples")
         between(self, -1e-9, 1, "grade", "slack")
         between(self, 0, 1 + 1e-9, "blindness", "aimed_share")
         positive(self, "multiples")
@@ -251,7 +251,7 @@ class _Search:
     def begun(cls, method: Aim, model: nn.Module, images: Tensor, context: Context) -> "_Search":
         """A search for the class that the network answers under the narrowest noise."""
         noise = IsotropicNoise.constant(method.multiples[-1] * context.sigma, images)
-        given = _START, context.streams, Stage.FIT, 0, context.batching
+        given = method.start_samples, context.streams, Stage.FIT, 0, context.batching
         classes = class_counts(model, images, noise, *given).argmax(1)
         return cls(method, model, images, context, classes, others_of(classes, context))
 
