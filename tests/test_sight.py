@@ -1,12 +1,14 @@
 """What a smoothed classifier still tells apart, against exact probabilities."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest, norm
 from torch import Tensor, nn
 
-from rddrs_dist import ABSTAIN, FullNoise, IsotropicNoise, Neighbours, Noise
+from rddrs_dist import ABSTAIN, FullNoise, IsotropicNoise, Neighbours, Noise, data
 from rddrs_dist.sight import (
     blind_samples,
     fitted,
@@ -200,3 +202,11 @@ def test_halves_are_apart_and_neither_follows_the_order(count: int):
             for step in (2, 3, 4, 5):
                 share = (half % step == 0).double().mean().item()
                 assert abs(share - 1 / step) < 3 * (1 / step / len(half)) ** 0.5
+
+
+def test_halves_of_mnist_are_alike_and_every_second_image_is_not(shared: Path):
+    """By how much ink they have: every second image is by other writers."""
+    ink = data.load("mnist", "train", shared / "data").images.mean((1, 2, 3), dtype=np.float64)
+    halves = [ink[half(len(ink)).numpy()].mean() for half in (fitted, measured)]
+    turns = [ink[first::2].mean() for first in (0, 1)]
+    assert max(halves) < 1.01 * min(halves) and max(turns) > 1.1 * min(turns)
