@@ -104,7 +104,13 @@ class SmoothedClassifier:
 
     def _context(self, query: int) -> Context:
         """What a fit needs."""
-        return Context(self.sigma, Streams.of(self.seed, [query]), neighbours=self.neighbours)
+        return Context(
+            self.sigma,
+            Streams.of(self.seed, [query]),
+            neighbours=self.neighbours,
+            n=self.budget.n,
+            alpha=self.budget.alpha / self.budget.sequential_tests,
+        )
 
     def predict(self, image: Tensor) -> Prediction:
         """Answers for one image, and remembers the answer's region.

@@ -39,6 +39,7 @@ _LITTLE = 1.05
 _WORTH = 1.1
 # Radius that regions of a network are trained to have; 3.2 wants 10,000 samples, 3.8 100,000.
 _TRAINED_RADIUS = 3.0
+_LEAST_TAU = 1e-3
 # Sweeps at most, and the error of weights and lengths, as a share, at which they are over.
 _SWEEPS, _GAP = 200, 1e-3
 # Times that secants are added where a family leaves the region between others.
@@ -163,7 +164,8 @@ class Aim(Method):
         It has about the variances of `noise` for a region of radius `_TRAINED_RADIUS`, without
         its search for weights: those of the ends of each family alone, and all alike.
         """
-        tau, found = float(torch.rand((), generator=generator, device=images.device)), images * 0
+        tau = max(float(torch.rand((), generator=generator, device=images.device)), _LEAST_TAU)
+        found = torch.zeros_like(images)
         for family, amount in self.amounts.items():
             changed = family.hull(images.cpu(), tau * amount, 1).to(images)
             secants = changed - images.unsqueeze(1)  # (B, m, *event)
