@@ -79,10 +79,12 @@ def test_a_point_too_near_to_the_border_to_tell_counts_as_outside():
     assert not entry.contains(torch.tensor([float("nan"), 0.0]).double())
 
 
-@pytest.mark.parametrize(("kind", "d"), [(k, 4) for k in KINDS] + [("full", 2), ("full", 6)])
-def test_regions_of_different_classes_never_overlap(kind: str, d: int):
+@pytest.mark.parametrize(
+    ("kind", "d", "count"), [*((k, 4, 100) for k in KINDS), ("full", 2, 160), ("full", 6, 100)]
+)
+def test_regions_of_different_classes_never_overlap(kind: str, d: int, count: int):
     own, certified = classifier(d, kind), []
-    for image in images_of(160, d):
+    for image in images_of(count, d):
         answer = own.predict(image)
         if answer.entry is not None and answer.source == CERTIFICATE:
             certified.append(answer.certificate.region)
