@@ -35,7 +35,7 @@ from rddrs_dist.smoothing.sample import one_hot
 # Blue and red of equal lightness, through white: signs tell apart with any colour vision.
 _BELOW, _ABOVE = np.array([33, 102, 172]), np.array([178, 24, 43])
 _WALKED = 16  # axes of each region, evenly by the logarithm of their rank
-_APART = 0.016  # decades of rank between the markers of two methods
+_APART = 0.014  # decades of rank between the markers of two methods
 _SAMPLES = 100
 MULTIPLES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _HALVINGS = 3  # of the last factor of two, which leave 9 %

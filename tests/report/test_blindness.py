@@ -8,6 +8,7 @@ import pytest
 from scipy.special import gammaln
 
 from rddrs_dist.analysis.lines import Line, read_lines
+from rddrs_dist.methods import METHODS
 from rddrs_dist.region import cube_radius
 from rddrs_dist.report import charts, facts
 from rddrs_dist.report.gallery import Strip, gallery
@@ -41,10 +42,10 @@ def test_blindness_and_data_radius_stand_beside_each_image(original):
 def test_what_is_not_sighted_is_marked(original):
     found = with_sight(original, 0.75, 0.5)
     shown = strips(found)
-    assert len(shown) == 6 and all(one.blind for one in shown.values())
+    assert len(shown) == len(METHODS) and all(one.blind for one in shown.values())
     assert {one.sight for one in shown.values()} == {"blindness 0.500, at most 0.750: not sighted"}
     page = render(found, *gallery(found, [0]))
-    assert page.count('<p class="sight blind">') == 6
+    assert page.count('<p class="sight blind">') == len(METHODS)
     assert "blindness at most 0.05 (upper bound): 0 of 6 of RS" in page
     seen = strips(with_sight(original, 0.75, 0.5, sighted=1.0))
     assert not any(one.blind for one in seen.values())
