@@ -101,10 +101,10 @@ class Aim(Method):
     multiples: tuple[float, ...] = (1.0, 0.5)
     start_samples: int = 200
     trials: int = 5
-    samples: int = 1600
-    sight_samples: int = 1300
+    samples: int = 1300
+    sight_samples: int = 1600
     blindness: float = 0.05
-    aimed_share: float = 0.6
+    aimed_share: float = 0.45
 
     def __post_init__(self) -> None:
         for family in FAMILIES:
