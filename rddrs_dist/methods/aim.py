@@ -1,7 +1,7 @@
 """Aimed noise: one certificate for the changes of an image that a user names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -43,7 +43,7 @@ _LEAST_TAU = 1e-3
 # Sweeps at most, and the error of weights and lengths, as a share, at which they are over.
 _SWEEPS, _GAP = 200, 1e-3
 # Times that secants are added where a family leaves the region between others.
-_REFINED = 6
+_REFINED = 5
 
 
 @dataclass(frozen=True)
@@ -182,18 +182,26 @@ class Aim(Method):
             for family in self.amounts
             for curved in [family.departure is not None]
         }
+        noise = self._holding(image, s, shares, tau, radius)
         for _ in range(_REFINED):
-            secants = torch.cat([self._secants(image, *pair, tau)[0] for pair in shares.items()])
-            weights = aimed_weights(secants, s, radius)
-            used = weights > 0
-            columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
-            noise = LowRankNoise.of(weights.new_tensor([s]), columns, own, tuple(image.shape[1:]))
             more = {one: self._missed(image, noise, one, at, tau, radius)
                     for one, at in shares.items() if len(at) > 1}  # fmt: skip
             if not any(more.values()):
                 break
             shares |= {one: sorted([*shares[one], *at]) for one, at in more.items()}
+            noise = self._holding(image, s, shares, tau, radius)
         return noise
+
+    def _holding(
+        self, image: Tensor, s: float, shares: Mapping[Family, Sequence[float]], tau: float,
+        radius: float,
+    ) -> LowRankNoise:  # fmt: skip
+        """The noise whose region holds the secants at some shares of tau times each amount."""
+        secants = torch.cat([self._secants(image, *pair, tau)[0] for pair in shares.items()])
+        weights = aimed_weights(secants, s, radius)
+        used = weights > 0
+        columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
+        return LowRankNoise.of(weights.new_tensor([s]), columns, own, tuple(image.shape[1:]))
 
     def _secants(
         self, image: Tensor, family: Family, shares: Sequence[float], tau: float
