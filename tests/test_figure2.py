@@ -38,6 +38,7 @@ FLAGS = [
         rddrs=("steps", "gradient_samples"),
         rddrs_tr=("sighted_steps", "samples", "start_samples", "compare_samples"),
         urs=("steps", "samples", "start_samples"),
+        aim=("rotation", "shift", "trials", "samples", "sight_samples"),
     ),
 ]
 

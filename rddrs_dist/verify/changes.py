@@ -9,8 +9,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from rddrs_dist.verify.certificates import LOOSE
 from rddrs_dist.verify.findings import Checked, Claim, Row, bounded, each_row, key_of
@@ -86,6 +84,10 @@ def _changed(image: Tensor, column: str, most: float, drawn: np.random.Generator
 
 def _one(image: Tensor, column: str, t: float, other: float) -> Tensor:
     """The image at a parameter; only a shift has two."""
+    # Imported here: torchvision takes its time, and most commands do not need it.
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
     angle, shift, scale, shear = 0.0, [0.0, 0.0], 1.0, [0.0, 0.0]
     if column == "brightness":
         return image + t

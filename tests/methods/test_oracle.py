@@ -15,6 +15,7 @@ from rddrs_dist.methods import (
     RDDRSTR,
     RS,
     URS,
+    Aim,
     Ancer,
     Context,
     Method,
@@ -44,6 +45,7 @@ METHODS_HERE = {
     "rddrs": RDDRS(step_lengths=(0.02, 0.05), steps=40, gradient_samples=2000),
     "rddrs_tr": RDDRSTR(blindness=1.0),
     "urs": URS(),
+    "aim": Aim(brightness=0.1),
 }
 
 

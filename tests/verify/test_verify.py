@@ -100,7 +100,7 @@ SPOILT = {
     "another run_id in a part": ("parts", remetadata("run_id", lambda text: text[::-1])),
     "earlier schema": ("parts", remetadata("schema_version", lambda _: "3")),
     "part of another shard": ("parts", _renamed),
-    "byte of a part flipped": ("parts", flip("part-00001.parquet", 0.12)),
+    "byte of a part flipped": ("parts", flip("part-00001.parquet", 0.9)),
     "last byte of a part flipped": ("parts", flip("part-00001.parquet", 0.9999)),
     "byte flipped, for the manifest": ("manifest", flip("part-00001.parquet", 0.3)),
     "stale hash in the manifest":
