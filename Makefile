@@ -67,6 +67,10 @@ ifneq ($(NETWORKS),)
 		--checkpoint runs/mnist/universal-0.25.safetensors --indices 0:10000:100 --n 10000 \
 		--executor local --shard-size 5 --save-scales --out runs/mnist/universal-0.25
 	$(BIN)/rddrs curves runs/mnist/universal-0.25 --out docs/figures/urs
+	$(BIN)/rddrs certify $(call MNIST,0.25) --methods rs aim --aim.rotation 10 --aim.shift 1 --aim.scaling 10 \
+		--aim.brightness 0.2 --aim.contrast 30 --indices 0:10000:400 --n 10000 \
+		--executor local --shard-size 1 --save-scales --out runs/mnist/five
+	$(BIN)/rddrs curves runs/mnist/five --sizes aim l2 --out docs/figures/aim
 	$(BIN)/rddrs certify $(call MNIST,0.25) --methods rs rddrs_tr --indices 0:10000:50 --n 10000 \
 		--shard-size 2 --save-scales --out runs/mnist/sound-0.25
 	$(BIN)/rddrs certify $(call MNIST,0.25) --methods ddrs ancer --ddrs.steps 300 --ancer.learning-rates 0.04 \
