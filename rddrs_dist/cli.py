@@ -73,12 +73,13 @@ def train(training: Training) -> int:
     names = ("sigma", "epochs", "batch_size", "learning_rate", "seed", "device")
     settings = {name: getattr(training, name) for name in names}
     training.check()
+    settings["aim"] = training.changes
     report, noise = partial(print, flush=True), None
     with naming_flags(*names):
-        model = train_new(architecture, known, **settings, aim=training.changes, report=report)
+        model = train_new(architecture, known, **settings, report=report)
     if training.universal:
         own = {**settings, "rounds": training.universal, "epochs": training.universal_epochs}
-        method, own["aim"] = training.universal_method, training.changes
+        method = training.universal_method
         noise = train_universal(model, known, method, **own, report=report)
     facts = {"architecture": architecture, **shape, "sigma": training.sigma, "universal": noise}
     checkpoints.save(training.out, model, **facts)

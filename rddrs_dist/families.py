@@ -64,6 +64,11 @@ class Family:
     corners: Callable[[Tensor, float], Tensor] | None = None
     departure: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
+    @property
+    def heading(self) -> str:
+        """Name and unit."""
+        return f"{self.name}, {self.unit}"
+
     def variants(self, images: Tensor, at: Sequence[float]) -> Tensor:
         """The changed images, (B, ways, len(at), C, H, W) float64.
 
@@ -74,6 +79,11 @@ class Family:
         Raises:
             ValueError: If images have another shape, or a t is not above 0 and within the limit.
         """
+        self._check(images, at)
+        return self.change(images.double(), torch.tensor(at, dtype=torch.float64))
+
+    def _check(self, images: Tensor, at: Sequence[float]) -> None:
+        """Refuses images of another shape, and a t that is not above 0 and within the limit."""
         if images.ndim != 4:
             raise ValueError(f"images must be (B, C, H, W), got {tuple(images.shape)}")
         if outside := [t for t in at if not 0 < t <= self.limit]:
@@ -81,7 +91,6 @@ class Family:
                 f"{self.name} must be above 0 and at most {self.limit:g} {self.unit}, got "
                 f"{outside[0]:g}"
             )
-        return self.change(images.double(), torch.tensor(at, dtype=torch.float64))
 
     def hull(self, images: Tensor, t: float, steps: int = 6) -> Tensor:
         """Images that stand for all those up to t, (B, m, C, H, W) float64.
@@ -92,9 +101,11 @@ class Family:
         Raises:
             ValueError: As `variants`.
         """
+        if self.corners:
+            self._check(images, [t])
+            return self.corners(images.double(), t)
         at = [t * j / steps for j in range(1, steps + 1)] if self.departure else [t]
-        changed = self.variants(images, at).flatten(1, 2)
-        return self.corners(images.double(), t) if self.corners else changed
+        return self.variants(images, at).flatten(1, 2)
 
 
 def _signs(t: Tensor) -> Tensor:

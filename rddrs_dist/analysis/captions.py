@@ -141,16 +141,17 @@ def _values(lines: Sequence[Line], name: str) -> str:
 
 def _changed_settings(lines: Sequence[Line]) -> list[str]:
     """Names the hyper-parameters of the methods drawn that are not at their defaults."""
-    changed, amounts = set(), {f"{Aim.name}.{one.name}" for one in FAMILIES}
+    # What is named is told in a sentence of its own.
+    changed, named = set(), {(Aim.name, one.name) for one in FAMILIES}
     for line in lines:
         settings = line.source.config.get("settings", {}).get(line.method)
         if settings and line.method in METHODS:
             usual = json.loads(json.dumps(vars(METHODS[line.method]())))
             for name, value in settings.items():
-                if usual.get(name, value) != value:
+                if usual.get(name, value) != value and (line.method, name) not in named:
                     values = value if isinstance(value, list) else [value]
                     changed.add(f"{line.method}.{name} = {' and '.join(map(str, values))}")
-    return sorted(one for one in changed if one.split(" ")[0] not in amounts)
+    return sorted(changed)
 
 
 def _image_counts(lines: Sequence[Line]) -> str:

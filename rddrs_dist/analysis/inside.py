@@ -82,14 +82,9 @@ def medians(lines: Sequence[Line], found: pd.DataFrame) -> list[dict[str, str]]:
         own = found[(found["sigma"] == line.sigma) & (found["method"] == line.method)]
         if len(own):
             counts = {"images": f"{len(own):,}", "counted": f"{own['counted'].sum():,}"}
-            values = {heading(one): told(one, float(np.median(own[one.name]))) for one in FAMILIES}
+            values = {one.heading: told(one, float(np.median(own[one.name]))) for one in FAMILIES}
             rows.append({"method": line.label, "σ": f"{line.sigma:g}"} | counts | values)
     return rows
-
-
-def heading(family: Family) -> str:
-    """Name and unit of a family."""
-    return f"{family.name}, {family.unit}"
 
 
 def told(family: Family, value: float) -> str:

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 
+from rddrs_dist.families import FAMILIES
+
 _BALL = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 _VOLUME = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
 _NO_AIM = "certify with aim among --methods"
-# Families of changed images: their columns, what an axis calls them, and parameters for tables.
+# Parameters of families of changed images at which tables give certified accuracy.
 _CHANGES = {
-    "rotation": ("rotation_deg", "Rotation, degrees", (1.0, 2.0, 5.0, 10.0, 15.0)),
-    "shift": ("shift_px", "Shift, pixels", (0.1, 0.25, 0.5, 1.0, 2.0)),
-    "scaling": ("scaling_pct", "Scaling, %", (1.0, 2.0, 5.0, 10.0, 20.0)),
-    "shear": ("shear_deg", "Shear, degrees", (1.0, 2.0, 5.0, 10.0, 15.0)),
-    "brightness": ("brightness", "Brightness, pixel values", (0.02, 0.05, 0.1, 0.2, 0.3)),
-    "contrast": ("contrast_pct", "Contrast, %", (2.0, 5.0, 10.0, 20.0, 50.0)),
-    "blur": ("blur_px", "Blur, pixels", (0.2, 0.4, 0.6, 0.8, 1.0)),
+    "rotation": (1.0, 2.0, 5.0, 10.0, 15.0),
+    "shift": (0.1, 0.25, 0.5, 1.0, 2.0),
+    "scaling": (1.0, 2.0, 5.0, 10.0, 20.0),
+    "shear": (1.0, 2.0, 5.0, 10.0, 15.0),
+    "brightness": (0.02, 0.05, 0.1, 0.2, 0.3),
+    "contrast": (2.0, 5.0, 10.0, 20.0, 50.0),
+    "blur": (0.2, 0.4, 0.6, 0.8, 1.0),
 }
 _UNMEASURED = "certify with training images and --sight-samples above 0"
 
@@ -96,8 +98,16 @@ SIZES = {
             wants=_NO_AIM,
         ),
         *(
-            Size(name, column, axis, axis, at, wants=_NO_AIM, default=False)
-            for name, (column, axis, at) in _CHANGES.items()
+            Size(
+                family.name,
+                family.column,
+                family.heading.capitalize(),
+                family.heading.capitalize(),
+                _CHANGES[family.name],
+                wants=_NO_AIM,
+                default=False,
+            )
+            for family in FAMILIES
         ),
     )
 }

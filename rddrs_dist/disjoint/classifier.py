@@ -109,7 +109,7 @@ class SmoothedClassifier:
             Streams.of(self.seed, [query]),
             neighbours=self.neighbours,
             n=self.budget.n,
-            alpha=self.budget.alpha / self.budget.sequential_tests,
+            alpha=self.budget.level,
         )
 
     def predict(self, image: Tensor) -> Prediction:

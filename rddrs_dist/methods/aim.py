@@ -176,16 +176,12 @@ class Aim(Method):
 
     def _noise(self, image: Tensor, s: float, tau: float, radius: float) -> LowRankNoise:
         """That of one image, on the CPU."""
-        image = image.cpu()
-        shares = {
-            family: [j / self.secants for j in range(1, self.secants + 1)] if curved else [1.0]
-            for family in self.amounts
-            for curved in [family.departure is not None]
-        }
+        image, even = image.cpu(), [j / self.secants for j in range(1, self.secants + 1)]
+        shares = {family: even for family in self.amounts if family.departure}
         noise = self._holding(image, s, shares, tau, radius)
         for _ in range(_REFINED):
             more = {one: self._missed(image, noise, one, at, tau, radius)
-                    for one, at in shares.items() if len(at) > 1}  # fmt: skip
+                    for one, at in shares.items()}  # fmt: skip
             if not any(more.values()):
                 break
             shares |= {one: sorted([*shares[one], *at]) for one, at in more.items()}
@@ -196,8 +192,14 @@ class Aim(Method):
         self, image: Tensor, s: float, shares: Mapping[Family, Sequence[float]], tau: float,
         radius: float,
     ) -> LowRankNoise:  # fmt: skip
-        """The noise whose region holds the secants at some shares of tau times each amount."""
-        secants = torch.cat([self._secants(image, *pair, tau)[0] for pair in shares.items()])
+        """The noise whose region holds straight families, and curved ones at shares of tau."""
+        found = [
+            self._secants(image, family, shares[family], tau)[0]
+            if family in shares
+            else (family.hull(image, tau * amount)[0] - image.double()).flatten(1)
+            for family, amount in self.amounts.items()
+        ]
+        secants = torch.cat(found)
         weights = aimed_weights(secants, s, radius)
         used = weights > 0
         columns, own = secants[used].mT.unsqueeze(0), weights[used].unsqueeze(0)
@@ -211,8 +213,6 @@ class Aim(Method):
         They are as much longer than they are as they are to lie deeper in the region; see `grade`.
         """
         amount, of = tau * self.amounts[family], torch.tensor(shares, dtype=torch.float64)
-        if family.departure is None:
-            return (family.hull(image, amount)[0] - image.double()).flatten(1), of
         changed = family.variants(image, [share * amount for share in shares])[0]
         secants = (changed - image.double()).flatten(2) / (1 - self.grade * (1 - of)).unsqueeze(1)
         return secants.flatten(0, 1), of.repeat(len(secants))
@@ -231,6 +231,7 @@ class Aim(Method):
 class _Trial(NamedTuple):
     """Noises of B images, and what samples tell of them."""
 
+    s: float
     noise: LowRankNoise
     reach: Floats  # tau per unit of radius that the noise was made for, (B,)
     radius: Floats  # that is likely to be certified, less the slack, (B,)
@@ -296,8 +297,7 @@ class _Search:
         """What the larger of is better for an image; of equals, the first of the least reach."""
         if not self._sees(trial)[i]:
             return (0.0, -trial.blind[i])
-        widest = self.method.multiples[0] * self.context.sigma
-        narrow = float(trial.noise.scale[i, 0]) < widest * (1 - 1e-6)
+        narrow = trial.s < self.method.multiples[0] * self.context.sigma
         return (1.0, trial.tau[i] / (_WORTH if narrow else 1), -trial.reach[i])
 
     def _with(self, s: float) -> list[_Trial]:
@@ -353,10 +353,10 @@ class _Search:
         counts = class_counts(self.model, self.images, noise, *given)
         found = self._radius(counts.gather(1, self.classes.unsqueeze(1))[:, 0].cpu().numpy())
         if self.others is None:
-            return _Trial(noise, reach, found, np.zeros(len(found)))
+            return _Trial(s, noise, reach, found, np.zeros(len(found)))
         drawn = method.sight_samples, Stage.COMPARE, _SIGHT, batching, self.others.images[:1]
         blind = self.others.blind(self.model, noise, *drawn).double().cpu().numpy()
-        return _Trial(noise, reach, found, blind / method.sight_samples)
+        return _Trial(s, noise, reach, found, blind / method.sight_samples)
 
 
 def aimed_weights(secants: Tensor, s: float, radius: float) -> Tensor:

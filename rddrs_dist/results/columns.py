@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rddrs_dist.certify import Certificate
 from rddrs_dist.families import FAMILIES, Family
@@ -104,10 +105,15 @@ def _size(name: str, meaning: str, unit: str, blank: float = 0.0, **more: Any) -
     return Column(name, kind, meaning, value, blank, unit, **more)
 
 
+def _or_null(found: Computed, values: NDArray[Any] | None) -> Sequence[Any]:
+    """Values of each image, or as many nulls."""
+    return [None] * len(found.fit.noise) if values is None else values.tolist()
+
+
 def _data_radius(position: int, found: Computed) -> Sequence[Any]:
     """Data radii for the share of variance at a position of `sight.SHARES`."""
     radii = found.data_radii
-    return [None] * len(found.fit.noise) if radii is None else radii[position].tolist()
+    return _or_null(found, None if radii is None else radii[position])
 
 
 def _of_blind(share: Callable[[int, int, float], Any], found: Computed) -> Sequence[Any]:
@@ -120,7 +126,7 @@ def _of_blind(share: Callable[[int, int, float], Any], found: Computed) -> Seque
 
 def _held(position: int, found: Computed) -> Sequence[Any]:
     """Largest parameters of a family."""
-    return [None] * len(found.fit.noise) if found.held is None else found.held[position].tolist()
+    return _or_null(found, None if found.held is None else found.held[position])
 
 
 def _family(position: int, family: Family) -> Column:
@@ -209,19 +215,16 @@ COLUMNS: tuple[Column, ...] = (
         "aim_scale", _NUMBER,
         "multiple, at most 1, of the changes that `aim` names which the region holds, with all "
         "their mixtures; null where `aim` is not in the run",
-        lambda found: (
-            [None] * len(found.fit.noise) if found.named_held is None
-            else found.named_held.tolist()
-        ),
-        None, since=7, nullable=True,
+        lambda found: _or_null(found, found.named_held), None, since=7, nullable=True,
     ),
     *(_family(position, one) for position, one in enumerate(FAMILIES)),
     Column(
         "contains_ddrs_ball", _BOOL,
         "whether `l2_radius` reaches that of DDRS; null where DDRS was not certified",
-        lambda found: (
-            [None] * len(found.fit.noise) if found.ddrs_l2_radius is None
-            else (found.certificate.region.l2_radius >= found.ddrs_l2_radius).tolist()
+        lambda found: _or_null(
+            found,
+            None if found.ddrs_l2_radius is None
+            else found.certificate.region.l2_radius >= found.ddrs_l2_radius,
         ),
         None, nullable=True,
     ),

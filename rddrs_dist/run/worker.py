@@ -210,7 +210,7 @@ class Worker:
             batching=self.smoothed.batching,
             universal=self.universal,
             n=self.experiment.budget.n,
-            alpha=self.experiment.budget.alpha / self.experiment.budget.sequential_tests,
+            alpha=self.experiment.budget.level,
         )
 
     def _fallbacks(self, images: Tensor) -> Iterator[tuple[Method, Fit]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from rddrs_dist.verify.certificates import LOOSE
 from rddrs_dist.verify.findings import Checked, Claim, Row, bounded, each_row, key_of
 from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.scales import distances
 
 # What each column claims, and the flag that names it.
 COLUMNS = {
@@ -67,8 +68,7 @@ def check_changes(case: Case) -> Checked:
                 continue
             changed = _changed(image, column, row[column], drawn)
             delta = (changed - image).flatten(1).T  # (d, n)
-            white = delta / scale[:, None] if scale.ndim == 1 else torch.linalg.solve(scale, delta)
-            farthest = float(white.norm(dim=0).max())
+            farthest = float(distances(scale, delta).max())
             inside = farthest < row["radius"] * (1 + _ROUNDING)
             yield inside, f"{column} such that images stay within {row['radius']!r}", farthest
 

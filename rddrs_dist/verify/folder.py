@@ -231,7 +231,7 @@ class Case:
 
 
 def _experiment(config: Mapping[str, Any]) -> Experiment:
-    """A configuration, whatever its hyper-parameters, which no check wants."""
+    """A configuration, whatever its hyper-parameters: a check that wants some reads the file."""
     present = {columns.RENAMED.get(name, name): value for name, value in config.items()}
     named = _ABSENT | present
     run = Experiment.from_json(named | {"settings": {name: {} for name in config["methods"]}})

@@ -24,6 +24,7 @@ from rddrs_dist.smoothing.precision import Precision, multiplying
 from rddrs_dist.smoothing.seeds import Stage, Streams
 from rddrs_dist.verify.findings import Checked, Claim, Missing, Row, Severity, each_row, key_of
 from rddrs_dist.verify.folder import Case
+from rddrs_dist.verify.scales import distances
 from rddrs_dist.verify.sight import measured
 from rddrs_dist.version import __version__
 
@@ -223,14 +224,13 @@ def check_others_inside(case: Case) -> Checked:
         others = images[torch.from_numpy(training.labels != row["prediction"])]
         centre = torch.from_numpy(case.images.images[row["index"]]).flatten().double()
         scale = torch.from_numpy(case.scales.matrix(key_of(row)))
-        matrix = torch.diag(scale) if scale.ndim == 1 else scale
         least = most = 0
         for some in others.split(4096):
             delta = some.double() - centre
-            distances = torch.linalg.solve(matrix, delta.T).norm(dim=0)  # (d, d), (d, n) -> (n,)
+            own = distances(scale, delta.T)
             # A relative 1e-6 is left to rounding.
-            least += int((distances < row["radius"] * (1 - 1e-6)).sum())
-            most += int((distances < row["radius"] * (1 + 1e-6)).sum())
+            least += int((own < row["radius"] * (1 - 1e-6)).sum())
+            most += int((own < row["radius"] * (1 + 1e-6)).sum())
         found = row["others_inside"]
         counted = found is not None and least <= found <= most
         yield counted, f"{least} to {most} others inside", found

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from rddrs_dist.noise import Packed, unpack
 from rddrs_dist.results import scales
@@ -108,6 +110,12 @@ class Axes:
         # The mean of a triangular scale is known from its diagonal.
         known = above if np.triu(scale, 1).any() else np.abs(np.diag(scale))
         return cls(below, above, mean(known) * (1 + _MEAN))
+
+
+def distances(scale: Tensor, vectors: Tensor) -> Tensor:
+    """||S^-1 v|| of columns v (d, n), (n,), for S (d, d) or its diagonal (d,), all float64."""
+    white = vectors / scale[:, None] if scale.ndim == 1 else torch.linalg.solve(scale, vectors)
+    return white.norm(dim=0)
 
 
 def mean(values: Floats) -> float:
